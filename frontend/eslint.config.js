@@ -1,0 +1,23 @@
+import js from "@eslint/js";
+import globals from "globals";
+
+export default [
+  { ignores: ["dist/", "types/", "coverage/"] },
+  js.configs.recommended,
+  {
+    languageOptions: { globals: { ...globals.browser } },
+    linterOptions: { reportUnusedDisableDirectives: "error" },
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        ...["innerHTML", "outerHTML", "insertAdjacentHTML"].map((property) => ({
+          property,
+          message: "What a model wrote becomes nodes, never markup.",
+        })),
+      ],
+      "prefer-const": "error",
+      eqeqeq: "error",
+    },
+  },
+  { files: ["*.config.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
+];

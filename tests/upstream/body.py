@@ -1,0 +1,240 @@
+"""The bytes of one streamed answer, from its script: pure, lazy, no I/O."""
+
+import base64
+import json
+import time
+from collections.abc import Generator, Iterator
+from enum import Enum, auto
+from itertools import count, pairwise
+from typing import Literal
+
+from tests.upstream.script import NotAScript, Script
+from tests.upstream.stamp import stamp
+
+Beat = tuple[bytes, ...]
+"""The writes of one moment. The pace lies between beats."""
+
+
+class End(Enum):
+    """How a body ends."""
+
+    CLEAN = auto()
+    SILENT = auto()
+    RESET = auto()
+    CLOSED = auto()
+
+
+Course = Generator[Beat | End, None, None]
+
+
+class Body:
+    """Iterates over the beats of one answer and then its end.
+
+    A generator pulled at the moment of sending, so that an endless answer costs no memory and a stamp tells
+    the send time.
+    """
+
+    def __init__(
+        self, script: Script, *, model: str, given: str = "", include_usage: bool = False, prompt_tokens: int = 0
+    ) -> None:
+        self.chunks_sent = 0
+        self._script = script
+        self._given = given
+        self._include_usage = include_usage and script.usage
+        self._prompt_tokens = prompt_tokens
+        self._blank = 2 * script.newline
+        common = {
+            "id": f"chatcmpl-{script.key or 'test'}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": "fp_test",
+        }
+        usage = ',"usage":null' if self._include_usage else ""
+        self._before_choices = f'data: {_compact(common)[:-1]}{usage},"choices":'
+        comment = f": ping{self._blank}" if script.comments else ""
+        self._before_text = [
+            f'{comment}{self._before_choices}[{{"index":{index},"delta":{{"content":' for index in range(script.choices)
+        ]
+        self._after_text = '},"logprobs":null,"finish_reason":null}]}' + self._blank
+        self._faults = _faults(script)
+
+    def __iter__(self) -> Iterator[Beat | End]:
+        script = self._script
+        course = self._course() if script.raw is None else _verbatim(base64.b64decode(script.raw))
+        return course if script.split is None else _split(course, script.split)
+
+    def _course(self) -> Course:
+        opening = self._opening()
+        if not self._given:
+            for text in self._script.reasoning:
+                yield (*opening, self._event(_choice({self._script.reasoning_field: text})))
+                opening = ()
+        if opening and 0 in self._faults:
+            yield opening
+            opening = ()
+        if (yield from self._fault()):
+            return
+        batch: list[bytes] = []
+        for text in _texts(self._script, self._given):
+            written = json.dumps(text)
+            batch.append("".join([before + written + self._after_text for before in self._before_text]).encode())
+            self.chunks_sent += 1
+            faulty = self.chunks_sent in self._faults
+            if len(batch) < self._script.batch and not faulty:
+                continue
+            yield (*opening, batch[0] if len(batch) == 1 else b"".join(batch))
+            opening = ()
+            batch.clear()
+            if faulty and (yield from self._fault()):
+                return
+        if batch:
+            yield (*opening, b"".join(batch))
+            opening = ()
+        for number, fragment in enumerate(self._script.tool_calls):
+            yield (*opening, self._event(_choice({"tool_calls": [_tool_call(number, fragment)]})))
+            opening = ()
+        yield opening + self._tail()
+        yield End.CLEAN
+
+    def _opening(self) -> Beat:
+        if not self._script.role:
+            return ()
+        roles = [_choice({"role": "assistant", "content": ""}, index) for index in range(self._script.choices)]
+        return (self._event(*roles),)
+
+    def _tail(self) -> Beat:
+        script = self._script
+        tail = []
+        if script.refusal:
+            tail.append(self._event(_choice({"refusal": script.refusal})))
+        if script.finish_reason is not None:
+            tail.append(self._event(*(_choice({}, index, script.finish_reason) for index in range(script.choices))))
+        if self._include_usage:
+            said = self.chunks_sent + len(script.reasoning)
+            usage = {
+                "prompt_tokens": self._prompt_tokens,
+                "completion_tokens": said,
+                "total_tokens": self._prompt_tokens + said,
+            }
+            tail.append(self._event().replace(b'"usage":null', b'"usage":' + _compact(usage).encode(), 1))
+        if not script.no_done:
+            tail.append(f"data: [DONE]{self._blank}".encode())
+        return tuple(tail)
+
+    def _fault(self) -> Generator[Beat | End, None, bool]:
+        """What goes wrong at this place; whether that ended the body."""
+        script = self._script
+        for fault in self._faults.get(self.chunks_sent, ()):
+            match fault:
+                case "garbage":
+                    yield (script.garbage.encode("latin-1"),)
+                    continue
+                case "stall":
+                    yield End.SILENT
+                case "cut":
+                    yield End.RESET if script.cut == "rst" else End.CLOSED
+                case "truncate":
+                    event = self._event(_choice({"content": "never whole"}))
+                    yield (event[: len(event) // 2],)
+                    yield End.CLEAN
+                case "error":
+                    yield (f"data: {_compact({'error': script.error})}{self._blank}".encode(),)
+                    yield End.CLEAN
+                case "huge":
+                    yield (f'{self._before_text[0]}"'.encode().ljust(script.huge, b"x"),)
+                    yield End.CLEAN
+            return True
+        return False
+
+    def _event(self, *choices: dict[str, object]) -> bytes:
+        return f"{self._before_choices}{_compact(choices)}}}{self._blank}".encode()
+
+
+Fault = Literal["garbage", "stall", "cut", "truncate", "error", "huge"]
+
+
+def _faults(script: Script) -> dict[int, list[Fault]]:
+    """What goes wrong after each number of chunks; garbage first, because something else can follow it."""
+    places: list[tuple[Fault, int | None]] = [
+        ("garbage", script.garbage_after),
+        ("stall", script.stall_after),
+        ("cut", script.cut_after),
+        ("truncate", script.truncate_after),
+        ("error", script.error_after),
+        ("huge", script.huge_after),
+    ]
+    faults: dict[int, list[Fault]] = {}
+    for fault, after in places:
+        if after is not None:
+            faults.setdefault(after, []).append(fault)
+    return faults
+
+
+def _texts(script: Script, given: str) -> Iterator[str]:
+    """The texts of the chunks, from behind the given text on."""
+    if script.texts is not None:
+        numbered: Iterator[str] = iter(script.texts)
+    else:
+        numbers = count(1) if script.endless else iter(range(1, script.chunks + 1))
+        numbered = (script.text.replace("{n}", str(n)) for n in numbers)
+    at = 0
+    for text in numbered:
+        whole = stamp() + text if script.stamp else text
+        if at == len(given):
+            yield whole
+            continue
+        known = given[at : at + len(whole)]
+        if not script.stamp and not whole.startswith(known):
+            raise NotAScript("the text to continue is not how this script's answer begins")
+        at += len(known)
+        if len(known) < len(whole):
+            yield whole[len(known) :]
+
+
+def continues(script: Script, given: str) -> bool:
+    """Whether an answer by this script can begin with the given text."""
+    try:
+        next(_texts(script, given), None)
+    except NotAScript:
+        return False
+    return True
+
+
+def _verbatim(body: bytes) -> Course:
+    yield (body,)
+    yield End.CLEAN
+
+
+def _split(course: Course, cuts: Literal["bytes"] | tuple[int, ...]) -> Course:
+    """The same bytes in other writes."""
+    body = b""
+    end = End.CLEAN
+    for beat in course:
+        if isinstance(beat, End):
+            end = beat
+        else:
+            body += b"".join(beat)
+    places = range(1, len(body)) if cuts == "bytes" else sorted({cut for cut in cuts if 0 < cut < len(body)})
+    for start, stop in pairwise([0, *places, len(body)]):
+        yield (body[start:stop],)
+    yield end
+
+
+def whole_text(script: Script, given: str = "") -> str:
+    """The text of a whole answer, for a request that does not stream."""
+    return "".join(_texts(script, given))
+
+
+def _choice(delta: dict[str, object], index: int = 0, finish_reason: str | None = None) -> dict[str, object]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _tool_call(number: int, fragment: str) -> dict[str, object]:
+    if number:
+        return {"index": 0, "function": {"arguments": fragment}}
+    return {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": fragment}}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

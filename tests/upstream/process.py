@@ -1,0 +1,112 @@
+"""An upstream in a process of its own, and what it saw.
+
+The methods block for as long as they say. A test that runs the service in its own event loop calls those that
+wait through `asyncio.to_thread`.
+"""
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 20.0
+CONTROL_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 0.01
+
+
+class UpstreamProcess:
+    """A running upstream. Ends with the `with` block, and with the process that started it."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self._process = process
+        self.address = address
+        """`http://127.0.0.1:<port>`, for the control plane."""
+        self.base_url = f"{address}/v1"
+        """What `OPENAI_BASE_URL` is to be."""
+
+    @classmethod
+    def start(cls, port: int = 0, prefix: tuple[str, ...] = ()) -> Self:
+        """Start one and wait until it accepts. `prefix` goes before the command, as in `("taskset", "-c", "1")`."""
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "tests.upstream", "--port", str(port), "--until-eof"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        if not address:
+            process.kill()
+            process.communicate(timeout=READY_SECONDS)
+            raise RuntimeError("the upstream did not start: see above for why")
+        return cls(process, address)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=CONTROL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate(timeout=CONTROL_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def requests(self, key: str | None = None, query: str | None = None) -> list[dict[str, Any]]:
+        """The records (`tests.upstream.records.Record`) of all requests, or of one key or query text."""
+        records = self._control("GET", key, query)
+        assert isinstance(records, list)
+        return records
+
+    def forget(self, key: str | None = None, query: str | None = None) -> None:
+        """Drop the records."""
+        self._control("DELETE", key, query)
+
+    def wait_until(
+        self, condition: Callable[[list[dict[str, Any]]], bool], key: str | None = None, seconds: float = 5.0
+    ) -> list[dict[str, Any]]:
+        """The records, once they fulfil the condition; TimeoutError if they do not in time."""
+        deadline = time.monotonic() + seconds
+        while not condition(records := self.requests(key)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"not within {seconds} s; the last records: {json.dumps(records, indent=1)}")
+            time.sleep(LOOK_EVERY_SECONDS)
+        return records
+
+    def wait_opened(self, key: str, seconds: float = 5.0, requests: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many requests of this key have come."""
+        return self.wait_until(lambda records: len(records) >= requests, key, seconds)
+
+    def wait_closed(self, key: str, seconds: float = 5.0, requests: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many requests of this key have come and all of them are over."""
+        return self.wait_until(
+            lambda records: len(records) >= requests and all(record["closed_at"] for record in records), key, seconds
+        )
+
+    def _control(self, method: str, key: str | None, query: str | None) -> object:
+        wanted = {name: value for name, value in (("key", key), ("query", query)) if value is not None}
+        connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=CONTROL_SECONDS)
+        try:
+            connection.request(method, f"/requests?{urlencode(wanted)}")
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()

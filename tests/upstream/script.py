@@ -1,0 +1,147 @@
+"""What an upstream is told to do with one request."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+import msgspec
+
+DEFAULT_ERROR: Mapping[str, Any] = {"message": "scripted error", "type": "server_error", "param": None, "code": None}
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer's course. The defaults are a well-behaved short answer.
+
+    "After N" counts the text chunks sent by this one request; 0 is before the first. A request that continues a
+    given text (its last message is the assistant's) starts behind it, so an "after N" that lies in the given
+    text does not come again.
+    """
+
+    key: str = ""
+    """Free name to find the request by: `GET /requests?key=…`."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Fields to override in the first, second, … request of this key; later ones follow the script as it is."""
+
+    # What is said
+    chunks: int = 8
+    """Number of text chunks."""
+    endless: bool = False
+    """Text chunks without end, whatever `chunks` says."""
+    text: str = "w{n} "
+    """The text of chunk n, counted from 1."""
+    texts: tuple[str, ...] | None = None
+    """The text chunks one by one, instead of `chunks` and `text`."""
+    stamp: bool = False
+    """Begin each text chunk with its send time (see `tests.upstream.stamp`)."""
+    reasoning: tuple[str, ...] = ()
+    """Reasoning chunks, sent before the text."""
+    reasoning_field: str = "reasoning_content"
+    """The delta's field that carries them; some servers call it `reasoning`."""
+    tool_calls: tuple[str, ...] = ()
+    """Fragments of the arguments of one tool call, sent after the text."""
+    refusal: str = ""
+    """Sent as a refusal delta after the text."""
+    choices: int = 1
+    """Every text chunk is sent for each of so many choices, each with an event of its own."""
+    role: bool = True
+    """Open with a chunk that has the role and an empty text."""
+    finish_reason: str | None = "stop"
+    """None: a clean end without a finish reason."""
+    usage: bool = True
+    """Send the usage when `stream_options.include_usage` asks for it; false: not even then."""
+    no_done: bool = False
+    """Leave out the last `data: [DONE]`."""
+
+    # When
+    status_delay: float = 0.0
+    """Seconds before the status line."""
+    first_chunk_delay: float = 0.0
+    """Seconds between the headers and the first event."""
+    pace: float = 0.0
+    """Seconds from one chunk to the next; 0 sends as fast as the reader takes it."""
+    batch: int = 1
+    """Text chunks joined into one write, as a fast server's are on their way."""
+    ping_every: float = 0.0
+    """Seconds between `: ping` comments while there is nothing else to send; 0 sends none."""
+
+    # How the answer goes wrong
+    status: int = 200
+    """Another status than 200 is sent with `error` as its body."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """More response headers, for example `{"Retry-After": "7"}`."""
+    error: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_ERROR))
+    """The error object, for `status` and `error_after`."""
+    accept_options: bool = True
+    """False: 400 if the request has `stream_options`, like servers that do not know it."""
+    error_after: int | None = None
+    """Send `data: {"error": …}` in mid-stream, and end."""
+    stall_after: int | None = None
+    """Fall silent, with the connection open, for ever."""
+    cut_after: int | None = None
+    """End the connection without ending the body."""
+    cut: Literal["rst", "fin"] = "rst"
+    """How: a reset, or an orderly close."""
+    truncate_after: int | None = None
+    """Send half of the next event, then end the body as if it were whole."""
+    garbage_after: int | None = None
+    """Send `garbage`, then go on."""
+    garbage: str = 'data: {"choices": [oops\n\n'
+    """The characters are the bytes (latin-1), so any byte can be sent."""
+    huge_after: int | None = None
+    """Send one line of `huge` bytes that no newline ends, then end the body."""
+    huge: int = 16 << 20
+    """Bytes."""
+
+    # How it is written
+    newline: Literal["\n", "\r\n", "\r"] = "\n"
+    """The line ending of the event stream."""
+    comments: bool = False
+    """A `: ping` comment before each chunk."""
+    split: Literal["bytes"] | tuple[int, ...] | None = None
+    """Cut the body at these offsets, or at every byte, into writes `pace` apart (0: a loop turn apart)."""
+    raw: str | None = None
+    """Send this body (base64) and nothing else."""
+    content_type: str = "text/event-stream; charset=utf-8"
+    """Of the stream, or of `raw`."""
+
+    def for_request(self, earlier: int) -> "Script":
+        """The script of a request of this key that `earlier` others came before."""
+        if earlier >= len(self.first):
+            return self
+        return parse({**asdict(self), **self.first[earlier], "first": ()})
+
+
+class NotAScript(ValueError):  # reads as what it says: this text commands nothing that exists
+    """A JSON object that names a field which does not exist, or gives one a wrong value."""
+
+
+FIELDS = frozenset(each.name for each in fields(Script))
+
+
+def parse(given: Mapping[str, Any]) -> Script:
+    """A script from its JSON object."""
+    if unknown := given.keys() - FIELDS:
+        raise NotAScript(f"no such field: {', '.join(sorted(unknown))}")
+    try:
+        return msgspec.convert(given, Script)
+    except msgspec.ValidationError as error:
+        raise NotAScript(str(error)) from error
+
+
+def from_query(query: str) -> Script:
+    """What a user's message commands; a text that is no JSON object asks for the default."""
+    if not query.lstrip().startswith("{"):
+        return Script()
+    try:
+        given = json.loads(query)
+    except ValueError:
+        return Script()
+    return parse(given)
+
+
+def command(**chosen: Any) -> str:  # noqa: ANN401  # the fields of Script, checked by parse
+    """The query text that commands a script: `command(chunks=3, cut_after=2)`."""
+    parse(chosen)
+    return json.dumps(chosen)

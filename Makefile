@@ -1,0 +1,37 @@
+# What can be done here; `make` alone says it.
+.PHONY: help run test check bench setup setup-tests
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+
+# Tests that start servers and browsers; the others are quick.
+SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
+
+help:
+	@echo 'make run      set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
+	@echo 'make test     set up what is missing and run every check and test'
+	@echo 'make check    the quick part of it: linters, types, unit tests'
+	@echo 'make bench    measure what streaming through the service costs'
+
+setup:
+	@deploy/local/setup.sh
+
+setup-tests:
+	@deploy/local/setup.sh --tests
+
+# exec: so that a signal to the one make started reaches the program and not a shell.
+run: setup
+	@exec $(PYTHON) -m deploy.local.run
+
+test: check
+	$(PYTHON) -m pytest $(SLOW)
+
+check: setup-tests
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy service tests deploy
+	npm run --prefix frontend --silent --if-present check
+	$(PYTHON) -m pytest $(SLOW:%=--ignore=%)
+
+bench: setup-tests
+	$(PYTHON) -m tests.bench

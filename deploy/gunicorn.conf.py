@@ -1,0 +1,101 @@
+# ruff: noqa: N999 - the name gunicorn gives this file
+"""gunicorn's configuration. Each setting: https://gunicorn.org/reference/settings/.
+
+The master reads this file at its start and at each reload (HUP). It imports nothing of the service: what the master has
+imported its workers inherit, and a reload would go on with the old code.
+"""
+
+import ctypes
+import math
+import os
+import signal
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+_root = Path(__file__).resolve().parent.parent
+# Memory that looks like files, where the machine has it.
+_memory = Path("/dev/shm")  # noqa: S108 - not a fixed name in a shared place, only the place
+
+wsgi_app = "service.main:app"
+chdir = str(_root)
+proc_name = "folyam"
+
+# Only for nginx and Prometheus: the service has no time-outs for slow headers, so nginx must be the only door.
+bind = os.environ.get("FOLYAM_BIND") or "127.0.0.1:8000"
+# Any worker follows, stops or takes over any answer, so their number is a question of cores only.
+workers = int(os.environ.get("FOLYAM_WORKERS") or "2")
+# uvicorn's worker, with a drain that carries answers to their end.
+worker_class = "service.worker.FolyamWorker"
+
+# A worker touches a file in here as its sign of life; on a disk that could block it (default: /tmp).
+worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
+
+# A worker whose event loop has stood still this long is beyond help (the default).
+timeout = 30
+
+# How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.
+# The default of FOLYAM_DRAIN_SECONDS is the same as in service/config.py.
+graceful_timeout = math.ceil(float(os.environ.get("FOLYAM_DRAIN_SECONDS") or "30")) + 10
+
+# Longer than nginx keeps a connection that idles, so that nginx is the one to close it (default: 2).
+keepalive = 75
+
+# 0, the default: a worker that reaches its number stops listening before its replacement is there.
+max_requests = 0
+
+# Whose X-Forwarded-For and -Proto to believe (the default): nginx on this machine.
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1"
+
+# No socket for gunicornc: there may be no directory to write it to, and signals do.
+control_socket_disable = True
+
+# The service writes one line of its own for each request.
+accesslog = None
+errorlog = "-"
+loglevel = "info"
+
+
+def _metrics_directory() -> Path:
+    """Choose where the workers' counters meet. The name depends on nothing that a new master would see otherwise."""
+    if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return Path(given)
+    place = _memory if os.access(_memory, os.W_OK) else Path(tempfile.gettempdir())
+    return place / f"folyam-metrics-{os.getuid()}-{bind.replace('/', '_').replace(':', '_')}"
+
+
+# Before any worker imports prometheus_client, which decides by it at its import.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_directory())
+
+
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Begin the counters at nothing: a dead worker's would be counted with ours, above all if its id returns."""
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        # In a place that all may write to, somebody else may have taken the name.
+        raise SystemExit(f"{directory} is not a directory of this user's: set PROMETHEUS_MULTIPROC_DIR to one.")
+    # A master that replaces another (USR2) has that one's workers still counting in there.
+    if server.master_pid:
+        return
+    for entry in directory.iterdir():
+        if entry.suffix == ".db":
+            entry.unlink()
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunicorn has no types
+    """End with the master, if that is killed: uvicorn's worker does not notice, and would keep the port for ever."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != server.pid:
+        raise SystemExit(1)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunicorn has no types
+    """Take a dead worker out of the gauges that sum over the living."""
+    from prometheus_client import multiprocess  # noqa: PLC0415 - after the directory is set, and not at a reload
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -1,0 +1,130 @@
+"""The programs of a run: tied to it at their start, watched, ended in order, and none left behind.
+
+Linux helps twice. A child that asks for it gets a signal when its parent dies, by whatever means (PR_SET_PDEATHSIG);
+and a parent that asks for it inherits the children of its dead children (PR_SET_CHILD_SUBREAPER), so that none is lost
+from sight.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import CannotRun
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+LOG_TAIL_LINES = 15
+
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask for SIGTERM when the parent dies; if that has already happened, end."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class Child:
+    """One program that was started."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    log: Path
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
+
+    def how_it_ended(self) -> str:
+        """Say how it ended, once it has."""
+        code = self.process.wait()
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+
+
+class ChildEnded(CannotRun):
+    """A child ended that should not have."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(f"The {child.name} {child.how_it_ended()}. The end of its log, {child.log}:\n{child.tail()}")
+
+
+class Children:
+    """All programs of a run."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: list[Child] = []
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], directory: Path) -> Child:
+        """Start a program that ends when this process does, whatever ends it."""
+        log = self._logs / f"{name}.log"
+        parent = os.getpid()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Away from the terminal: its Ctrl-C is for this process, which ends the others in order.
+                start_new_session=True,
+                # Safe here: this process has one thread.
+                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
+            )
+        child = Child(name, process, os.pidfd_open(process.pid), log)
+        self._running.append(child)
+        return child
+
+    def watch(self, seconds: float | None = None) -> None:
+        """Wait so long, or for ever; raise ChildEnded as soon as one ends."""
+        ended, _, _ = select.select([child.pidfd for child in self._running], [], [], seconds)
+        for child in self._running:
+            if child.pidfd in ended:
+                self._running.remove(child)
+                raise ChildEnded(child)
+
+    def signal(self, child: Child | None, number: signal.Signals) -> None:
+        """Send a signal to a child, if it still runs."""
+        if child in self._running:
+            child.process.send_signal(number)
+
+    def wait(self, child: Child | None, seconds: float) -> None:
+        """Wait for a child's end, but no longer than so many seconds."""
+        if child in self._running and select.select([child.pidfd], [], [], seconds)[0]:
+            child.process.wait()
+            self._running.remove(child)
+
+    def sweep(self) -> None:
+        """Kill whatever is left, children of children among them, until nothing is."""
+        self._running.clear()
+        while pids := _children_of(os.getpid()):
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                os.waitpid(pid, 0)
+
+
+def _children_of(parent: int) -> list[int]:
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:  # it has just ended
+                continue
+            # "pid (name) state ppid …", and the name may hold anything, closing brackets among it.
+            if int(stat.rpartition(")")[2].split()[1]) == parent:
+                pids.append(int(entry.name))
+    return pids

@@ -1,0 +1,88 @@
+"""The few requests a run makes itself: is it up, is the key good, does an answer come."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException
+from typing import Any
+
+from deploy.local.errors import CannotRun
+
+# For an answer of a status line, anywhere.
+PATIENCE_SECONDS = 10.0
+# For the first answer of the model, on a slow machine.
+ANSWER_SECONDS = 60.0
+
+# Not through a proxy that the environment names: these are this machine's own ports.
+_here = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def is_up(url: str) -> bool:
+    """Say whether a server of this machine answers 200 there."""
+    try:
+        with _here.open(url, timeout=PATIENCE_SECONDS) as response:
+            return bool(response.status == 200)  # noqa: PLR2004
+    except (OSError, HTTPException):
+        return False
+
+
+def last_event(generate_url: str) -> dict[str, Any]:
+    """Ask for one token, and return the event that ends the answer. The answer is erased."""
+    body = json.dumps({"query": "Hello", "max_tokens": 1}).encode()
+    request = urllib.request.Request(generate_url, body, {"Content-Type": "application/json"})  # noqa: S310 - http of ours
+    try:
+        with _here.open(request, timeout=ANSWER_SECONDS) as response:
+            event = _last(response)
+            location = response.headers.get("Location", "")
+        if location.startswith("/answers/"):
+            erase = urllib.request.Request(generate_url.removesuffix("/generate") + location, method="DELETE")  # noqa: S310
+            _here.open(erase, timeout=PATIENCE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return {"type": "failed", "message": _message(error)}
+    except (OSError, HTTPException) as error:
+        return {"type": "failed", "message": str(error)}
+    return event
+
+
+def _last(lines: Iterator[bytes]) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": "failed", "message": "the stream ended without an event"}
+    for line in lines:
+        if line.strip():
+            event = json.loads(line)
+    return event
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return f"{error.code}: {json.load(error)['error']['message']}"
+    except (ValueError, KeyError, TypeError):
+        return str(error)
+
+
+def models(base_url: str, key: str) -> list[str]:
+    """Ask an API for its models, to see that it is there and takes the key. Empty where it has no such list."""
+    if not base_url.startswith(("http://", "https://")):
+        raise CannotRun(f"OPENAI_BASE_URL is {base_url!r}, and should begin with http:// or https://.")
+    headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}
+    request = urllib.request.Request(base_url.rstrip("/") + "/models", headers=headers)  # noqa: S310 - checked above
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
+            return [str(model["id"]) for model in json.load(response)["data"]]
+    except urllib.error.HTTPError as error:
+        if error.code in {401, 403}:
+            what = "the OPENAI_API_KEY" if os.environ.get("OPENAI_API_KEY") else "requests without an OPENAI_API_KEY"
+            raise CannotRun(
+                f"The API at {base_url} refuses {what} ({error.code}). Set OPENAI_API_KEY to a valid key for it, "
+                "or unset OPENAI_API_KEY and OPENAI_BASE_URL to use the local model."
+            ) from error
+        return []
+    except (ValueError, KeyError, TypeError):
+        return []
+    except (OSError, HTTPException) as error:
+        why = getattr(error, "reason", error)
+        raise CannotRun(
+            f"The API at {base_url} cannot be reached ({why}). Check OPENAI_BASE_URL and the network, "
+            "or unset OPENAI_API_KEY and OPENAI_BASE_URL to use the local model."
+        ) from error

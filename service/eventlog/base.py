@@ -1,0 +1,108 @@
+"""What an event log is. `files.py` keeps it on one machine's disk; another backend may keep it for many machines.
+
+One *lease* a log: whoever holds it is the answer's producer, and it ends with the holder's process.
+Any number of *readers* a log: each holds an offset, never a queue.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from service.events import Event, Start, StoppedBy
+
+
+class Lease(Protocol):
+    """The producer's claim on a log."""
+
+    answer_id: str
+    last_seq: int
+    size: int
+    """The log's length in bytes."""
+    claims: int
+    """How often the answer was claimed lately, this time included; 0 for whoever began it."""
+    on_change: Callable[[], None] | None
+    """Called when a follower of this worker left, or when somebody asked for a stop."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Write the events. Followers of every worker can read them when this returns.
+
+        Raises:
+            Unavailable: the log cannot take them all (a full disk, say); `last_seq` tells what it took.
+        """
+
+    def watched(self) -> bool:
+        """Tell whether the answer has at least one follower, in any worker."""
+
+    def stop_requested(self) -> StoppedBy | None:
+        """Return who asked for a stop, on whichever worker, or None."""
+
+    def release(self) -> None:
+        """Give up the claim. Without a terminal event in the log, the answer is then an orphan."""
+
+
+class Reader(Protocol):
+    """One reader's place in a log."""
+
+    answer_id: str
+
+    async def read(self) -> Sequence[Event]:
+        """Return the next events, as many as there are up to some tens of kilobytes; empty if none yet."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there may be more to read, or after that many seconds."""
+
+    def orphaned(self) -> bool:
+        """Tell whether nobody holds the log's lease. Whether the log has ended only reading it tells."""
+
+    def close(self) -> None:
+        """Stop reading; if this reader watched, the answer has one follower fewer. May be called twice."""
+
+
+class EventLog(Protocol):
+    """All the logs."""
+
+    async def create(self, start: Start) -> Lease:
+        """Begin a log with its first event.
+
+        Raises:
+            Unavailable: the log cannot take it.
+        """
+
+    async def claim(self, answer_id: str) -> Lease | None:
+        """Take over an orphan. None if it has a producer, has ended, or is gone."""
+
+    async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> Reader:
+        """Return a reader placed behind the event `after`. With `watch` it counts as a follower.
+
+        Raises:
+            UnknownAnswer: there is no such log.
+        """
+
+    async def last(self, answer_id: str) -> Event:
+        """Return the log's last event.
+
+        Raises:
+            UnknownAnswer: there is no such log.
+        """
+
+    async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
+        """Ask the producer, on whichever worker, to stop."""
+
+    async def erase(self, answer_id: str) -> None:
+        """Remove the log. Those who still read it come to its end."""
+
+    async def tend(self) -> Sequence[str]:
+        """Erase what has expired; return the ids of orphans. One worker at a time does it, the others return nothing.
+
+        Raises:
+            Unavailable: the log cannot be reached.
+        """
+
+    async def check(self) -> None:
+        """Do nothing if the log works.
+
+        Raises:
+            Unavailable: it does not.
+        """
+
+    async def aclose(self) -> None:
+        """Close what is open. Leases end."""

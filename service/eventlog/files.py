@@ -1,0 +1,349 @@
+"""The event log as files: `<directory>/<answer id>.jsonl`, one event a line, readable with `cat` and `jq`.
+
+It works across the workers of one machine, and across containers that share a volume on it, with no server. Writing a
+line to the page cache takes about two microseconds, and reading it back less, so neither leaves the event loop.
+A line survives the death of every process; it does not survive the machine's (nothing is fsync'ed).
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from service.errors import Unavailable, UnknownAnswer
+from service.eventlog.lines import last_line, offset_after
+from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
+from service.eventlog.retention import Retention, Sweep
+from service.eventlog.wakeups import Wakeups
+from service.events import Event, Start, StoppedBy, Terminal, decode, encode
+
+READ_BYTES = 1 << 16
+"""How much a reader takes at once, and so about what a slow follower costs in memory."""
+POLL_SECONDS = 0.05
+"""How often a reader looks by itself where the kernel cannot wake it."""
+
+_decode_lines = msgspec.json.Decoder(Event).decode_lines
+
+
+class FileEventLog:
+    """All the logs of one directory. See `service.eventlog.base.EventLog`."""
+
+    def __init__(self, directory: str, retention: Retention) -> None:
+        self._directory = Path(directory)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unavailable(error) from error
+        self.leases: dict[str, FileLease] = {}
+        self.readers: dict[str, set[FileReader]] = {}
+        self._sweep = Sweep(self._directory, retention)
+        self.wakeups = Wakeups(
+            self._directory, on_log=self._wake, on_stop=self._stop_written, on_overflow=self._wake_all
+        )
+
+    async def create(self, start: Start) -> "FileLease":
+        path = self.path(start.answer)
+        try:
+            descriptor = _begin(path, encode(start) + b"\n")
+        except OSError as error:
+            raise _unavailable(error) from error
+        return self._hold(start.answer, descriptor, start.seq, claims=0)
+
+    async def claim(self, answer_id: str) -> "FileLease | None":
+        try:
+            descriptor = os.open(self.path(answer_id), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        held = False
+        try:
+            if not lock(descriptor, LEASE, fcntl.F_WRLCK):
+                return None
+            event, end = _last_whole_event(descriptor)
+            if event is None or isinstance(event, Terminal) or not os.fstat(descriptor).st_nlink:
+                return None
+            # What follows the last whole line was torn when its writer died, and nobody was sent it.
+            os.ftruncate(descriptor, end)
+            held = True
+        finally:
+            if not held:
+                os.close(descriptor)
+        return self._hold(answer_id, descriptor, event.seq, claims=_count_claim(self.path(answer_id)))
+
+    async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
+        descriptor = self._open(answer_id)
+        try:
+            offset = _place(descriptor, after)
+            if watch:
+                lock(descriptor, WATCH, fcntl.F_RDLCK)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return FileReader(self, answer_id, descriptor, offset, watch=watch)
+
+    async def last(self, answer_id: str) -> Event:
+        descriptor = self._open(answer_id)
+        try:
+            event, _ = _last_whole_event(descriptor)
+        finally:
+            os.close(descriptor)
+        if event is None:
+            raise UnknownAnswer
+        return event
+
+    async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
+        # Atomically under its name, so that whoever sees it can read it.
+        try:
+            with self.path(answer_id).with_suffix(".stop").open("w", encoding="ascii") as file:
+                file.write(by)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    async def erase(self, answer_id: str) -> None:
+        for suffix in (".jsonl", ".stop", ".claims"):
+            self.path(answer_id).with_suffix(suffix).unlink(missing_ok=True)
+
+    async def tend(self) -> Sequence[str]:
+        try:
+            return await asyncio.to_thread(self._sweep.run)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    async def check(self) -> None:
+        # Writable, and not just present: a volume can be mounted read-only by a kernel that saw it fail.
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            raise Unavailable("log_unavailable", "The log of answers cannot be reached.")
+
+    async def aclose(self) -> None:
+        self.wakeups.close()
+        for lease in list(self.leases.values()):
+            lease.release()
+
+    def path(self, answer_id: str) -> Path:
+        return self._directory / f"{answer_id}.jsonl"
+
+    def _open(self, answer_id: str) -> int:
+        try:
+            return os.open(self.path(answer_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UnknownAnswer from None
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def _hold(self, answer_id: str, descriptor: int, last_seq: int, *, claims: int) -> "FileLease":
+        lease = self.leases[answer_id] = FileLease(self, answer_id, descriptor, last_seq, claims)
+        return lease
+
+    def _wake(self, answer_id: str) -> None:
+        for reader in self.readers.get(answer_id, ()):
+            reader.wake()
+
+    def _wake_all(self) -> None:
+        for answer_id in list(self.readers):
+            self._wake(answer_id)
+        for lease in list(self.leases.values()):
+            lease.changed()
+
+    def _stop_written(self, answer_id: str) -> None:
+        if lease := self.leases.get(answer_id):
+            lease.changed()
+
+
+class FileLease:
+    """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`."""
+
+    def __init__(self, log: FileEventLog, answer_id: str, descriptor: int, last_seq: int, claims: int) -> None:
+        self.answer_id = answer_id
+        self.last_seq = last_seq
+        self.size = os.fstat(descriptor).st_size
+        self.claims = claims
+        self.on_change: Callable[[], None] | None = None
+        self._log = log
+        self._descriptor = descriptor
+        self._readers = log.readers.setdefault(answer_id, set())
+
+    async def append(self, events: Sequence[Event]) -> None:
+        lines = [encode(event) for event in events]
+        lines.append(b"")
+        data = b"\n".join(lines)
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError as error:
+            raise _unavailable(error) from error
+        if written < len(data):
+            self._keep_whole_lines(data[:written])
+            raise _unavailable(OSError(errno.ENOSPC, ""))
+        self.last_seq = events[-1].seq
+        self.size += written
+        for reader in self._readers:
+            reader.wake()
+
+    def _keep_whole_lines(self, written: bytes) -> None:
+        # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
+        torn = len(written) - written.rfind(b"\n") - 1
+        os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - torn)
+        self.last_seq += written.count(b"\n")
+
+    def watched(self) -> bool:
+        return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
+
+    def stop_requested(self) -> StoppedBy | None:
+        path = self._log.path(self.answer_id).with_suffix(".stop")
+        try:
+            text = path.read_text(encoding="ascii")
+        except FileNotFoundError:
+            return None
+        path.unlink(missing_ok=True)
+        return "unwatched" if text == "unwatched" else "user"
+
+    def changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)  # and with it the lock
+            self._descriptor = -1
+            del self._log.leases[self.answer_id]
+            for reader in self._readers:
+                reader.wake()
+            if not self._readers:
+                self._log.readers.pop(self.answer_id, None)
+
+
+class FileReader:
+    """An offset in a log's file. See `service.eventlog.base.Reader`."""
+
+    def __init__(self, log: FileEventLog, answer_id: str, descriptor: int, offset: int, *, watch: bool) -> None:
+        self.answer_id = answer_id
+        self.watches = watch
+        self._log = log
+        self._descriptor = descriptor
+        self._offset = offset
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self._notified = False
+        log.readers.setdefault(answer_id, set()).add(self)
+
+    async def read(self) -> Sequence[Event]:
+        reach = READ_BYTES
+        while True:
+            block = os.pread(self._descriptor, reach, self._offset)
+            end = block.rfind(b"\n") + 1
+            if end:
+                self._offset += end
+                return _decode_lines(block[:end])
+            if len(block) < reach:
+                return ()
+            reach *= 8  # One event longer than a read: a start with a long request, say.
+
+    async def wait(self, seconds: float) -> None:
+        if not self._notified and self.answer_id not in self._log.leases:
+            # Another worker writes this log. Having asked the kernel to tell of its writes, look once more for one
+            # that came before the asking.
+            self._notified = self._log.wakeups.watch(self.answer_id, self._log.path(self.answer_id))
+            if os.fstat(self._descriptor).st_size > self._offset:
+                return
+            if not self._notified:
+                seconds = min(seconds, POLL_SECONDS)
+        self._wake_at = self._loop.time() + seconds
+        if self._timer is None or self._wake_at < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(self._wake_at, self._time_out)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def orphaned(self) -> bool:
+        return self.answer_id not in self._log.leases and not is_locked_by_another(self._descriptor, LEASE)
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._timer is not None:
+            self._timer.cancel()
+        log = self._log
+        if self._notified:
+            log.wakeups.unwatch(self.answer_id)
+        readers = log.readers[self.answer_id]
+        readers.discard(self)
+        lease = log.leases.get(self.answer_id)
+        if lease is None:
+            if not readers:
+                del log.readers[self.answer_id]
+        elif self.watches:
+            lease.changed()
+
+    def wake(self) -> None:
+        """End the wait, if there is one."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _time_out(self) -> None:
+        # A timer for each wait would cost as much as the wait: this one is set once and, when it fires too early,
+        # set again for when it is wanted.
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._wake_at:
+            self._timer = self._loop.call_at(self._wake_at, self._time_out)
+        else:
+            self.wake()
+
+
+def _begin(path: Path, line: bytes) -> int:
+    """Make a log with its first line; return its descriptor, which holds the lease."""
+    # Under another name until it is locked and begun: nobody ever sees a log without a producer or a start.
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    whole = False
+    try:
+        lock(descriptor, LEASE, fcntl.F_WRLCK)
+        whole = os.write(descriptor, line) == len(line)
+        if whole:
+            new.rename(path)
+            return descriptor
+    finally:
+        if not whole:
+            os.close(descriptor)
+            new.unlink(missing_ok=True)
+    raise OSError(errno.ENOSPC, "")
+
+
+def _place(descriptor: int, after: int) -> int:
+    offset = offset_after(descriptor, after)
+    if offset is None:
+        raise UnknownAnswer  # Not as far as that: the log is not the one that the reader knows.
+    return offset
+
+
+def _count_claim(path: Path) -> int:
+    """Return how often the log was claimed, as the length of a file beside it to which each claim adds a byte."""
+    with path.with_suffix(".claims").open("ab", buffering=0) as file:
+        file.write(b".")
+        return file.tell()
+
+
+def _last_whole_event(descriptor: int) -> tuple[Event | None, int]:
+    """Return the last event and the offset behind it; None where there is no readable one."""
+    line, end = last_line(descriptor)
+    try:
+        return decode(line), end
+    except ValueError:
+        return None, 0
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable("log_full", "There is no room left for answers. Try again later.", retry_after_seconds=10)
+    return Unavailable("log_unavailable", "The log of answers cannot be reached.")

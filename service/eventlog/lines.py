@@ -1,0 +1,51 @@
+"""A log's file as lines: the event `seq` is line number `seq`, so that a place is found by counting line ends."""
+
+import os
+
+BLOCK = 1 << 18
+
+
+def offset_after(fd: int, lines: int) -> int | None:
+    """Return the offset behind that many whole lines, or None where the file has fewer."""
+    offset = 0
+    while lines:
+        block = os.pread(fd, BLOCK, offset)
+        if not block:
+            return None
+        ends = block.count(b"\n")
+        if ends < lines:
+            lines -= ends
+            offset += len(block)
+        else:
+            return offset + _nth_line_end(block, lines)
+    return offset
+
+
+def _nth_line_end(block: bytes, lines: int) -> int:
+    """Return the offset behind the block's `lines`-th line end, by halving: counting is far quicker than finding."""
+    low, high = 0, len(block)
+    while high - low > 1:
+        middle = (low + high) // 2
+        ends = block.count(b"\n", low, middle)
+        if ends < lines:
+            lines -= ends
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def last_line(fd: int) -> tuple[bytes, int]:
+    """Return the last whole line without its end, and the offset behind it; `(b"", 0)` where there is none."""
+    size = os.fstat(fd).st_size
+    reach = 1 << 12
+    while True:
+        start = max(0, size - reach)
+        block = os.pread(fd, size - start, start)
+        end = block.rfind(b"\n")
+        begin = block.rfind(b"\n", 0, max(end, 0))
+        if begin >= 0 or (start == 0 and end >= 0):
+            return block[begin + 1 : end], start + end + 1
+        if start == 0:
+            return b"", 0
+        reach *= 8

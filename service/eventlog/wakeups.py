@@ -1,0 +1,99 @@
+"""Waking a worker when another one writes to a log: inotify, or nothing where it is missing (then readers poll)."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from inotify_simple import INotify, flags
+
+_LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
+"""CLOSE_WRITE, because a producer's death closes its file: its followers learn of it at once."""
+_STOP_WRITTEN = flags.CLOSE_WRITE | flags.ONLYDIR
+
+_logger = structlog.get_logger()
+
+
+class Wakeups:
+    """One inotify descriptor for a worker: watches the logs that its readers follow, and the directory for stops.
+
+    `on_log` is called with the id of an answer whose log changed, `on_stop` with one for which a stop was asked,
+    `on_overflow` when the kernel lost count and everything may have changed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        on_log: Callable[[str], None],
+        on_stop: Callable[[str], None],
+        on_overflow: Callable[[], None],
+    ) -> None:
+        self._on_log = on_log
+        self._on_stop = on_stop
+        self._on_overflow = on_overflow
+        self._answers: dict[int, str] = {}
+        self._watches: dict[str, tuple[int, int]] = {}  # an answer's watch, and how many readers want it
+        self._loop = asyncio.get_running_loop()
+        self._inotify: INotify | None = None
+        try:
+            inotify = INotify(nonblocking=True)
+            self._directory_watch = inotify.add_watch(directory, _STOP_WRITTEN)
+        except OSError as error:
+            # fs.inotify.max_user_instances or max_user_watches is used up, or the platform has no inotify.
+            _logger.warning("followers_poll", reason=error.strerror)
+            return
+        self._inotify = inotify
+        self._loop.add_reader(inotify.fileno(), self._read)
+
+    @property
+    def working(self) -> bool:
+        """Whether the kernel wakes readers, so that polling is only a safety net."""
+        return self._inotify is not None
+
+    def watch(self, answer_id: str, path: Path) -> bool:
+        """Have `on_log` called when the answer's file changes; tell whether that could be arranged."""
+        if self._inotify is None:
+            return False
+        watch, readers = self._watches.get(answer_id, (0, 0))
+        if not readers:
+            try:
+                watch = self._inotify.add_watch(path, _LOG_CHANGED)
+            except OSError:
+                return False
+            self._answers[watch] = answer_id
+        self._watches[answer_id] = (watch, readers + 1)
+        return True
+
+    def unwatch(self, answer_id: str) -> None:
+        """Undo one `watch`."""
+        if self._inotify is None or answer_id not in self._watches:
+            return
+        watch, readers = self._watches[answer_id]
+        if readers > 1:
+            self._watches[answer_id] = (watch, readers - 1)
+            return
+        del self._watches[answer_id]
+        self._answers.pop(watch, None)
+        with contextlib.suppress(OSError):  # The file was erased, and the kernel dropped its watch by itself.
+            self._inotify.rm_watch(watch)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+
+    def _read(self) -> None:
+        if self._inotify is None:
+            return
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.Q_OVERFLOW:
+                self._on_overflow()
+            elif event.wd == self._directory_watch:
+                if event.name.endswith(".stop"):
+                    self._on_stop(event.name.removesuffix(".stop"))
+            elif answer_id := self._answers.get(event.wd):
+                self._on_log(answer_id)

@@ -1,0 +1,188 @@
+"""The events of an answer's log, and their ids.
+
+An answer is one generation: an unguessable id and an append-only log of events, numbered 1, 2, 3, … without gaps:
+`start`, any number of `delta` and `restart`, then exactly one of `done`, `stopped` and `failed`.
+
+This module imports nothing of ours; every other layer speaks these words.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+ANSWER_ID_BYTES = 16
+"""128 random bits: without API keys the id is the capability to read and to stop an answer."""
+
+_ANSWER_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_EVENT_ID = re.compile(r"([0-9a-f]{32}):(0|[1-9][0-9]{0,9})", re.ASCII)
+
+MERGED_CHARACTERS = 16_384
+"""Neighbouring deltas are merged into one up to this length, so that one event stays small for whoever parses it."""
+
+StoppedBy = Literal["user", "unwatched", "shutdown"]
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """An earlier turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked: all that a producer needs, also one that takes the answer over from another worker."""
+
+    query: str
+    model: str
+    history: tuple[Turn, ...] = ()
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens, as the upstream counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int | None] | None = None
+    completion_tokens_details: dict[str, int | None] | None = None
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How long an answer took, in seconds since its request; `first_chunk_seconds` is null if nothing came."""
+
+    first_chunk_seconds: float | None
+    duration_seconds: float
+
+
+class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
+    """The first event. `request` and `at` (Unix time) are private: they stay in the log, for a take-over."""
+
+    seq: int
+    answer: str
+    model: str
+    request: Request | None = None
+    at: float = 0.0
+
+    def public(self) -> "Start":
+        """Return the part that followers may see."""
+        return Start(seq=self.seq, answer=self.answer, model=self.model)
+
+
+class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True):
+    """A piece of the answer, in exactly one of its three voices."""
+
+    seq: int
+    text: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+class Restart(msgspec.Struct, frozen=True, tag="restart"):
+    """Forget the text so far: the answer begins anew."""
+
+    seq: int
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The upstream finished the answer."""
+
+    seq: int
+    finish_reason: str
+    usage: Usage | None
+    timing: Timing
+
+
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """Somebody, or nobody's watching, ended the answer before the upstream did."""
+
+    seq: int
+    by: StoppedBy
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The answer could not be finished; `message` is fit for a user, `retryable` says whether a retry makes sense."""
+
+    seq: int
+    code: str
+    message: str
+    retryable: bool
+
+
+Event = Start | Delta | Restart | Done | Stopped | Failed
+Terminal = Done | Stopped | Failed
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(event: Event) -> bytes:
+    """Return the event as one line of JSON, without its line end. JSON escapes CR and LF, so it is always one line."""
+    return _encode(event)
+
+
+def decode(line: bytes) -> Event:
+    """Return the event that `encode` made a line of.
+
+    Raises:
+        ValueError: the line is not an event (`msgspec.ValidationError` and `msgspec.DecodeError` are ValueErrors).
+    """
+    return _decoder.decode(line)
+
+
+def new_answer_id() -> str:
+    """Return an id that nobody can guess and that is never used again."""
+    return secrets.token_hex(ANSWER_ID_BYTES)
+
+
+def is_answer_id(text: str) -> bool:
+    """Tell whether the text has the form of an answer id, and so is safe as a file's name."""
+    return _ANSWER_ID.fullmatch(text) is not None
+
+
+def parse_event_id(text: str) -> tuple[str, int] | None:
+    """Return the answer id and the seq of `<answer id>:<seq>`, or None where the text is not an event id."""
+    match = _EVENT_ID.fullmatch(text)
+    return (match[1], int(match[2])) if match else None
+
+
+def merge_deltas(events: Sequence[Event]) -> Iterable[Event]:
+    """Yield the events with neighbouring deltas of one voice merged, each under the seq of its last part."""
+    if len(events) == 1:
+        return events
+    merged: list[Event] = []
+    parts: list[str] = []
+    length = 0
+    voice = ""
+    seq = 0
+
+    def flush() -> None:
+        nonlocal length
+        if parts:
+            merged.append(Delta(seq, **{voice: "".join(parts)}))
+            parts.clear()
+            length = 0
+
+    for event in events:
+        if type(event) is not Delta:
+            flush()
+            merged.append(event)
+            continue
+        if event.text is not None:
+            this, part = "text", event.text
+        elif event.reasoning is not None:
+            this, part = "reasoning", event.reasoning
+        else:
+            this, part = "refusal", event.refusal or ""
+        if this != voice or length >= MERGED_CHARACTERS:
+            flush()
+            voice = this
+        parts.append(part)
+        length += len(part)
+        seq = event.seq
+    flush()
+    return merged

@@ -1,0 +1,356 @@
+"""The OpenAI-compatible API: a request in, deltas out. The openai package's and aiohttp's exceptions stop here."""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+import httpx2
+import openai
+
+from service.chunks import ChunkDecoder
+from service.errors import UpstreamError
+from service.events import Delta, Request, Usage
+from service.transport import BODY, Body, Transport
+
+RETRY_SECONDS = (0.1, 0.4)
+"""The pause before the same upstream is asked again, chosen at random between the two so that a crowd disperses."""
+
+Continuation = Literal["none", "assistant", "vllm", "prefix"]
+"""How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
+same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One API, and what it can do."""
+
+    base_url: str | None
+    """None is OpenAI's own."""
+    api_key: str = field(repr=False)
+    model: str | None = None
+    """Asked for in place of the request's model, where it is set."""
+    continuation: Continuation = "none"
+    system_prompt: str = field(default="", repr=False)
+
+    @property
+    def max_tokens_name(self) -> str:
+        """OpenAI's newer models refuse `max_tokens`; other servers may not know its successor."""
+        host = urlsplit(self.base_url).hostname if self.base_url else "api.openai.com"
+        return "max_completion_tokens" if host == "api.openai.com" else "max_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOuts:
+    """How long an upstream may take, in seconds."""
+
+    connect: float
+    status: float
+    first_chunk: float
+    silence: float
+
+
+class Upstream:
+    """The endpoints, in the order in which they are asked."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], time_outs: TimeOuts, *, retries: int) -> None:
+        self._clients = [_Client(endpoint, time_outs) for endpoint in endpoints]
+        self._retries = retries
+
+    @property
+    def continues(self) -> bool:
+        """Whether the first endpoint can go on from a given text."""
+        return self._clients[0].endpoint.continuation != "none"
+
+    def stream(
+        self, request: Request, *, last_seq: int, said: str = "", on_status: Callable[[], None] | None = None
+    ) -> "UpstreamStream":
+        """Return the answer to come, its deltas numbered on from `last_seq`, the text on from `said`."""
+        clients = self._clients[:1] if said else self._clients
+        tries = [client for client in clients for _ in range(1 + self._retries)]
+        return UpstreamStream(tries, request, last_seq, said, on_status)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for client in self._clients:
+            await client.aclose()
+
+
+class UpstreamStream:
+    """One answer from the upstream. `ended` is set when it came to a whole end, `finish_reason` and `usage` with it."""
+
+    def __init__(
+        self,
+        tries: "list[_Client]",
+        request: Request,
+        last_seq: int,
+        said: str,
+        on_status: Callable[[], None] | None,
+    ) -> None:
+        self._tries = tries
+        self._request = request
+        self._last_seq = last_seq
+        self._said = said
+        self._on_status = on_status
+        self._body: _Body | None = None
+        self.ended = False
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+
+    async def read(self) -> list[Delta]:
+        """Return the deltas that have come since the last call: at least one, or none at the end.
+
+        Before the first delta, failures that another try or another endpoint may not have are retried there.
+
+        Raises:
+            UpstreamError: the answer could not be had, or broke off.
+        """
+        if self._body is None or not self._body.begun:
+            return await self._first()
+        return await self._next(self._body)
+
+    def close(self) -> None:
+        """Close the connection, at once. May be called at any time, and twice."""
+        if self._body is not None:
+            self._body.close()
+
+    async def _first(self) -> list[Delta]:
+        tries = iter(self._tries)
+        client = next(tries)
+        while True:
+            try:
+                self._body = await client.open(self._request, self._last_seq, self._said)
+                if self._on_status is not None:
+                    self._on_status()
+                return await self._next(self._body)
+            except UpstreamError as error:
+                self.close()
+                following = _next_try(tries, client, error)
+                if following is None:
+                    raise
+                if following is client:
+                    await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 (dispersion, not a secret)
+                client = following
+
+    async def _next(self, body: "_Body") -> list[Delta]:
+        deltas = await body.read()
+        if not deltas:
+            self.ended = True
+            self.finish_reason = body.decoder.finish_reason
+            self.usage = body.decoder.usage
+        return deltas
+
+
+def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamError) -> "_Client | None":
+    """Return whom to ask after the error: the same again if it may have passed, else the next, else nobody."""
+    if error.reason == "bad_request":
+        return None  # Nobody will like it better.
+    again = error.reason in ("unreachable", "unavailable", "cut", "truncated")
+    return next((other for other in tries if again or other is not client), None)
+
+
+class _Client:
+    """The openai package, set up for one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
+        self.endpoint = endpoint
+        self._time_outs = time_outs
+        self._takes_stream_options: bool | None = None  # until it has been seen
+        self._openai = openai.AsyncOpenAI(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url,
+            max_retries=0,  # The package would sleep through a 429's Retry-After, and knows no second endpoint.
+            timeout=None,  # Each wait has its own, here and in the transport.
+            http_client=httpx2.AsyncClient(transport=Transport(time_outs.connect)),
+            # A compressed stream comes in blocks, not as it is written.
+            default_headers={"Accept-Encoding": "identity"},
+        )
+
+    async def open(self, request: Request, last_seq: int, said: str) -> "_Body":
+        """Ask; return the body once the status 200 has come.
+
+        Raises:
+            UpstreamError: another status came, or none.
+        """
+        try:
+            async with asyncio.timeout(self._time_outs.status):
+                response = await self._post(request, said)
+        except TimeoutError:
+            raise _timeout("status", "did not answer") from None
+        except openai.APITimeoutError:
+            raise _timeout("connect", "could not be reached") from None
+        except openai.APIConnectionError:
+            raise UpstreamError("upstream_unreachable", "The model's server cannot be reached.") from None
+        except openai.APIStatusError as error:
+            raise _status_error(error) from None
+        body: Body = response.extensions[BODY]
+        return _Body(body, ChunkDecoder(last_seq), self._time_outs)
+
+    async def aclose(self) -> None:
+        await self._openai.close()
+
+    async def _post(self, request: Request, said: str) -> httpx2.Response:
+        if self._takes_stream_options is False:
+            return await self._send(self._payload(request, said))
+        try:
+            response = await self._send(self._payload(request, said) | {"stream_options": {"include_usage": True}})
+        except openai.BadRequestError:
+            if self._takes_stream_options:
+                raise
+            # Not every server knows the option; whether that was what it disliked shows when it is left out.
+            response = await self._send(self._payload(request, said))
+            self._takes_stream_options = False
+        else:
+            self._takes_stream_options = True
+        return response
+
+    async def _send(self, payload: dict[str, Any]) -> httpx2.Response:
+        # The package's own `chat.completions.create` would transform each parameter, for half a millisecond, and make
+        # a model object of each chunk, for a quarter; its `post` is documented for this.
+        response = await self._openai.post(
+            "/chat/completions",
+            body=payload,
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
+        return cast("httpx2.Response", response)  # With this `cast_to` it returns the response itself.
+
+    def _payload(self, request: Request, said: str) -> dict[str, Any]:
+        endpoint = self.endpoint
+        messages: list[dict[str, Any]] = []
+        if endpoint.system_prompt:
+            messages.append({"role": "system", "content": endpoint.system_prompt})
+        messages += [{"role": turn.role, "content": turn.content} for turn in request.history]
+        messages.append({"role": "user", "content": request.query})
+        payload: dict[str, Any] = {"model": endpoint.model or request.model, "messages": messages, "stream": True}
+        if request.temperature is not None:
+            payload["temperature"] = request.temperature
+        if request.max_tokens is not None:
+            payload[endpoint.max_tokens_name] = request.max_tokens
+        if said:
+            messages.append({"role": "assistant", "content": said})
+            if endpoint.continuation == "vllm":
+                payload |= {"continue_final_message": True, "add_generation_prompt": False}
+            elif endpoint.continuation == "prefix":
+                messages[-1]["prefix"] = True
+        return payload
+
+
+class _Body:
+    """A response's body, decoded, with an end to each wait."""
+
+    def __init__(self, body: Body, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
+        self.decoder = decoder
+        self.begun = False
+        self._body = body
+        self._loop = asyncio.get_running_loop()
+        self._silence_seconds = time_outs.silence
+        self._give_up_at = self._loop.time() + time_outs.first_chunk
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._give_up_at, self._look)
+
+    async def read(self) -> list[Delta]:
+        """Return at least one delta, or none at a whole end.
+
+        Raises:
+            UpstreamError: the stream fell silent, was cut, or is unreadable.
+        """
+        decoder = self.decoder
+        while True:
+            if decoder.failure is not None:
+                raise decoder.failure
+            if decoder.done:
+                return self._end()
+            try:
+                data = await self._body.read()
+            except TimeoutError:
+                if decoder.finish_reason is not None:
+                    return self._end()
+                raise self._silent() from None
+            except (aiohttp.ClientError, OSError):
+                data = b""
+                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+            if data:
+                deltas = decoder.feed(data)
+            elif decoder.finish_reason is not None:
+                return self._end()
+            else:
+                decoder.failure = decoder.failure or UpstreamError(
+                    "upstream_truncated", "The model's server ended its answer without finishing it."
+                )
+                deltas = decoder.finish()
+            if deltas:
+                self.begun = True
+                self._give_up_at = self._loop.time() + self._silence_seconds
+                return deltas
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._body.close()
+
+    def _end(self) -> list[Delta]:
+        # The model is done; whether the server also closed its stream well is no longer of interest.
+        deltas = self.decoder.finish()
+        if not deltas:
+            if self.decoder.finish_reason is None:
+                raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
+            self.close()
+        return deltas
+
+    def _silent(self) -> UpstreamError:
+        if self.begun:
+            return _timeout("silence", "fell silent in the middle of its answer")
+        return _timeout("first_chunk", "accepted the question but did not begin to answer")
+
+    def _look(self) -> None:
+        # One timer for the whole stream, set again when it fires too early, costs less than one for each chunk.
+        if self._loop.time() < self._give_up_at:
+            self._timer = self._loop.call_at(self._give_up_at, self._look)
+        else:
+            self._timer = None
+            self._body.expire()
+
+
+def _timeout(phase: str, what: str) -> UpstreamError:
+    return UpstreamError(
+        "upstream_timeout", f"The model's server {what} in time.", status=504, reason=f"{phase}_timeout"
+    )
+
+
+def _status_error(error: openai.APIStatusError) -> UpstreamError:
+    """Return ours for an upstream's status. Its message is not passed on: it may hold a key or what others wrote."""
+    status = error.status_code
+    if status == httpx2.codes.TOO_MANY_REQUESTS:
+        return UpstreamError(
+            "upstream_rate_limited",
+            "The model's server takes no more requests for now.",
+            status=429,
+            retry_after=error.response.headers.get("retry-after"),
+        )
+    if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_ENTITY):
+        code = error.code if isinstance(error.code, str) and _CODE.fullmatch(error.code) else None
+        return UpstreamError(
+            "upstream_bad_request",
+            "The model's server refused the request's parameters" + (f" ({code})." if code else "."),
+            status=400,
+            retryable=False,
+        )
+    if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+        return UpstreamError(
+            "upstream_credentials", "The model's server refused this service's credentials.", retryable=False
+        )
+    if status in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.GATEWAY_TIMEOUT):
+        return _timeout("upstream", "did not answer")
+    if status == httpx2.codes.NOT_FOUND:
+        return UpstreamError(
+            "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
+        )
+    return UpstreamError("upstream_unavailable", "The model's server cannot answer now.")

@@ -1,0 +1,125 @@
+"""The settings: each with its default, unit and meaning. Read once, from the environment."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.upstream import Continuation
+
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """The environment holds a setting that cannot be used; the text names it, and not its value."""
+
+
+class Settings(BaseSettings):
+    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FOLYAM_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY"), description="The upstream's key."
+    )
+    openai_base_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("OPENAI_BASE_URL"),
+        description="The upstream's address, up to `/v1`; OpenAI's own if unset.",
+    )
+    model: str = Field("gpt-5.4-mini", description="The model that answers unless the request names another.")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Models that a request may name besides that one, separated by commas."
+    )
+    system_prompt: str = Field("", repr=False, description="Put before every conversation.")
+    continuation: Continuation = Field(
+        "none",
+        validation_alias=AliasChoices("FOLYAM_CONTINUE"),
+        description="How the upstream goes on from a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
+        " Mistral), or `none`.",
+    )
+    fallback_base_url: str | None = Field(
+        None, description="A second upstream, asked where the first fails before its first chunk."
+    )
+    fallback_api_key: SecretStr = Field(SecretStr(""), description="Its key.")
+    fallback_model: str | None = Field(None, description="Its model; the same as the first's if unset.")
+    retries: int = Field(
+        1, ge=0, le=10, description="How often an upstream is asked again that failed before its first chunk."
+    )
+
+    log_url: str = Field("file:///tmp/folyam/answers", description="Where the answers' logs are kept.")
+    retention_seconds: PositiveSeconds = Field(3600, description="How long ended answers are kept.")
+    retention_answers: int = Field(10_000, ge=1, description="How many answers are kept at most.")
+    retention_bytes: int = Field(1 << 30, ge=1 << 20, description="How many bytes of logs are kept at most.")
+    recovery: Literal["continue", "restart", "fail"] | None = Field(
+        None,
+        description="What becomes of an answer whose worker died: `continue` (the default where the upstream can),"
+        " `restart` (the default elsewhere), `fail`.",
+    )
+
+    connect_seconds: PositiveSeconds = Field(5, description="Time-out for connecting to the upstream.")
+    status_seconds: PositiveSeconds = Field(60, description="Time-out for the upstream's status.")
+    first_chunk_seconds: PositiveSeconds = Field(120, description="Time-out for its first chunk, from its status.")
+    silence_seconds: PositiveSeconds = Field(60, description="Time-out for each further chunk.")
+    answer_seconds: PositiveSeconds = Field(600, description="Time-out for the whole answer.")
+    status_wait_seconds: Seconds = Field(
+        2, description="How long a response waits for the upstream's status before it begins without it."
+    )
+    unwatched_seconds: Seconds = Field(30, description="How long an answer goes on with nobody following it.")
+    heartbeat_seconds: PositiveSeconds = Field(15, description="A silent stream shows a sign of life this often.")
+    drain_seconds: Seconds = Field(30, description="How long running answers may go on when a worker is to stop.")
+
+    max_body_bytes: int = Field(1 << 20, ge=1, description="The longest request body.")
+    max_query_characters: int = Field(32_000, ge=1, description="The longest query.")
+    max_history_turns: int = Field(200, ge=0, description="The most earlier turns.")
+    max_answer_bytes: int = Field(4 << 20, ge=1, description="The longest answer, as UTF-8.")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """Every model that a request may name."""
+        return (self.model, *(name for name in self.models if name != self.model))
+
+
+def read_settings() -> Settings:
+    """Return the settings of this process's environment.
+
+    Raises:
+        SettingsError: one of them cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
+        raise SettingsError("; ".join(sentences)) from None
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"FOLYAM_{name.upper()}"
+
+
+def table() -> str:
+    """Return the README's table of settings, in Markdown."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else _variable(name)
+        default = info.default
+        if isinstance(default, SecretStr) or default in (None, "", ()):
+            shown = ""
+        else:
+            shown = f"`{default if isinstance(default, str) else msgspec.json.encode(default).decode()}`"
+        rows.append(f"| `{variable}` | {shown} | {info.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())  # noqa: T201 (python -m service.config writes the README's table)

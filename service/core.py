@@ -1,0 +1,133 @@
+"""What a worker is made of, put together from the settings."""
+
+import asyncio
+from collections.abc import Callable
+
+from service.config import Settings
+from service.errors import Unavailable
+from service.eventlog import Retention, open_event_log
+from service.events import StoppedBy, Terminal
+from service.follower import Follower
+from service.producer import Limits
+from service.producers import Producers
+from service.renderings import Rendering
+from service.upstream import Endpoint, TimeOuts, Upstream
+
+STOP_SECONDS = 5.0
+"""How long a stop waits for the terminal event, which comes within a second unless the producer hangs."""
+
+
+class Core:
+    """The log, the upstream and the producers of one worker. Made and closed on its event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = open_event_log(
+            settings.log_url,
+            Retention(settings.retention_seconds, settings.retention_answers, settings.retention_bytes),
+        )
+        self.upstream = Upstream(
+            _endpoints(settings),
+            TimeOuts(
+                settings.connect_seconds,
+                settings.status_seconds,
+                settings.first_chunk_seconds,
+                settings.silence_seconds,
+            ),
+            retries=settings.retries,
+        )
+        self.producers = Producers(
+            self.log,
+            self.upstream,
+            Limits(settings.answer_seconds, settings.max_answer_bytes, settings.unwatched_seconds),
+            recovery=settings.recovery,
+            models=settings.allowed_models,
+        )
+        self._drain: asyncio.Task[None] | None = None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this worker is to stop, and should be sent nothing new."""
+        return self._drain is not None
+
+    def leave(self) -> None:
+        """Let running answers go on for `drain_seconds`, then leave them to other workers. Returns at once."""
+        if self._drain is None:
+            self._drain = asyncio.create_task(self.producers.drain(self.settings.drain_seconds))
+
+    async def follow(
+        self, answer_id: str, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
+    ) -> Follower:
+        """Return a follower of the answer, placed behind the event `after`.
+
+        Raises:
+            UnknownAnswer: there is no such answer.
+        """
+        return Follower(
+            await self.log.open(answer_id, after),
+            rendering,
+            heartbeat_seconds=self.settings.heartbeat_seconds,
+            on_orphan=self.producers.adopt,
+            is_leaving=lambda: self.leaving,
+            on_first_chunk=on_first_chunk,
+        )
+
+    async def stop(self, answer_id: str, by: StoppedBy = "user") -> None:
+        """Stop the answer, whichever worker produces it; return once its terminal event is in the log.
+
+        Raises:
+            UnknownAnswer: there is no such answer.
+            Unavailable: the producer did not end it in time.
+        """
+        reader = await self.log.open(answer_id, watch=False)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                if isinstance(await self.log.last(answer_id), Terminal):
+                    return
+                if not self.producers.stop(answer_id, by):
+                    await self.log.request_stop(answer_id, by)
+                while True:
+                    for event in await reader.read():
+                        if isinstance(event, Terminal):
+                            return
+                    if reader.orphaned() and not isinstance(await self.log.last(answer_id), Terminal):
+                        self.producers.adopt(answer_id)
+                    await reader.wait(LOOK_SECONDS)
+        except TimeoutError:
+            raise Unavailable("stop_pending", "The answer will stop, but has not stopped yet.") from None
+        finally:
+            reader.close()
+
+    async def aclose(self) -> None:
+        """Leave what is unfinished to other workers, and close everything."""
+        if self._drain is not None:
+            self._drain.cancel()
+        await self.producers.aclose()
+        await self.upstream.aclose()
+        await self.log.aclose()
+
+
+LOOK_SECONDS = 0.25
+"""How often a stop looks whether the answer still has a producer."""
+
+
+def _endpoints(settings: Settings) -> list[Endpoint]:
+    endpoints = [
+        Endpoint(
+            base_url=settings.openai_base_url,
+            # The openai package refuses to start without a key; a local server takes any.
+            api_key=settings.openai_api_key.get_secret_value() or "none",
+            continuation=settings.continuation,
+            system_prompt=settings.system_prompt,
+        )
+    ]
+    if settings.fallback_base_url:
+        endpoints.append(
+            Endpoint(
+                base_url=settings.fallback_base_url,
+                api_key=settings.fallback_api_key.get_secret_value() or "none",
+                model=settings.fallback_model,
+                system_prompt=settings.system_prompt,
+            )
+        )
+    return endpoints

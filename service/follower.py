@@ -1,0 +1,92 @@
+"""One response that follows an answer: its history from an offset, then its live tail, until the terminal event."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from service import metrics
+from service.eventlog import Reader
+from service.events import Delta, Event, Terminal, merge_deltas
+from service.renderings import Rendering
+
+LOOK_SECONDS = 1.0
+"""How often a follower that hears nothing looks whether the answer still has a producer."""
+
+
+class Follower:
+    """Reads a log and renders what it reads. It holds an offset and never a queue: a slow reader costs no memory."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        rendering: Rendering,
+        *,
+        heartbeat_seconds: float,
+        on_orphan: Callable[[str], None],
+        is_leaving: Callable[[], bool],
+        on_first_chunk: Callable[[], None] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._rendering = rendering
+        self._heartbeat_seconds = heartbeat_seconds
+        self._on_orphan = on_orphan
+        self._is_leaving = is_leaving
+        self._on_first_chunk = on_first_chunk
+        self._time = asyncio.get_running_loop().time
+        self._heard_at = self._time()
+        self._begun = False
+        self._ended = False
+        self._closed = False
+        metrics.follower_came()
+
+    async def next(self) -> bytes | None:
+        """Return the next bytes to send, waiting for them; None after the terminal event.
+
+        They are events or, where there were none for `heartbeat_seconds`, a sign of life. None without a terminal event
+        means that this worker is leaving: the client sees that it is missing, and resumes on another.
+        """
+        if self._ended:
+            return None
+        waited = False
+        while True:
+            events = await self._reader.read()
+            if events:
+                first = not self._begun
+                data = self._render(events)
+                if data or first or self._ended:
+                    return data
+                continue
+            if not self._begun and self._rendering.preamble:
+                self._begun = True
+                return self._rendering.preamble
+            if waited and self._reader.orphaned():
+                if self._is_leaving():
+                    return None
+                self._on_orphan(self._reader.answer_id)
+            now = self._time()
+            left = self._heard_at + self._heartbeat_seconds - now
+            if left <= 0:
+                self._heard_at = now
+                if self._rendering.heartbeat:
+                    return self._rendering.heartbeat
+                left = self._heartbeat_seconds
+            await self._reader.wait(min(left, LOOK_SECONDS))
+            waited = True
+
+    def close(self) -> None:
+        """Stop following. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._reader.close()
+            metrics.follower_left()
+
+    def _render(self, events: Sequence[Event]) -> bytes:
+        self._heard_at = self._time()
+        self._ended = isinstance(events[-1], Terminal)
+        data = self._rendering.render(self._reader.answer_id, merge_deltas(events))
+        if self._on_first_chunk is not None and any(type(event) is Delta for event in events):
+            self._on_first_chunk()
+            self._on_first_chunk = None
+        if not self._begun:
+            self._begun = True
+            return self._rendering.preamble + data
+        return data

@@ -1,0 +1,82 @@
+"""Errors as HTTP: `{"error": {"code", "message", "field"?, "request_id"}}`, whatever went wrong."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from service import metrics
+from service.errors import BadInput, FolyamError, UpstreamError
+
+_FRAMEWORK_ERRORS = {
+    400: ("invalid_json", "The body is not valid JSON."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take that method."),
+    413: ("body_too_large", "The request's body is too large."),
+}
+
+_logger = structlog.get_logger()
+
+
+class UpstreamHTTPException(HTTPException):
+    """The upstream's status is not 200, and the response has not begun."""
+
+    def __init__(self, error: UpstreamError) -> None:
+        super().__init__(error.status, detail=error.code, headers=error.headers())
+        self.error = error
+
+
+async def _on_folyam_error(request: Request, error: FolyamError) -> JSONResponse:
+    request.state.error = error.code
+    metrics.rejected(error.code)
+    request_id = getattr(request.state, "request_id", None)
+    return JSONResponse(error.body(request_id), status_code=error.status, headers=error.headers())
+
+
+async def _on_http_exception(request: Request, error: StarletteHTTPException) -> JSONResponse:
+    if isinstance(error, UpstreamHTTPException):
+        return await _on_folyam_error(request, error.error)
+    code, message = _FRAMEWORK_ERRORS.get(error.status_code, ("http_error", "The request cannot be served."))
+    response = await _on_folyam_error(request, FolyamError(code, message, status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    # The location is ("body" | "query" | "path", field, …); an item of a list is named as history.0.role.
+    field = ".".join(str(part) for part in first["loc"][1:])
+    if first["type"] == "json_invalid":
+        return await _on_folyam_error(request, BadInput("invalid_json", "The body is not valid JSON.", status=400))
+    if not field:
+        return await _on_folyam_error(
+            request, BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
+        )
+    # pydantic's sentence names what is wanted and never what was sent.
+    message = f"{field}: {_SENTENCES.get(first['type'], first['msg'])}."
+    return await _on_folyam_error(request, BadInput("invalid_input", message, field=field))
+
+
+_SENTENCES = {
+    "extra_forbidden": "There is no such field",
+    "missing": "This field is required",
+    "string_unicode": "The text must be valid Unicode, without lone surrogates",
+}
+
+
+async def _on_any_error(request: Request, error: Exception) -> JSONResponse:
+    _logger.error("request_broke", request_id=getattr(request.state, "request_id", None), exc_info=error)
+    return await _on_folyam_error(request, FolyamError("internal", "Something went wrong here.", status=500))
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    FolyamError: _on_folyam_error,
+    HTTPException: _on_http_exception,
+    StarletteHTTPException: _on_http_exception,
+    RequestValidationError: _on_validation_error,
+    Exception: _on_any_error,
+}

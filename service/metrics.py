@@ -1,0 +1,166 @@
+"""Every metric, behind a verb. Labels never hold a user, a key or an id.
+
+With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts, and each worker answers for all.
+"""
+
+import os
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from service import __version__
+from service.events import Usage
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+OTHER = "other"
+
+
+def _doubling(first: float, last: float) -> tuple[float, ...]:
+    buckets = [first]
+    while buckets[-1] < last:
+        buckets.append(round(buckets[-1] * 2, 6))
+    return tuple(buckets)
+
+
+_first_chunk = Histogram(
+    "folyam_time_to_first_chunk_seconds",
+    "From an answer's request to the first chunk sent to whoever asked.",
+    ["model"],
+    buckets=_doubling(0.01, 81.92),
+)
+_upstream_first_chunk = Histogram(
+    "folyam_upstream_time_to_first_chunk_seconds",
+    "From the request to the upstream to its first chunk.",
+    ["model"],
+    buckets=_doubling(0.01, 81.92),
+)
+_duration = Histogram(
+    "folyam_stream_duration_seconds",
+    "From an answer's request to its terminal event.",
+    ["model", "outcome"],
+    buckets=_doubling(0.01, 655.36),
+)
+_between_chunks = Histogram(
+    "folyam_time_between_chunks_seconds",
+    "Between one arrival of chunks from the upstream and the next.",
+    ["model"],
+    buckets=_doubling(0.0025, 10.24),
+)
+_in_flight = Gauge("folyam_streams_in_flight", "Answers being generated.", multiprocess_mode="livesum")
+_followers = Gauge("folyam_followers", "Responses that follow an answer.", multiprocess_mode="livesum")
+_started = Counter("folyam_streams_started", "Answers begun.", ["model"])
+_finished = Counter("folyam_streams_finished", "Answers ended.", ["model", "outcome"])
+_tokens = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["model", "type"])
+_rejected = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
+_upstream_errors = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
+_resumes = Counter("folyam_resumes", "Answers followed on from an offset.", ["rendering"])
+_takeovers = Counter("folyam_takeovers", "Orphaned answers claimed by another worker.", ["outcome"])
+_unwatched_chunks = Counter("folyam_unwatched_chunks", "Chunks that came while nobody followed.")
+_stop = Histogram(
+    "folyam_stop_seconds",
+    "From a stop to the upstream's connection closed.",
+    buckets=_doubling(0.001, 8.192),
+)
+_build_info = Gauge("folyam_build_info", "1, with the version.", ["version"], multiprocess_mode="livemax")
+_build_info.labels(__version__).set(1)
+
+
+class AnswerMetrics:
+    """One answer's metrics, their labels resolved once: that costs as much as counting does."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._first_chunk = _first_chunk.labels(model)
+        self._between_chunks = _between_chunks.labels(model)
+
+    def started(self) -> None:
+        """Count an answer begun."""
+        _started.labels(self._model).inc()
+        _in_flight.inc()
+
+    def taken_over(self, outcome: str) -> None:
+        """Count an orphan claimed by this worker: `outcome` is what it does with it."""
+        _takeovers.labels(outcome).inc()
+        _in_flight.inc()
+
+    def upstream_first_chunk(self, seconds: float) -> None:
+        """Note how long the upstream took to begin."""
+        _upstream_first_chunk.labels(self._model).observe(seconds)
+
+    def first_chunk_sent(self, seconds: float) -> None:
+        """Note how long whoever asked waited for a first chunk."""
+        self._first_chunk.observe(seconds)
+
+    def chunks_arrived(self, seconds: float) -> None:
+        """Note the time since chunks arrived before."""
+        self._between_chunks.observe(seconds)
+
+    def upstream_failed(self, reason: str) -> None:
+        """Count a failure of the upstream."""
+        _upstream_errors.labels(self._model, reason).inc()
+
+    def finished(self, outcome: str, seconds: float, usage: Usage | None) -> None:
+        """Count an answer ended."""
+        _finished.labels(self._model, outcome).inc()
+        _duration.labels(self._model, outcome).observe(seconds)
+        _in_flight.dec()
+        if usage is not None:
+            _tokens.labels(self._model, "prompt").inc(usage.prompt_tokens)
+            _tokens.labels(self._model, "completion").inc(usage.completion_tokens)
+
+    def handed_over(self) -> None:
+        """Count an answer that this worker leaves to another, unfinished."""
+        _in_flight.dec()
+
+
+def answer_metrics(model: str, allowed_models: Sequence[str]) -> AnswerMetrics:
+    """Return the metrics for an answer of the model; a model outside the list is counted as `other`."""
+    return AnswerMetrics(model if model in allowed_models else OTHER)
+
+
+def follower_came() -> None:
+    """Count a follower more."""
+    _followers.inc()
+
+
+def follower_left() -> None:
+    """Count a follower fewer."""
+    _followers.dec()
+
+
+def resumed(rendering: str) -> None:
+    """Count an answer followed on from an offset."""
+    _resumes.labels(rendering).inc()
+
+
+def rejected(reason: str) -> None:
+    """Count a request refused; `reason` is an error's code."""
+    _rejected.labels(reason).inc()
+
+
+def chunks_unwatched(count: int) -> None:
+    """Count chunks that came while nobody followed."""
+    _unwatched_chunks.inc(count)
+
+
+def stop_took(seconds: float) -> None:
+    """Note how long a stop took to close the upstream's connection."""
+    _stop.observe(seconds)
+
+
+def exposition() -> bytes:
+    """Return all workers' metrics in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

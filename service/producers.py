@@ -1,0 +1,163 @@
+"""A worker's producers, and what becomes of other workers' orphans."""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+
+import structlog
+
+from service import metrics
+from service.errors import FolyamError
+from service.eventlog import EventLog, Lease
+from service.events import Delta, Request, Restart, Start, StoppedBy
+from service.producer import Limits, Producer, Recovery
+from service.upstream import Upstream
+
+LOOK_SECONDS = 0.25
+"""How often a producer looks whether it is watched and was asked to stop, where nothing told it before."""
+TEND_SECONDS = 1.0
+"""How often a worker looks for orphans and for what has expired."""
+MOST_CLAIMS = 3
+"""An answer that was claimed this often within a minute, and orphaned each time, kills its workers."""
+
+_logger = structlog.get_logger()
+
+
+class Producers:
+    """This worker's producers, and what becomes of other workers' orphans."""
+
+    def __init__(
+        self, log: EventLog, upstream: Upstream, limits: Limits, *, recovery: Recovery | None, models: Sequence[str]
+    ) -> None:
+        self._log = log
+        self._upstream = upstream
+        self._limits = limits
+        self._recovery: Recovery = recovery or ("continue" if upstream.continues else "restart")
+        self._models = models
+        self._running: dict[str, Producer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._adopting: set[str] = set()
+        self._handing_over = False
+        self._watchman = asyncio.create_task(self._watch())
+        self._tender = asyncio.create_task(self._tend())
+
+    async def start(self, request: Request, answer_id: str, *, begun_at: float) -> Producer:
+        """Begin the answer: its log is there when this returns, the upstream is asked soon after.
+
+        `begun_at` is when its request came, by the event loop's clock.
+
+        Raises:
+            Unavailable: the log cannot take it.
+        """
+        lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3)))
+        counted = metrics.answer_metrics(request.model, self._models)
+        counted.started()
+        return self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
+
+    def stop(self, answer_id: str, by: StoppedBy) -> bool:
+        """Stop the answer if this worker produces it; tell whether it does."""
+        producer = self._running.get(answer_id)
+        if producer is None:
+            return False
+        producer.stop(by)
+        return True
+
+    def adopt(self, answer_id: str) -> None:
+        """Claim an orphan, if it still is one, and carry it to its terminal event."""
+        if answer_id not in self._adopting and answer_id not in self._running and not self._handing_over:
+            self._adopting.add(answer_id)
+            self._spawn(self._adopt(answer_id))
+
+    async def drain(self, seconds: float) -> None:
+        """Let producers go on for so long; then leave what is unfinished to other workers."""
+        if self._running:
+            await asyncio.wait([producer.task for producer in self._running.values()], timeout=seconds)
+        self._handing_over = True
+        for producer in list(self._running.values()):
+            producer.hand_over()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Hand over what is still running and end."""
+        self._watchman.cancel()
+        self._tender.cancel()
+        await self.drain(0)
+
+    def _run(self, producer: Producer) -> Producer:
+        answer_id = producer.answer_id
+        self._running[answer_id] = producer
+        producer.task = self._spawn(producer.run())
+        producer.task.add_done_callback(lambda _: self._running.pop(answer_id, None))
+        return producer
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # The loop itself keeps no task alive.
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _adopt(self, answer_id: str) -> None:
+        try:
+            lease = await self._log.claim(answer_id)
+            if lease is None:
+                return
+            try:
+                await self._take_over(lease)
+            except BaseException:
+                lease.release()
+                raise
+        except FolyamError as error:
+            _logger.warning("takeover_failed", answer=answer_id, code=error.code)
+        finally:
+            self._adopting.discard(answer_id)
+
+    async def _take_over(self, lease: Lease) -> None:
+        start, said, only_text = await self._history(lease.answer_id)
+        request = start.request or Request("", start.model)
+        how: Recovery = self._recovery
+        if how == "continue" and not (said and only_text):
+            how = "restart"  # Reasoning cannot be handed back to a model in mid-thought.
+        if lease.claims > MOST_CLAIMS or start.request is None:
+            how = "fail"
+        counted = metrics.answer_metrics(start.model, self._models)
+        counted.taken_over(how)
+        producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=start.at, taken_over=how)
+        if how == "continue":
+            producer.said = said
+        self._run(producer)
+
+    async def _history(self, answer_id: str) -> tuple[Start, str, bool]:
+        """Return the log's start, the text since it last began, and whether text is all there is."""
+        reader = await self._log.open(answer_id, watch=False)
+        start: Start | None = None
+        said: list[str] = []
+        only_text = True
+        try:
+            while events := await reader.read():
+                for event in events:
+                    if isinstance(event, Start):
+                        start = event
+                    elif isinstance(event, Restart):
+                        said.clear()
+                        only_text = True
+                    elif isinstance(event, Delta):
+                        said.append(event.text or "")
+                        only_text = only_text and event.text is not None
+        finally:
+            reader.close()
+        return start or Start(1, answer_id, ""), "".join(said), only_text
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for producer in list(self._running.values()):
+                producer.look()
+
+    async def _tend(self) -> None:
+        while True:
+            try:
+                for answer_id in await self._log.tend():
+                    self.adopt(answer_id)
+            except FolyamError as error:
+                _logger.warning("log_not_tended", code=error.code)
+            await asyncio.sleep(TEND_SECONDS)

@@ -1,0 +1,30 @@
+"""The protocols in which an answer can be followed, and the choice among them by a request's Accept header."""
+
+from service.renderings.accept import quality
+from service.renderings.base import Rendering
+from service.renderings.ndjson import JsonLines
+from service.renderings.sse import ServerSentEvents
+from service.renderings.text import PlainText
+
+__all__ = ["Rendering", "choose_rendering"]
+
+RENDERINGS: tuple[tuple[str, Rendering], ...] = (
+    # In the order of preference among equals: a client that takes anything gets JSON lines.
+    ("application/json", JsonLines("application/json")),
+    ("application/x-ndjson", JsonLines("application/x-ndjson")),
+    ("text/event-stream", ServerSentEvents()),
+    ("text/plain", PlainText()),
+)
+MEDIA_TYPES = tuple(media_type for media_type, _ in RENDERINGS)
+
+
+def choose_rendering(accept: str | None) -> Rendering | None:
+    """Return the rendering that the Accept header likes best, or None where it takes none of ours."""
+    if not accept:
+        return RENDERINGS[0][1]
+    best, best_quality = None, 0.0
+    for media_type, rendering in RENDERINGS:
+        this = quality(accept, media_type)
+        if this > best_quality:
+            best, best_quality = rendering, this
+    return best

@@ -1,0 +1,20 @@
+"""JSON lines: one event a line, an empty line as the heartbeat."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from service.events import Event, Start, encode
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """One JSON object a line, under whichever of its two names the client asked for."""
+
+    media_type: str
+    name: str = "ndjson"
+    preamble: bytes = b""
+    heartbeat: bytes = b"\n"
+
+    def render(self, answer_id: str, events: Iterable[Event]) -> bytes:  # noqa: ARG002 (the start event carries the id)
+        """Return a line an event."""
+        return b"".join([encode(event.public() if type(event) is Start else event) + b"\n" for event in events])

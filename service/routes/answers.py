@@ -1,0 +1,100 @@
+"""`/answers/<id>`: follow an answer, read it, stop it, erase it; on any worker."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from msgspec import to_builtins
+from pydantic import BaseModel
+
+from service.core import Core
+from service.errors import BadInput, UnknownAnswer
+from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
+from service.routes.following import follow, last_event_id, rendering_for
+
+router = APIRouter(prefix="/answers")
+
+AnswerId = Annotated[str, Path(description="An answer's id, as in X-Answer-Id.")]
+
+
+class Answer(BaseModel):
+    """An answer as a whole."""
+
+    id: str
+    state: Literal["running", "done", "stopped", "failed"]
+    text: str
+    last_seq: int
+    usage: dict[str, Any] | None = None
+    timing: dict[str, float | None] | None = None
+
+
+@router.get("/{answer_id}", response_class=Response, responses={200: {"model": Answer}})
+async def read_answer(
+    request: Request,
+    answer_id: AnswerId,
+    after: Annotated[int, Query(ge=0, le=9_999_999_999)] = 0,
+    stream: bool = True,  # noqa: FBT001, FBT002 (the contract's parameter)
+) -> Response:
+    """Follow the answer from Last-Event-ID or `after`; or read it as a whole, with `stream=false`."""
+    core: Core = request.app.state.core
+    _known(request, answer_id)
+    if not stream:
+        return await _answer(core, answer_id)
+    rendering = rendering_for(request)
+    if resume := last_event_id(request):
+        if resume[0] != answer_id:
+            raise BadInput(
+                "bad_last_event_id", "Last-Event-ID is of another answer.", field="Last-Event-ID", status=400
+            )
+        after = resume[1]  # Newer than `after`, which an EventSource repeats with each reconnect.
+    return await follow(request, core, answer_id, after, rendering)
+
+
+@router.post("/{answer_id}/stop", response_class=Response, responses={200: {"model": Answer}})
+async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
+    """Stop the answer; respond once its terminal event is in the log."""
+    core: Core = request.app.state.core
+    _known(request, answer_id)
+    await core.stop(answer_id)
+    return await _answer(core, answer_id)
+
+
+@router.delete("/{answer_id}", status_code=204)
+async def erase_answer(request: Request, answer_id: AnswerId) -> None:
+    """Stop the answer if it is running, and erase it."""
+    core: Core = request.app.state.core
+    _known(request, answer_id)
+    await core.stop(answer_id)
+    await core.log.erase(answer_id)
+
+
+def _known(request: Request, answer_id: str) -> None:
+    if not is_answer_id(answer_id):
+        raise UnknownAnswer
+    request.state.answer = answer_id
+
+
+async def _answer(core: Core, answer_id: str) -> Response:
+    reader = await core.log.open(answer_id, watch=False)
+    answer = Answer(id=answer_id, state="running", text="", last_seq=0)
+    parts: list[str] = []
+    try:
+        while events := await reader.read():
+            answer.last_seq = events[-1].seq
+            for event in events:
+                match event:
+                    case Delta(text=text, refusal=refusal):
+                        parts.append(text or refusal or "")
+                    case Restart():
+                        parts.clear()
+                    case Done(usage=usage, timing=timing):
+                        answer.state = "done"
+                        answer.usage = to_builtins(usage)
+                        answer.timing = to_builtins(timing)
+                    case Stopped():
+                        answer.state = "stopped"
+                    case Failed():
+                        answer.state = "failed"
+    finally:
+        reader.close()
+    answer.text = "".join(parts)
+    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

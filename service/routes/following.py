@@ -1,0 +1,145 @@
+"""What `/generate` and `/answers/<id>` share: choosing a rendering, reading an offset, and the streamed response."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from service import metrics
+from service.core import Core
+from service.errors import BadInput, FolyamError
+from service.events import Terminal, parse_event_id
+from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
+
+
+class AnswerResponse(StreamingResponse):
+    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected."""
+
+    def __init__(
+        self, stream: AsyncGenerator[bytes], first: bytes | None, *, answer_id: str, rendering: Rendering
+    ) -> None:
+        super().__init__(stream, media_type=rendering.media_type, headers=_headers(answer_id))
+        self._stream = stream
+        self._first = first
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Leave the media type as the contract has it: Starlette would add a charset to `text/event-stream`."""
+        super().init_headers({**(headers or {}), "Content-Type": self.media_type or ""})
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the status and headers, and then everything as it comes."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        data = self._first
+        while data is not None:
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            data = await anext(self._stream, None)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, and close the stream whatever happens."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._stream.aclose()
+
+
+def rendering_for(request: Request) -> Rendering:
+    """Return the rendering that the request's Accept header asks for.
+
+    Raises:
+        FolyamError: 406, it asks for none that there is.
+    """
+    rendering = choose_rendering(request.headers.get("accept"))
+    if rendering is None:
+        names = ", ".join(MEDIA_TYPES)
+        raise FolyamError("not_acceptable", f"Accept must allow one of {names}.", status=406, field="Accept")
+    request.state.rendering = rendering.name
+    return rendering
+
+
+def last_event_id(request: Request) -> tuple[str, int] | None:
+    """Return the answer id and seq of the request's Last-Event-ID, from its header or its query; None without one.
+
+    Raises:
+        BadInput: it is not an event id.
+    """
+    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    if not text:
+        return None
+    parsed = parse_event_id(text)
+    if parsed is None:
+        raise BadInput(
+            "bad_last_event_id", "Last-Event-ID must be <answer id>:<seq>.", field="Last-Event-ID", status=400
+        )
+    return parsed
+
+
+async def follow(request: Request, core: Core, answer_id: str, after: int, rendering: Rendering) -> Response:
+    """Return the response that follows the answer behind the event `after`; 204 where nothing comes after it.
+
+    Raises:
+        UnknownAnswer: there is no such answer.
+        BadInput: the answer has no such event.
+    """
+    request.state.answer = answer_id
+    last = await core.log.last(answer_id)
+    if after >= last.seq and isinstance(last, Terminal):
+        return Response(status_code=204, headers=_headers(answer_id))
+    if after > last.seq:
+        raise BadInput("bad_last_event_id", "The answer has no such event yet.", field="Last-Event-ID", status=400)
+    if after:
+        metrics.resumed(rendering.name)
+    return await answer_response(_follow(core, answer_id, after, rendering), request, answer_id, rendering)
+
+
+async def answer_response(
+    stream: AsyncGenerator[bytes], request: Request, answer_id: str, rendering: Rendering
+) -> Response:
+    """Wait for the stream's first bytes, so that its errors become the response's status; then return the response.
+
+    If the client leaves meanwhile, the stream is closed at once: nobody else would notice before the response begins.
+    """
+    first = asyncio.ensure_future(anext(stream, None))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            return Response(status_code=CLIENT_GONE)
+        return AnswerResponse(stream, first.result(), answer_id=answer_id, rendering=rendering)
+    finally:
+        gone.cancel()
+        if not first.done():
+            first.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await first
+
+
+CLIENT_GONE = 499
+"""nginx's own status for it; nobody receives it, it is for the log."""
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _follow(core: Core, answer_id: str, after: int, rendering: Rendering) -> AsyncGenerator[bytes]:
+    follower = await core.follow(answer_id, after, rendering)
+    try:
+        while (data := await follower.next()) is not None:
+            yield data
+    finally:
+        follower.close()
+
+
+def _headers(answer_id: str) -> dict[str, str]:
+    return {
+        "X-Answer-Id": answer_id,
+        "Location": f"/answers/{answer_id}",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }

@@ -1,0 +1,158 @@
+"""`/generate`: a question in, its answer as a stream."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service import events
+from service.core import Core
+from service.errors import BadInput, FolyamError
+from service.http_errors import UpstreamHTTPException
+from service.renderings import Rendering
+from service.routes.following import answer_response, follow, last_event_id, rendering_for
+
+router = APIRouter()
+
+Temperature = Annotated[float, Field(ge=0, le=2)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Turn(BaseModel):
+    """An earlier turn of the conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Question(BaseModel):
+    """The body of `POST /generate`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    query: str
+    history: list[Turn] = []
+    model: str | None = None
+    temperature: Temperature | None = None
+    max_tokens: MaxTokens | None = None
+
+
+class QuestionInUrl(BaseModel):
+    """The query string of `GET /generate`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str | None = None
+    model: str | None = None
+    temperature: Temperature | None = None
+    max_tokens: MaxTokens | None = None
+    last_event_id: str | None = None
+
+
+@router.post("/generate", response_class=Response)
+async def generate(request: Request, question: Question | None = None) -> Response:
+    """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
+    if question is None and last_event_id(request) is None:
+        raise BadInput("invalid_input", "The body must be a JSON object with a query.", field="query")
+    return await _generate(request, question or Question(query=""))
+
+
+@router.get("/generate", response_class=Response)
+async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
+    """Do the same for a browser's own EventSource, which can only GET."""
+    if last_event_id(request) is None:
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise FolyamError("cross_site", "Another site may not ask for an answer.", status=403)
+        if question.query is None:
+            raise BadInput("invalid_input", "query is missing.", field="query")
+    return await _generate(
+        request,
+        Question(
+            query=question.query or "",
+            model=question.model,
+            temperature=question.temperature,
+            max_tokens=question.max_tokens,
+        ),
+    )
+
+
+async def generate_response_stream(  # noqa: PLR0913 (all that a question may hold, and where its answer goes)
+    query: str,
+    *,
+    core: Core,
+    answer_id: str,
+    rendering: Rendering,
+    arrived_at: float,
+    model: str,
+    history: Sequence[events.Turn] = (),
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+) -> AsyncGenerator[bytes]:
+    """Ask the upstream with the query; yield what to send to the client, each chunk as it arrives.
+
+    The answer goes through its log: this only follows it, as anybody else may, and leaving does not end it at once.
+
+    Raises:
+        HTTPException: the upstream's status is not 200, and was known within `status_wait_seconds`. Later failures are
+            events.
+        Unavailable: there is no log to write the answer to.
+    """
+    request = events.Request(query, model, tuple(history), temperature, max_tokens)
+    producer = await core.producers.start(request, answer_id, begun_at=arrived_at)
+    follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
+    try:
+        error = await producer.status(core.settings.status_wait_seconds)
+        if error is not None:
+            await core.log.erase(answer_id)  # Nobody learned its id.
+            raise UpstreamHTTPException(error)
+        while (data := await follower.next()) is not None:
+            yield data
+    finally:
+        follower.close()
+
+
+async def _generate(request: Request, question: Question) -> Response:
+    core: Core = request.app.state.core
+    rendering = rendering_for(request)
+    if resume := last_event_id(request):
+        return await follow(request, core, *resume, rendering)
+    model = _check(question, core)
+    answer_id = request.state.answer = events.new_answer_id()
+    stream = generate_response_stream(
+        question.query,
+        core=core,
+        answer_id=answer_id,
+        rendering=rendering,
+        arrived_at=request.state.arrived_at,
+        model=model,
+        history=[events.Turn(turn.role, turn.content) for turn in question.history],
+        temperature=question.temperature,
+        max_tokens=question.max_tokens,
+    )
+    return await answer_response(stream, request, answer_id, rendering)
+
+
+def _check(question: Question, core: Core) -> str:
+    """Hold the question against the settings' limits; return the model to ask.
+
+    Raises:
+        BadInput: it is over one of them, or empty, or names an unknown model.
+    """
+    settings = core.settings
+    if not question.query.strip():
+        raise BadInput("empty_query", "query must not be empty.", field="query")
+    if len(question.query) > settings.max_query_characters:
+        raise BadInput(
+            "query_too_long", f"query must have at most {settings.max_query_characters} characters.", field="query"
+        )
+    if len(question.history) > settings.max_history_turns:
+        raise BadInput(
+            "history_too_long", f"history must have at most {settings.max_history_turns} turns.", field="history"
+        )
+    model = settings.model if question.model is None else question.model
+    if model not in settings.allowed_models:
+        raise BadInput("unknown_model", "model is not one that this service offers.", field="model")
+    return model

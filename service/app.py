@@ -10,7 +10,7 @@ from service import __version__
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
-from service.middleware import RequestLine
+from service.middleware import BodyLimit, RequestLine
 from service.routes import answers, generate, operations
 
 
@@ -29,9 +29,11 @@ def create_app(settings: Settings) -> FastAPI:
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
         exception_handlers=HANDLERS,
-        middleware=[Middleware(RequestLine)],  # the outermost first
+        middleware=[  # the outermost first
+            Middleware(RequestLine),
+            Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
+        ],
         telemetry={"tracing": False, "metrics": False},
     )
     app.include_router(generate.router)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,8 +17,6 @@ _FRAMEWORK_ERRORS = {
     405: ("method_not_allowed", "This address does not take that method."),
     413: ("body_too_large", "The request's body is too large."),
 }
-
-_logger = structlog.get_logger()
 
 
 class UpstreamHTTPException(HTTPException):
@@ -64,12 +61,10 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
 _SENTENCES = {
     "extra_forbidden": "There is no such field",
     "missing": "This field is required",
-    "string_unicode": "The text must be valid Unicode, without lone surrogates",
 }
 
 
-async def _on_any_error(request: Request, error: Exception) -> JSONResponse:
-    _logger.error("request_broke", request_id=getattr(request.state, "request_id", None), exc_info=error)
+async def _on_any_error(request: Request, _error: Exception) -> JSONResponse:
     return await _on_folyam_error(request, FolyamError("internal", "Something went wrong here.", status=500))
 
 

@@ -1,4 +1,7 @@
-"""A request's id, and its one line in the log. Pure ASGI: it lasts until the last byte, not until the headers."""
+"""What every request passes: its id and its one line in the log, and the bound on its body.
+
+Pure ASGI, so that it lasts until the last byte and not until the headers.
+"""
 
 import asyncio
 import re
@@ -6,6 +9,7 @@ import secrets
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -13,6 +17,29 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked for every few seconds by machines: a line each would drown the others."""
 
 _logger = structlog.get_logger()
+
+
+class BodyLimit:
+    """Refuses a body over the limit where the application reads it, so that the refusal is the contract's error."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > self._most_bytes:
+                    raise HTTPException(413)
+            return message
+
+        await self._app(scope, limited, send)
 
 
 class RequestLine:
@@ -51,6 +78,9 @@ class RequestLine:
 
         try:
             await self._app(scope, receive, observe)
+        except Exception:
+            # Who asked has been told, or sees the response cut. uvicorn would print what the exception says.
+            _logger.exception("request_broke", request_id=request_id)
         finally:
             if scope["path"] not in _QUIET:
                 route = scope.get("route")

@@ -161,7 +161,7 @@ class _Client:
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._time_outs = time_outs
-        self._takes_stream_options: bool | None = None  # until it has been seen
+        self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen: a router has many servers
         self._openai = openai.AsyncOpenAI(
             api_key=endpoint.api_key,
             base_url=endpoint.base_url,
@@ -196,18 +196,19 @@ class _Client:
         await self._openai.close()
 
     async def _post(self, request: Request, said: str) -> httpx2.Response:
-        if self._takes_stream_options is False:
+        takes = self._takes_stream_options.get(request.model)
+        if takes is False:
             return await self._send(self._payload(request, said))
         try:
             response = await self._send(self._payload(request, said) | {"stream_options": {"include_usage": True}})
         except openai.BadRequestError:
-            if self._takes_stream_options:
+            if takes:
                 raise
             # Not every server knows the option; whether that was what it disliked shows when it is left out.
             response = await self._send(self._payload(request, said))
-            self._takes_stream_options = False
+            self._takes_stream_options[request.model] = False
         else:
-            self._takes_stream_options = True
+            self._takes_stream_options[request.model] = True
         return response
 
     async def _send(self, payload: dict[str, Any]) -> httpx2.Response:

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from service import events
 from service.core import Core
@@ -15,6 +16,17 @@ from service.routes.following import answer_response, follow, last_event_id, ren
 
 router = APIRouter()
 
+
+def _whole_characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("lone_surrogate", "The text must not hold half a character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
+"""JSON can escape lone surrogates, which are no characters, and which no UTF-8 can carry on."""
 Temperature = Annotated[float, Field(ge=0, le=2)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -25,7 +37,7 @@ class Turn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["user", "assistant"]
-    content: str
+    content: Text
 
 
 class Question(BaseModel):
@@ -33,7 +45,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    query: str
+    query: Text
     history: list[Turn] = []
     model: str | None = None
     temperature: Temperature | None = None

@@ -168,7 +168,8 @@ class Run:
             "FOLYAM_DRAIN_SECONDS": os.environ.get("FOLYAM_DRAIN_SECONDS") or DRAIN_SECONDS,
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }
-        command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "deploy" / "gunicorn.conf.py")]
+        gunicorn = Path(sys.executable).with_name("gunicorn")
+        command: list[str | Path] = [gunicorn, "--config", ROOT / "deploy" / "gunicorn.conf.py"]
         self.service = self.children.start("service", command, self.environment, ROOT)
         self._wait_for(f"http://{self.bind.reachable()}/livez", "The service")
         say(f"gunicorn on {self.bind}")

@@ -1,0 +1,348 @@
+"""nginx.conf, in the nginx that `make run` uses and in the one on PATH, if there is one."""
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.local import ports, web
+from tests.deploy.backend import Backend, Request, chunk, respond
+
+ROOT = Path(__file__).parents[2]
+WORDS = "what-a-person-wrote"
+PATIENCE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Nginx:
+    port: int
+    directory: Path
+
+    def request(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, target, body, named)
+            response = connection.getresponse()
+            return Reply(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def logs(self) -> str:
+        return "".join(path.read_text() for path in self.directory.glob("*.log"))
+
+    def logged(self, text: str) -> bool:
+        return eventually(lambda: text in self.logs())
+
+
+def eventually(condition: object) -> bool:
+    assert callable(condition)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def programs() -> list[str]:
+    return [str(web.program()), *filter(None, [shutil.which("nginx")])]
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module", params=programs(), ids=lambda path: Path(path).parent.name)
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def nginx(program: str, backend: Backend, tmp_path: Path) -> Iterator[Nginx]:
+    page = tmp_path / "dist of the page"
+    (page / "assets").mkdir(parents=True)
+    (page / "index.html").write_text("<!doctype html><title>Folyam</title>")
+    (page / "assets" / "index-1a2b.js").write_text("export {}\n" * 1000)
+    directory = tmp_path / "nginx"
+    directory.mkdir()
+    listen = ports.free()
+    text = web.configuration(
+        (ROOT / "nginx.conf").read_text(),
+        listen=listen,
+        service=ports.Address("127.0.0.1", backend.port),
+        web_root=page,
+        directory=directory,
+    )
+    (directory / "nginx.conf").write_text(text)
+    with (tmp_path / "nginx.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "-p", directory, "-c", directory / "nginx.conf", "-e", "stderr"], stderr=log, stdout=log
+        )
+    try:
+        assert eventually(lambda: ports.refusal(listen) is not None), (tmp_path / "nginx.log").read_text()
+        yield Nginx(listen.port, tmp_path)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)
+
+
+def error_of(reply: Reply) -> dict[str, str]:
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["Cache-Control"] == "no-store"
+    error: dict[str, str] = json.loads(reply.body)["error"]
+    assert set(error) == {"code", "message", "request_id"}
+    assert reply.headers["X-Request-Id"] == error["request_id"]
+    return error
+
+
+def test_the_page_is_asked_for_anew_and_its_assets_never_again(nginx: Nginx) -> None:
+    page = nginx.request("/")
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Cache-Control"] == "no-cache"
+    assert nginx.request("/", If_None_Match=page.headers["ETag"]).status == 304
+
+    asset = nginx.request("/assets/index-1a2b.js", Accept_Encoding="gzip")
+    assert asset.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert asset.headers["Content-Encoding"] == "gzip"
+    assert asset.headers["Content-Type"].startswith("text/javascript")
+
+
+def test_a_missing_asset_is_not_kept_for_a_year(nginx: Nginx) -> None:
+    reply = nginx.request("/assets/index-gone.js")
+    assert reply.status == 404
+    assert error_of(reply)["code"] == "not_found"
+
+
+@pytest.mark.parametrize("target", ["/", "/assets/index-1a2b.js", "/generate", "/nowhere"])
+def test_every_response_has_the_security_headers_once(nginx: Nginx, target: str) -> None:
+    headers = nginx.request(target).headers
+    assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert headers.get_all("Referrer-Policy") == ["no-referrer"]
+    assert headers.get_all("Server") == ["nginx"]
+    (policy,) = headers.get_all("Content-Security-Policy", [])
+    for part in ("default-src 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"):
+        assert part in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    "target", ["/metrics", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "//metrics", "/x/../metrics"]
+)
+def test_what_is_for_the_inside_is_not_served(nginx: Nginx, backend: Backend, target: str) -> None:
+    assert nginx.request(target).status == 404
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("target", ["/generate?query=x&y=%C3%A9", "/answers/abc?stream=false", "/livez", "/readyz"])
+def test_the_service_receives_the_request_as_it_was(nginx: Nginx, backend: Backend, target: str) -> None:
+    assert nginx.request(target, Last_Event_ID="abc:3", Sec_Fetch_Site="cross-site").body == b"ok"
+    (request,) = backend.requests
+    assert request.line == f"GET {target} HTTP/1.1"
+    assert request.headers["last-event-id"] == "abc:3"
+    assert request.headers["sec-fetch-site"] == "cross-site"
+    assert request.headers["host"] == f"127.0.0.1:{nginx.port}"
+
+
+def test_a_client_cannot_say_who_it_is(nginx: Nginx, backend: Backend) -> None:
+    nginx.request("/generate", X_Forwarded_For="1.2.3.4", X_Forwarded_Proto="https", Forwarded="for=1.2.3.4")
+    (request,) = backend.requests
+    assert request.headers["x-forwarded-for"] == "127.0.0.1"
+    assert request.headers["x-forwarded-proto"] == "http"
+    assert "forwarded" not in request.headers
+
+
+@pytest.mark.parametrize("sent", ["", "with space", 'quote"', "x" * 65, "zwölf"])
+def test_an_unusable_request_id_is_replaced(nginx: Nginx, backend: Backend, sent: str) -> None:
+    nginx.request("/generate", X_Request_Id=sent)
+    (request,) = backend.requests
+    assert len(request.headers["x-request-id"]) == 32
+    assert request.headers["x-request-id"].isalnum()
+    assert nginx.logged(request.headers["x-request-id"])
+
+
+def test_a_good_request_id_goes_all_the_way(nginx: Nginx, backend: Backend) -> None:
+    nginx.request("/generate", X_Request_Id="from-the.client_1")
+    assert backend.requests[0].headers["x-request-id"] == "from-the.client_1"
+    assert nginx.logged("from-the.client_1")
+    assert error_of(nginx.request("/nowhere", X_Request_Id="another"))["request_id"] == "another"
+
+
+def test_the_services_own_errors_pass_as_they_are(nginx: Nginx, backend: Backend) -> None:
+    for status in ("404 Not Found", "429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Timeout"):
+        backend.answer = respond(status, b"its own", "Retry-After: 7", "Cache-Control: no-store")
+        reply = nginx.request("/generate")
+        assert f"{reply.status}" == status[:3]
+        assert reply.body == b"its own"
+        assert reply.headers["Retry-After"] == "7"
+        assert reply.headers.get_all("Cache-Control") == ["no-store"]
+
+
+def test_the_services_wish_not_to_be_buffered_reaches_the_next_proxy(nginx: Nginx, backend: Backend) -> None:
+    backend.answer = respond("200 OK", b"ok", "X-Accel-Buffering: no")
+    assert nginx.request("/generate").headers.get_all("X-Accel-Buffering") == ["no"]
+
+
+def test_streams_are_not_compressed(nginx: Nginx, backend: Backend) -> None:
+    backend.answer = respond("200 OK", b"{}\n" * 1000, "Content-Type: application/json")
+    assert nginx.request("/generate", Accept_Encoding="gzip").headers["Content-Encoding"] is None
+    assert "accept-encoding" not in backend.requests[0].headers
+
+
+def test_a_service_that_is_down_gives_a_json_error(nginx: Nginx, backend: Backend) -> None:
+    backend.answer = lambda connection, _: connection.close()
+    reply = nginx.request("/generate", "POST", b"{}")
+    assert reply.status == 502
+    assert error_of(reply)["code"] == "service_unreachable"
+
+
+def test_a_body_over_the_limit_gives_a_json_error_and_is_not_passed_on(nginx: Nginx, backend: Backend) -> None:
+    assert nginx.request("/generate", "POST", b"x" * (1 << 20)).status == 200
+    reply = nginx.request("/generate", "POST", b"x" * ((1 << 20) + 1))
+    assert reply.status == 413
+    assert error_of(reply)["code"] == "body_too_large"
+    assert len(backend.requests) == 1
+
+
+def test_an_address_that_is_too_long_gives_a_json_error(nginx: Nginx) -> None:
+    assert nginx.request("/generate?query=" + "x" * 30_000).status == 200
+    reply = nginx.request("/generate?query=" + "x" * 40_000)
+    assert reply.status == 414
+    assert error_of(reply)["code"] == "uri_too_long"
+
+
+def test_a_request_that_makes_no_sense_gives_a_json_error(nginx: Nginx) -> None:
+    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 400
+        assert json.load(response)["error"]["code"] == "bad_request"
+        response.close()
+
+
+def test_the_page_cannot_be_posted_to(nginx: Nginx) -> None:
+    reply = nginx.request("/", "POST", b"x")
+    assert reply.status == 405
+    assert error_of(reply)["code"] == "method_not_allowed"
+
+
+def test_what_people_write_is_in_no_log(nginx: Nginx, backend: Backend) -> None:
+    def cut(connection: socket.socket, _request: Request) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
+
+    for number, answer in enumerate([respond("200 OK", b""), lambda *_: None, cut]):
+        backend.answer = answer
+        for target in (f"/generate?query={WORDS}", f"/answers/a?{WORDS}", f"/nowhere?{WORDS}"):
+            with contextlib.suppress(http.client.IncompleteRead):
+                nginx.request(target, X_Request_Id=f"last-{number}", Referer=f"http://localhost/?{WORDS}")
+    nginx.request("/generate", "POST", WORDS.encode() * 100_000)
+    nginx.request(f"/generate?query={WORDS}" + "x" * 40_000)
+    assert nginx.logged("last-2")
+    assert nginx.logged('"status":"414"')
+    assert WORDS not in nginx.logs()
+    lines = [json.loads(line) for line in (nginx.directory / "access.log").read_text().splitlines()]
+    assert {line["path"] for line in lines} >= {"/generate", "/answers/a", "/nowhere"}
+
+
+def test_a_stream_that_the_service_cuts_is_seen_to_be_cut(nginx: Nginx, backend: Backend) -> None:
+    def cut(connection: socket.socket, _request: Request) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"half of it"))
+
+    backend.answer = cut
+    with pytest.raises(http.client.IncompleteRead):
+        nginx.request("/generate")
+
+
+def test_chunks_arrive_one_by_one(nginx: Nginx, backend: Backend) -> None:
+    go_on = threading.Event()
+
+    def two(connection: socket.socket, _request: Request) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"1"))
+        go_on.wait(PATIENCE_SECONDS)
+        connection.sendall(chunk(b"2") + chunk(b""))
+
+    backend.answer = two
+    connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=PATIENCE_SECONDS)
+    connection.request("GET", "/generate")
+    response = connection.getresponse()
+    assert response.read(1) == b"1"
+    go_on.set()
+    assert response.read() == b"2"
+    connection.close()
+
+
+def test_a_reader_that_stalls_stops_the_service_and_fills_no_disk(nginx: Nginx, backend: Backend) -> None:
+    sent = 0
+    stalled = threading.Event()
+
+    def endless(connection: socket.socket, _request: Request) -> None:
+        nonlocal sent
+        connection.settimeout(1)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while sent < 256 << 20:
+                connection.sendall(chunk(b"x" * 65536))
+                sent += 65536
+        except TimeoutError:
+            stalled.set()
+            raise
+
+    backend.answer = endless
+    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as reader:
+        reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stalled.wait(PATIENCE_SECONDS)
+        assert sent < 32 << 20
+    assert [path for path in (nginx.directory / "nginx" / "proxy").rglob("*") if path.is_file()] == []
+
+
+def test_the_service_learns_at_once_that_the_reader_has_left(nginx: Nginx, backend: Backend) -> None:
+    seconds: list[float] = []
+    left = threading.Event()
+
+    def wait_for_the_end(connection: socket.socket, _request: Request) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
+        left.wait(PATIENCE_SECONDS)
+        start = time.monotonic()
+        try:
+            connection.recv(1)
+        finally:
+            seconds.append(time.monotonic() - start)
+
+    backend.answer = wait_for_the_end
+    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as reader:
+        reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert reader.recv(1)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left.set()
+    assert eventually(lambda: seconds)
+    assert seconds[0] < 1
+
+
+def test_a_slow_sender_does_not_occupy_the_service(nginx: Nginx, backend: Backend) -> None:
+    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as sender:
+        sender.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
+        assert nginx.request("/livez").body == b"ok"
+        assert backend.connections == 1
+        sender.sendall(b"}")
+        assert sender.recv(100).startswith(b"HTTP/1.1 200")

@@ -1,0 +1,66 @@
+import { retryAfterMs } from "./backoff.js";
+import { createDecoder } from "./decoder.js";
+import { FolyamError } from "./errors.js";
+
+/** These say that nothing was begun, and that asking again later is welcome (RFC 9110 15.6.4, RFC 6585 4). */
+const COME_BACK = new Set([429, 503]);
+
+/**
+ * Why a response is no stream of events, or null where it is one.
+ *
+ * @param {Response} response
+ * @returns {Promise<FolyamError | null>}
+ */
+export async function refusal(response) {
+  const { status } = response;
+  if (status === 200) {
+    const type = response.headers.get("Content-Type") ?? "";
+    return type.startsWith("text/event-stream")
+      ? null
+      : new FolyamError("protocol", `The server sent ${type || "something unnamed"} in place of an answer.`, {
+          status,
+        });
+  }
+  const said = await errorIn(response);
+  return new FolyamError(
+    said?.code ?? (status === 404 ? "unknown_answer" : "refused"),
+    said?.message ?? `The server answered with status ${status}.`,
+    {
+      status,
+      retryable: status === 408 || status === 425 || status === 429 || status >= 500,
+      retryAfterMs: COME_BACK.has(status) ? retryAfterMs(response.headers.get("Retry-After")) : null,
+    },
+  );
+}
+
+/** @param {Response} response */
+async function errorIn(response) {
+  try {
+    const { error } = await response.json();
+    return { code: String(error.code), message: String(error.message) };
+  } catch {
+    return null; // a proxy's page, or nothing
+  }
+}
+
+/**
+ * Reads a stream to its end. Any byte is a sign of life: heartbeats are comments, which are no messages.
+ *
+ * @param {ReadableStream<Uint8Array>} body
+ * @param {object} hooks
+ * @param {() => void} hooks.onLife
+ * @param {(data: string, id: string | undefined) => void} hooks.onMessage
+ * @param {(ms: number) => void} hooks.onRetry
+ */
+export async function readStream(body, { onLife, onMessage, onRetry }) {
+  const decoder = createDecoder({ onMessage, onRetry });
+  const reader = body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) {
+      return;
+    }
+    onLife();
+    decoder.feed(value);
+  }
+}

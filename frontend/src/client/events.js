@@ -1,0 +1,59 @@
+/**
+ * The events of an answer's log, as they travel.
+ *
+ * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
+ * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string}} DeltaEvent
+ * @typedef {{seq: number, type: "restart"}} RestartEvent
+ * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
+ * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing
+ * @typedef {{seq: number, type: "done", finish_reason: string | null, usage?: Usage | null, timing?: Timing | null}} DoneEvent
+ * @typedef {{seq: number, type: "stopped", by: string, usage?: Usage | null, timing?: Timing | null}} StoppedEvent
+ * @typedef {{seq: number, type: "failed", code: string, message: string, retryable: boolean, usage?: Usage | null, timing?: Timing | null}} FailedEvent
+ * @typedef {DoneEvent | StoppedEvent | FailedEvent} EndEvent
+ * @typedef {StartEvent | DeltaEvent | RestartEvent | EndEvent} AnswerEvent
+ */
+
+const TERMINAL = new Set(["done", "stopped", "failed"]);
+
+/**
+ * @template {{type: string}} Event
+ * @param {Event} event
+ * @returns {event is Extract<Event, EndEvent>}
+ */
+export function isTerminal(event) {
+  return TERMINAL.has(event.type);
+}
+
+/**
+ * The event in one message's data, or null where the data is no event of a log: cut, garbled, or from something
+ * that is not the service (a login page of a hotel's network, say).
+ *
+ * @param {string} data
+ * @returns {AnswerEvent | null}
+ */
+export function parseEvent(data) {
+  let event;
+  try {
+    event = JSON.parse(data);
+  } catch {
+    return null;
+  }
+  if (typeof event !== "object" || event === null || !Number.isInteger(event.seq) || event.seq < 1) {
+    return null;
+  }
+  switch (event.type) {
+    case "start":
+      return isText(event.answer) ? event : null;
+    case "delta":
+      return isText(event.text ?? "") && isText(event.reasoning ?? "") ? event : null;
+    case "failed":
+      return isText(event.code) && isText(event.message) ? event : null;
+    default:
+      return isText(event.type) ? event : null;
+  }
+}
+
+/** @param {unknown} value */
+function isText(value) {
+  return typeof value === "string";
+}

@@ -1,0 +1,370 @@
+import { backoffMs } from "./backoff.js";
+import { readStream, refusal } from "./connection.js";
+import { FolyamError } from "./errors.js";
+import { isTerminal, parseEvent } from "./events.js";
+import { watchForSilence } from "./silence.js";
+import { isOffline, listenForWakeups } from "./wakeups.js";
+
+/** @import { AnswerEvent } from "./events.js" */
+/** @import { AnswerState, Phase, WaitingFor } from "./state.js" */
+
+/**
+ * Where events go, and where the follower looks up how far it is.
+ *
+ * @typedef {object} Subject
+ * @property {() => Readonly<AnswerState>} state
+ * @property {(event: AnswerEvent) => void} accept
+ * @property {(phase: Phase, waitingFor?: WaitingFor | null) => void} enter
+ * @property {(id: string) => void} identify
+ * @property {() => void} alive
+ */
+
+/**
+ * @typedef {object} Patience
+ * @property {number} silenceMs how long a connection may be without a byte
+ * @property {number} suspicionMs how long it may have been when someone comes back to the page
+ * @property {number} retryMs the first pause between two tries, until the service names one
+ * @property {number} maxRetryMs the longest pause
+ * @property {number} giveUpMs how long to go on trying without anything new
+ * @property {number} offlineGiveUpMs the same while the device is offline
+ */
+
+/**
+ * How one connection ended before the terminal event had come: by itself (`cut`), by silence, to let another tab have its
+ * turn, or after a wake-up; the error is what the service said, if it said anything.
+ *
+ * @typedef {{why: "cut" | "silent" | "turn" | "woken", silentMs: number, error?: FolyamError | undefined}} Outcome
+ */
+
+/** Once the end is known, the response's own end is worth this much waiting: then its connection can be used again. */
+const GOODBYE_MS = 500;
+
+/**
+ * Carries one answer to its subject, over as many connections as it takes. A question is sent once; everything after
+ * that resumes.
+ */
+export class Follower {
+  /** How many tries, and how long, since something new came. */
+  #tries = 0;
+  #fruitlessMs = 0;
+  #offlineMs = 0;
+  /** @type {number} */
+  #retryMs;
+  /** @type {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} */
+  #options;
+  /** @type {object | null} */
+  #question;
+  /** @type {Pick<ReturnType<typeof import("./slots.js").createSlots>, "take">} */
+  #slots;
+  /** @type {Subject} */
+  #subject;
+  /** @type {AbortSignal} */
+  #signal;
+
+  /**
+   * @param {object} parts
+   * @param {object | null} parts.question the body of `POST /generate`; null where an answer is resumed
+   * @param {Subject} parts.subject
+   * @param {Pick<ReturnType<typeof import("./slots.js").createSlots>, "take">} parts.slots
+   * @param {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} parts.options
+   * @param {AbortSignal} parts.signal
+   */
+  constructor({ question, subject, slots, options, signal }) {
+    this.#question = question;
+    this.#subject = subject;
+    this.#slots = slots;
+    this.#options = options;
+    this.#signal = signal;
+    this.#retryMs = options.patience.retryMs;
+  }
+
+  /** Resolves after the terminal event; rejects with a FolyamError, or with the signal's reason. */
+  async run() {
+    while (!this.#state.end) {
+      if (this.#state.id === null && isOffline()) {
+        await this.#pause({ why: "cut", silentMs: 0 }); // sending would only make it unsure whether it arrived
+        continue;
+      }
+      const before = this.#state.seq;
+      const outcome = await this.#connect();
+      if (this.#state.end) {
+        return;
+      }
+      if (this.#state.seq > before) {
+        this.#forgetTrouble();
+      }
+      if (outcome.why !== "turn" && outcome.why !== "woken") {
+        this.#fruitlessMs += outcome.silentMs;
+        await this.#pause(outcome);
+      }
+    }
+  }
+
+  get #state() {
+    return this.#subject.state();
+  }
+
+  /** @returns {Promise<Outcome>} */
+  async #connect() {
+    const connection = new AbortController();
+    /** @type {Outcome["why"]} */
+    let why = "cut";
+    let answered = false;
+    /** @param {Outcome["why"]} reason */
+    const leave = (reason) => {
+      // Until a question's answer has a name there is nothing to come back to.
+      if (this.#state.id !== null) {
+        why = reason;
+        connection.abort();
+      }
+    };
+    const giveUp = () => connection.abort();
+    const giveBack = await this.#slots.take(this.#signal, () => answered && leave("turn"));
+    this.#signal.addEventListener("abort", giveUp);
+    const { silenceMs, suspicionMs } = this.#options.patience;
+    const silence = watchForSilence(silenceMs, () => {
+      why = "silent";
+      connection.abort();
+    });
+    const deaf = listenForWakeups((kind) => {
+      if (kind === "online" || silence.silentMs > suspicionMs) {
+        this.#forgetTrouble();
+        leave("woken");
+      }
+    });
+    /** @type {FolyamError | undefined} */
+    let error;
+    try {
+      this.#signal.throwIfAborted();
+      const response = await this.#request(connection.signal);
+      answered = true;
+      silence.alive();
+      if (response.status === 204) {
+        await this.#readTheEnd(connection.signal);
+      } else {
+        error = (await refusal(response)) ?? undefined;
+        if (!error) {
+          await this.#read(response, silence, giveUp);
+        }
+      }
+    } catch (trouble) {
+      this.#signal.throwIfAborted();
+      if (trouble instanceof FolyamError) {
+        error = trouble;
+      } // else the connection's own: `why` says what it was
+    } finally {
+      this.#signal.removeEventListener("abort", giveUp);
+      silence.end();
+      deaf();
+      giveBack();
+      connection.abort();
+    }
+    return { why, silentMs: silence.silentMs, error };
+  }
+
+  /**
+   * @param {Response} response
+   * @param {{alive: () => void}} silence
+   * @param {() => void} hangUp
+   */
+  async #read(response, silence, hangUp) {
+    const id = response.headers.get("X-Answer-Id");
+    if (id !== null && this.#state.id === null) {
+      this.#subject.identify(id);
+    }
+    this.#subject.enter(this.#state.text === "" && this.#state.reasoning === "" ? "waiting" : "streaming");
+    await readStream(/** @type {ReadableStream<Uint8Array>} */ (response.body), {
+      onLife: () => {
+        silence.alive();
+        this.#subject.alive();
+      },
+      onMessage: (data) => {
+        if (this.#receive(data)) {
+          setTimeout(hangUp, GOODBYE_MS);
+        }
+      },
+      onRetry: (ms) => {
+        this.#retryMs = ms;
+      },
+    });
+  }
+
+  /** @param {AbortSignal} signal */
+  #request(signal) {
+    const { fetch, base, headers } = this.#options;
+    const { id, seq } = this.#state;
+    const accept = { ...headers, Accept: "text/event-stream" };
+    if (id === null) {
+      return fetch(new URL("generate", base), {
+        method: "POST",
+        headers: { ...accept, "Content-Type": "application/json" },
+        body: JSON.stringify(this.#question),
+        cache: "no-store",
+        signal,
+      });
+    }
+    return fetch(new URL(`answers/${encodeURIComponent(id)}`, base), {
+      headers: seq > 0 ? { ...accept, "Last-Event-ID": `${id}:${seq}` } : accept,
+      cache: "no-store",
+      signal,
+    });
+  }
+
+  /**
+   * @param {string} data
+   * @returns {boolean} whether it was the end
+   */
+  #receive(data) {
+    const event = parseEvent(data);
+    if (event === null) {
+      throw new FolyamError("protocol", "The server sent something that is not an event of an answer.");
+    }
+    if (event.type === "start" && this.#state.id !== null && event.answer !== this.#state.id) {
+      // A second generation must never be shown as the first one's continuation.
+      throw new FolyamError("protocol", "The server sent another answer than the one asked for.", {
+        retryable: false,
+      });
+    }
+    if (event.seq <= this.#state.seq) {
+      return false; // seen before
+    }
+    if (event.type === "start" && this.#state.id === null) {
+      this.#subject.identify(event.answer);
+    }
+    this.#subject.accept(event);
+    return isTerminal(event);
+  }
+
+  /**
+   * Waits before the next try, or finds that there must not be one.
+   *
+   * @param {Outcome} outcome
+   */
+  async #pause({ why, error = undefined }) {
+    const { patience } = this.#options;
+    const offline = isOffline();
+    this.#mayTryAgain(error, offline);
+    this.#tries += 1;
+    const askedMs = error?.retryAfterMs ?? null;
+    const ms =
+      askedMs ??
+      backoffMs(this.#tries, { baseMs: this.#retryMs, maxMs: Math.max(this.#retryMs, patience.maxRetryMs) });
+    if (
+      offline ? this.#offlineMs + ms > patience.offlineGiveUpMs : this.#fruitlessMs + ms > patience.giveUpMs
+    ) {
+      throw offline
+        ? new FolyamError("offline", "This device has been offline for too long.")
+        : new FolyamError(error?.code ?? "unreachable", error?.message ?? GAVE_UP[why] ?? GAVE_UP.cut, {
+            status: error?.status ?? null,
+            retryAfterMs: askedMs,
+            cause: error,
+          });
+    }
+    const what = offline ? "network" : askedMs === null ? "retry" : "service";
+    this.#subject.enter(this.#state.id === null ? "connecting" : "reconnecting", {
+      what,
+      untilMs: offline ? null : Date.now() + ms,
+    });
+    const woken = await sleepUnlessWoken(ms, this.#signal, askedMs !== null);
+    if (woken) {
+      this.#forgetTrouble();
+    } else if (offline) {
+      this.#offlineMs += ms;
+    } else {
+      this.#fruitlessMs += ms;
+    }
+  }
+
+  /**
+   * @param {FolyamError | undefined} error
+   * @param {boolean} offline
+   */
+  #mayTryAgain(error, offline) {
+    if (this.#state.id !== null) {
+      if (error && !error.retryable) {
+        throw error;
+      }
+      return;
+    }
+    if (error) {
+      // A refusal began nothing. But only one that names a time invites the same question again.
+      if (error.retryAfterMs === null) {
+        throw error;
+      }
+    } else if (!offline) {
+      throw new FolyamError(
+        "unsure",
+        "The connection broke before the answer began. It may or may not have begun.",
+      );
+    }
+  }
+
+  #forgetTrouble() {
+    this.#tries = 0;
+    this.#fruitlessMs = 0;
+    this.#offlineMs = 0;
+  }
+
+  /**
+   * 204 says that nothing follows what was seen, and no more: the answer itself says how it ended.
+   *
+   * @param {AbortSignal} signal
+   */
+  async #readTheEnd(signal) {
+    const { fetch, base, headers } = this.#options;
+    const { id, seq } = this.#state;
+    const response = await fetch(new URL(`answers/${encodeURIComponent(id ?? "")}?stream=false`, base), {
+      headers: { ...headers, Accept: "application/json" },
+      cache: "no-store",
+      signal,
+    });
+    const whole = await response.json();
+    const event = {
+      finish_reason: null,
+      by: "unknown",
+      code: "unknown",
+      message: "The answer failed.",
+      retryable: true,
+      usage: whole.usage,
+      timing: whole.timing,
+      seq: Math.max(Number(whole.last_seq), seq),
+      type: whole.state,
+    };
+    if (!isTerminal(event)) {
+      throw new FolyamError(
+        "protocol",
+        "The server has nothing more to send, and says that the answer goes on.",
+      );
+    }
+    this.#subject.accept(event);
+  }
+}
+
+/** @type {Partial<Record<Outcome["why"], string>> & {cut: string}} */
+const GAVE_UP = {
+  cut: "The server could not be reached for too long.",
+  silent: "The server has been silent for too long.",
+};
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @param {boolean} deaf a service that named a time is not asked sooner
+ * @returns {Promise<boolean>} whether a wake-up ended it early
+ */
+function sleepUnlessWoken(ms, signal, deaf) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    /** @param {() => void} settle */
+    const end = (settle) => {
+      clearTimeout(timer);
+      stopListening();
+      signal.removeEventListener("abort", abort);
+      settle();
+    };
+    const abort = () => end(() => reject(signal.reason));
+    const timer = setTimeout(() => end(() => resolve(false)), ms);
+    const stopListening = deaf ? () => {} : listenForWakeups(() => end(() => resolve(true)));
+    signal.addEventListener("abort", abort);
+  });
+}

@@ -1,0 +1,9 @@
+export { openAnswer, PATIENCE } from "./answer.js";
+export { FolyamError } from "./errors.js";
+
+/** @typedef {import("./answer.js").Answer} Answer */
+/** @typedef {import("./answer.js").AnswerOptions} AnswerOptions */
+/** @typedef {import("./answer.js").Question} Question */
+/** @typedef {import("./answer.js").Resumption} Resumption */
+/** @typedef {import("./events.js").AnswerEvent} AnswerEvent */
+/** @typedef {import("./state.js").AnswerState} AnswerState */

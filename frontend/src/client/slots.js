@@ -1,0 +1,107 @@
+import { holdLock } from "./locks.js";
+
+/** How often who waits first asks the next holder. */
+const ASK_EVERY_MS = 50;
+
+/**
+ * A browser opens six HTTP/1.1 connections to a host, for all its tabs together: the seventh stream would hang until
+ * another one ends. Following is exact from any offset, so a few slots are shared out in turns instead. A follower keeps
+ * its slot for as long as nobody waits; once somebody does, it gives way after its slice and queues up again.
+ *
+ * Whoever waits first holds the lock of the turn, waits for every slot at once and asks the holders one after another.
+ * The asked need no timer of their own, which a hidden tab would get late.
+ *
+ * @param {object} settings
+ * @param {string} settings.name
+ * @param {number} settings.count
+ * @param {number} settings.sliceMs
+ */
+export function createSlots({ name, count, sliceMs }) {
+  const slotNames = Array.from({ length: count }, (_, index) => `${name} slot ${index}`);
+
+  /** @param {AbortSignal} signal */
+  async function takeFree(signal) {
+    signal.throwIfAborted();
+    for (const slot of slotNames) {
+      const release = await holdLock(slot, { ifAvailable: true });
+      if (release) {
+        return { slot, release };
+      }
+    }
+    return null;
+  }
+
+  /** @param {AbortSignal} signal */
+  async function takeNext(signal) {
+    const channel = new BroadcastChannel(name);
+    const settled = new AbortController();
+    const giveUp = () => settled.abort(signal.reason);
+    signal.addEventListener("abort", giveUp);
+    let asked = Math.floor(Math.random() * count);
+    const ask = () => {
+      asked = (asked + 1) % count;
+      channel.postMessage(slotNames[asked]);
+    };
+    ask();
+    const asking = setInterval(ask, ASK_EVERY_MS);
+    try {
+      return await Promise.any(
+        slotNames.map(async (slot) => {
+          const release = await holdLock(slot, { signal: settled.signal });
+          if (settled.signal.aborted) {
+            release?.(); // two became free in one moment
+          }
+          settled.signal.throwIfAborted();
+          settled.abort();
+          return { slot, release: /** @type {() => void} */ (release) };
+        }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+      clearInterval(asking);
+      channel.close();
+    }
+  }
+
+  return {
+    /**
+     * Waits for a turn.
+     *
+     * @param {AbortSignal} signal
+     * @param {() => void} onWanted called, perhaps repeatedly, when another waits and the slice is over
+     * @returns {Promise<() => void>} gives the slot back
+     */
+    async take(signal, onWanted) {
+      const leaveQueue = await holdLock(`${name} turn`, { signal });
+      let taken;
+      try {
+        taken = (await takeFree(signal)) ?? (await takeNext(signal));
+      } finally {
+        leaveQueue?.();
+      }
+      const { slot, release } = taken;
+      const sliceEndsMs = performance.now() + sliceMs;
+      const channel = new BroadcastChannel(name);
+      channel.onmessage = ({ data }) => {
+        if (data === slot && performance.now() >= sliceEndsMs) {
+          onWanted();
+        }
+      };
+      return () => {
+        channel.close();
+        release();
+      };
+    },
+  };
+}
+
+/** Where no browser limits the connections. */
+export const UNLIMITED = {
+  /** @type {ReturnType<typeof createSlots>["take"]} */
+  async take() {
+    return () => {};
+  },
+};

@@ -1,0 +1,130 @@
+/** @import { AnswerEvent, EndEvent } from "./events.js" */
+
+/**
+ * Where an answer stands, as its follower knows it.
+ *
+ * - `connecting`: the request is on its way
+ * - `waiting`: the service is at it; no text yet
+ * - `streaming`: text is coming
+ * - `reconnecting`: the connection is lost; `waitingFor` says what for
+ * - `done`, `stopped`, `failed`: over, truthfully
+ *
+ * @typedef {"connecting" | "waiting" | "streaming" | "reconnecting" | "done" | "stopped" | "failed"} Phase
+ */
+
+/**
+ * What a `reconnecting` (or not yet connected) follower waits for: the device's network, its own patience between two
+ * tries, or the time that the service asked for.
+ *
+ * @typedef {{what: "network" | "retry" | "service", untilMs: number | null}} WaitingFor
+ */
+
+/**
+ * @typedef {object} Failure
+ * @property {string} code
+ * @property {string} message
+ * @property {boolean} retryable
+ * @property {"answer" | "connection"} of whether the answer failed, or only following it
+ * @property {number | null} retryAfterMs
+ */
+
+/**
+ * @typedef {object} AnswerState
+ * @property {Phase} phase
+ * @property {WaitingFor | null} waitingFor
+ * @property {boolean} following false once over, given up or aborted
+ * @property {string | null} id
+ * @property {string | null} model
+ * @property {number} seq the last event seen
+ * @property {number} restartedAt the event at which the text was begun anew, or 0
+ * @property {string} text
+ * @property {string} reasoning
+ * @property {EndEvent | null} end the terminal event: how it ended, its usage and its timing
+ * @property {Failure | null} failure why it failed, or why following it did
+ */
+
+/** @type {Readonly<AnswerState>} */
+export const FIRST_STATE = Object.freeze({
+  phase: "connecting",
+  waitingFor: null,
+  following: true,
+  id: null,
+  model: null,
+  seq: 0,
+  restartedAt: 0,
+  text: "",
+  reasoning: "",
+  end: null,
+  failure: null,
+});
+
+/**
+ * The state after an event. Pure; the event's seq is above the state's.
+ *
+ * @param {Readonly<AnswerState>} state
+ * @param {AnswerEvent} event
+ * @returns {Readonly<AnswerState>}
+ */
+export function after(state, event) {
+  const next = { ...state, seq: event.seq };
+  switch (event.type) {
+    case "start":
+      next.id = event.answer;
+      next.model = event.model ?? null;
+      break;
+    case "delta":
+      next.phase = "streaming";
+      next.waitingFor = null;
+      next.text += event.text ?? "";
+      next.reasoning += event.reasoning ?? "";
+      break;
+    case "restart":
+      next.phase = "waiting";
+      next.restartedAt = event.seq;
+      next.text = "";
+      next.reasoning = "";
+      break;
+    case "done":
+    case "stopped":
+    case "failed":
+      next.phase = event.type;
+      next.waitingFor = null;
+      next.following = false;
+      next.end = event;
+  }
+  if (event.type === "failed") {
+    const { code, message, retryable = true } = event;
+    next.failure = { code, message, retryable, of: "answer", retryAfterMs: null };
+  }
+  return Object.freeze(next);
+}
+
+/**
+ * The fewest events that lead from one state of an answer to a later one. They stand for all that lie between, as a
+ * merged delta does, so whoever joins late needs no history but the text itself.
+ *
+ * @param {Readonly<AnswerState>} from
+ * @param {Readonly<AnswerState>} to
+ * @returns {AnswerEvent[]}
+ */
+export function eventsBetween(from, to) {
+  /** @type {AnswerEvent[]} */
+  const events = [];
+  if (from.seq === 0 && to.seq > 0 && to.id !== null) {
+    events.push({ seq: 1, type: "start", answer: to.id, model: to.model ?? "" });
+  }
+  const anew = to.restartedAt > from.seq;
+  if (anew) {
+    events.push({ seq: to.restartedAt, type: "restart" });
+  }
+  const text = to.text.slice(anew ? 0 : from.text.length);
+  const reasoning = to.reasoning.slice(anew ? 0 : from.reasoning.length);
+  if (text !== "" || reasoning !== "") {
+    const seq = to.end ? to.end.seq - 1 : to.seq;
+    events.push({ seq, type: "delta", ...(reasoning && { reasoning }), ...(text && { text }) });
+  }
+  if (to.end && to.end.seq > from.seq) {
+    events.push(to.end);
+  }
+  return events;
+}

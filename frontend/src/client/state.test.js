@@ -1,0 +1,89 @@
+import { expect, test } from "vitest";
+import { parseEvent } from "./events.js";
+import { FIRST_STATE, after, eventsBetween } from "./state.js";
+
+/** @import { AnswerEvent } from "./events.js" */
+
+/** @type {AnswerEvent[]} */
+const LOG = [
+  { seq: 1, type: "start", answer: "a", model: "m" },
+  { seq: 2, type: "delta", reasoning: "Well. " },
+  { seq: 3, type: "delta", text: "One " },
+  { seq: 4, type: "restart" },
+  { seq: 5, type: "delta", reasoning: "Again. " },
+  { seq: 6, type: "delta", text: "Two " },
+  { seq: 7, type: "delta", text: "three." },
+  { seq: 8, type: "done", finish_reason: "stop", usage: { completion_tokens: 3 }, timing: null },
+];
+
+const STATES = [FIRST_STATE];
+for (const event of LOG) {
+  STATES.push(after(/** @type {typeof FIRST_STATE} */ (STATES.at(-1)), event));
+}
+
+test("events_add_up_to_the_state", () => {
+  expect(STATES.at(-1)).toMatchObject({
+    phase: "done",
+    following: false,
+    id: "a",
+    model: "m",
+    text: "Two three.",
+    reasoning: "Again. ",
+    end: { usage: { completion_tokens: 3 } },
+  });
+});
+
+test("a_failed_event_is_a_failure_of_the_answer", () => {
+  const failed = after(FIRST_STATE, { seq: 1, type: "failed", code: "c", message: "m", retryable: false });
+  expect(failed).toMatchObject({ phase: "failed", failure: { code: "c", retryable: false, of: "answer" } });
+});
+
+test("the_events_between_any_two_states_lead_from_one_to_the_other", () => {
+  for (const [from, start] of STATES.entries()) {
+    for (const goal of STATES.slice(from)) {
+      let state = start;
+      for (const event of eventsBetween(start, goal)) {
+        expect(event.seq).toBeGreaterThan(state.seq);
+        state = after(state, event);
+      }
+      expect(state).toEqual(goal);
+    }
+  }
+});
+
+test("no_events_lead_backwards", () => {
+  expect(
+    eventsBetween(
+      /** @type {typeof FIRST_STATE} */ (STATES.at(-1)),
+      /** @type {typeof FIRST_STATE} */ (STATES[2]),
+    ),
+  ).toEqual([]);
+});
+
+test("what_is_not_an_event_is_none", () => {
+  const others = [
+    "",
+    "null",
+    "7",
+    "[]",
+    '{"seq": 1}',
+    '{"seq": 0, "type": "delta"}',
+    '{"seq": 1.5, "type": "delta"}',
+  ];
+  const broken = [
+    '{"seq": 1, "type": "start"}',
+    '{"seq": 2, "type": "delta", "text": 7}',
+    '{"seq": 2, "type": "delta", "reasoning": {}}',
+    '{"seq": 2, "type": "failed"}',
+    '{"seq": 2, "type": 7}',
+    '{"seq": 2, "type": "de',
+  ];
+  for (const data of [...others, ...broken]) {
+    expect(parseEvent(data), data).toBeNull();
+  }
+  expect(parseEvent('{"seq": 2, "type": "delta", "text": "x"}')).toEqual({
+    seq: 2,
+    type: "delta",
+    text: "x",
+  });
+});

@@ -1,0 +1,38 @@
+/** Whether the device says that it has no network. It may be wrong either way, so it only ever shortens or explains a wait. */
+export function isOffline() {
+  return globalThis.navigator?.onLine === false;
+}
+
+/**
+ * Tells of moments after which a connection may be dead without having said so: the network came back (`online`), the
+ * page came back from the back-forward cache (`online`, too: its connections are gone), or someone looks at it again
+ * after it may have slept (`visible`).
+ *
+ * @param {(kind: "online" | "visible") => void} onWakeup
+ * @returns {() => void} ends it
+ */
+export function listenForWakeups(onWakeup) {
+  const ended = new AbortController();
+  const until = { signal: ended.signal };
+  const { document } = globalThis;
+  globalThis.addEventListener?.("online", () => onWakeup("online"), until);
+  globalThis.addEventListener?.(
+    "pageshow",
+    (event) => {
+      if (event.persisted) {
+        onWakeup("online");
+      }
+    },
+    until,
+  );
+  document?.addEventListener(
+    "visibilitychange",
+    () => {
+      if (document.visibilityState === "visible") {
+        onWakeup("visible");
+      }
+    },
+    until,
+  );
+  return () => ended.abort();
+}

@@ -1,0 +1,133 @@
+/**
+ * How an answer's connections go wrong. Each behaviour is an endpoint: `/<name>/generate`, `/<name>/answers/<id>`.
+ *
+ * @typedef {object} Course what happens to one connection
+ * @property {number} [status] answered in place of a stream
+ * @property {Record<string, string>} [headers]
+ * @property {string} [type] the Content-Type
+ * @property {string} [body]
+ * @property {boolean} [hangUpFirst] the connection is cut before any status
+ * @property {boolean} [noStatus] it stays open without one
+ * @property {number} [cutAfter] events sent, then the socket is destroyed
+ * @property {number} [endAfter] events sent, then a clean end that is no end of the answer
+ * @property {number} [stallAfter] events sent, then nothing, with the connection open
+ * @property {number} [garbageAfter] events sent, then half an event and a whole blank line
+ * @property {boolean} [byteByByte]
+ * @property {boolean} [merge] neighbouring deltas as one
+ * @property {boolean} [fromTheStart] the offset asked for is ignored
+ * @property {boolean} [anotherAnswer] events of another answer
+ * @property {string} [preamble] sent before the first event
+ */
+
+/**
+ * @typedef {object} Behaviour
+ * @property {number} [chunks]
+ * @property {number} [paceMs]
+ * @property {number} [firstMs] silence before the first token
+ * @property {number} [heartbeatMs]
+ * @property {boolean} [noAnswerHeader]
+ * @property {{at: number, event: object}} [instead] an event of the log
+ * @property {(connection: number) => Course} [course] what happens to the first, second, … connection of an answer
+ * @property {(stop: number) => Course} [stopCourse] the same for requests to stop
+ * @property {(question: number) => Course} [questionCourse] the same for questions that are refused
+ */
+
+const WHOLE = {};
+
+/** @param {Course} course */
+const once = (course) => (/** @type {number} */ n) => (n === 1 ? course : WHOLE);
+
+/** @param {Course} course */
+const fromTheSecond = (course) => (/** @type {number} */ n) => (n === 1 ? { cutAfter: 5 } : course);
+
+const BUSY = '{"error": {"code": "overloaded", "message": "Too many at once.", "request_id": "r"}}';
+const JSON_TYPE = "application/json";
+
+/** @type {Record<string, Behaviour>} */
+export const BEHAVIOURS = {
+  whole: {},
+  paced: { chunks: 40, paceMs: 20 },
+  long: { chunks: 400, paceMs: 20 },
+  endless: { chunks: 1_000_000, paceMs: 20 },
+  slow: { chunks: 20, paceMs: 100 },
+
+  "drops-midway": { course: (n) => (n <= 3 ? { cutAfter: 5 } : WHOLE) },
+  "drops-at-every-event": { course: () => ({ cutAfter: 1 }) },
+  "drops-after-the-headers": { course: once({ cutAfter: 0 }) },
+  "ends-early": { course: once({ endAfter: 5 }) },
+  "ends-for-ever": { course: (n) => (n === 1 ? { endAfter: 5 } : { endAfter: 0 }) },
+  "hangs-up": { questionCourse: () => ({ hangUpFirst: true }) },
+  "no-status": { questionCourse: () => ({ noStatus: true }) },
+
+  stalled: { course: once({ stallAfter: 5 }) },
+  "stalled-before-the-first": { course: once({ stallAfter: 0 }) },
+  "stalled-for-ever": { course: () => ({ stallAfter: 0 }) },
+  heartbeats: { firstMs: 700, heartbeatMs: 50 },
+  trickle: { chunks: 4, course: () => ({ byteByByte: true }) },
+
+  "busy-once": {
+    questionCourse: once({ status: 429, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }),
+  },
+  "busy-for-long": {
+    questionCourse: () => ({ status: 503, headers: { "Retry-After": "3600" }, type: JSON_TYPE, body: BUSY }),
+  },
+  "busy-without-a-time": { questionCourse: () => ({ status: 429, type: JSON_TYPE, body: BUSY }) },
+  refuses: {
+    questionCourse: () => ({
+      status: 422,
+      type: JSON_TYPE,
+      body: '{"error": {"code": "invalid_request", "message": "query: must not be empty", "request_id": "r"}}',
+    }),
+  },
+  "bad-gateway": { questionCourse: () => ({ status: 502, type: "text/html", body: "<h1>Bad gateway</h1>" }) },
+  "a-login-page": { questionCourse: () => ({ status: 200, type: "text/html", body: "<h1>Welcome</h1>" }) },
+
+  "resumes-when-ready": {
+    course: (n) =>
+      n === 2
+        ? { status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }
+        : fromTheSecond(WHOLE)(n),
+  },
+  restarting: {
+    course: (n) =>
+      n === 2 || n === 3 ? { status: 502, type: "text/html", body: "" } : fromTheSecond(WHOLE)(n),
+  },
+  forgotten: {
+    course: fromTheSecond({
+      status: 404,
+      type: JSON_TYPE,
+      body: '{"error":{"code":"unknown_answer","message":"There is no such answer."}}',
+    }),
+  },
+  "nothing-left": { course: fromTheSecond({ status: 204 }) },
+  "replays-all": { course: fromTheSecond({ fromTheStart: true }) },
+  merges: { paceMs: 0, course: fromTheSecond({ merge: true }) },
+  "another-answer": { course: fromTheSecond({ fromTheStart: true, anotherAnswer: true }) },
+  garbage: { course: once({ garbageAfter: 5 }) },
+  "garbage-for-ever": { course: () => ({ garbageAfter: 0 }) },
+  "retry-field": { course: once({ preamble: "retry: 1200\n\n", cutAfter: 5 }) },
+  "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
+  "no-answer-header": { noAnswerHeader: true, course: once({ cutAfter: 5 }) },
+
+  restarts: { instead: { at: 10, event: { type: "restart" } } },
+  reasons: { instead: { at: 3, event: { type: "delta", reasoning: "Hm. " } } },
+  "says-failed": {
+    instead: {
+      at: 10,
+      event: { type: "failed", code: "upstream_silent", message: "The model fell silent.", retryable: true },
+    },
+  },
+  "from-the-future": { instead: { at: 4, event: { type: "weather", sky: "blue" } } },
+
+  "stops-at-the-second-try": {
+    chunks: 1_000_000,
+    paceMs: 20,
+    stopCourse: once({ status: 503, type: "text/html", body: "" }),
+  },
+  "does-not-stop": {
+    chunks: 1_000_000,
+    paceMs: 20,
+    stopCourse: () => ({ status: 500, type: "text/html", body: "" }),
+  },
+  "stop-hangs-up": { chunks: 1_000_000, paceMs: 20, stopCourse: () => ({ hangUpFirst: true }) },
+};

@@ -1,0 +1,47 @@
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig } from "vitest/config";
+
+const EVERYWHERE = ["src/client/**/*.test.js"];
+const BROWSER_ONLY = ["src/client/**/*.browser-test.js"];
+
+export default defineConfig({
+  test: {
+    globalSetup: "./test/setup.js",
+    coverage: {
+      provider: "v8",
+      include: ["src/client/**/*.js"],
+      exclude: [...EVERYWHERE, ...BROWSER_ONLY],
+      reporter: ["text"],
+    },
+    projects: [
+      { extends: true, test: { name: "node", environment: "node", include: ["src/**/*.test.js"] } },
+      {
+        extends: true,
+        test: {
+          name: "chromium",
+          include: [...EVERYWHERE, ...BROWSER_ONLY],
+          browser: {
+            enabled: true,
+            headless: true,
+            screenshotFailures: false,
+            provider: playwright({
+              launchOptions: {
+                executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+                args: [
+                  "--no-sandbox",
+                  "--disable-gpu",
+                  "--disable-quic",
+                  "--no-first-run",
+                  "--disable-background-networking",
+                  "--disable-component-update",
+                  "--disable-sync",
+                ],
+              },
+            }),
+            instances: [{ browser: "chromium" }],
+          },
+        },
+      },
+    ],
+  },
+});

@@ -3,6 +3,7 @@
 It says what it does, shows where to look, and when it ends, for whatever reason, nothing of it runs on.
 """
 
+import math
 import os
 import secrets
 import shutil
@@ -26,7 +27,7 @@ START_SECONDS = 60.0
 # Between two looks at whether it has.
 LOOK_SECONDS = 0.05
 # On Ctrl-C the person waits, so answers get less time to end than the service's own default.
-DRAIN_SECONDS = "5"
+DRAIN_SECONDS = 5.0
 # How long nginx may take once there is no stream left.
 NGINX_STOP_SECONDS = 2.0
 # gunicorn waits this much longer than its answers may take, and then kills (deploy/gunicorn.conf.py).
@@ -84,6 +85,7 @@ class Run:
         self.service: Child | None = None
         self.nginx: Child | None = None
         self.environment = dict(os.environ)
+        self.drain_seconds = seconds("FOLYAM_DRAIN_SECONDS", DRAIN_SECONDS)
 
     def start(self) -> None:
         """Start everything, and return when an answer can be had."""
@@ -115,8 +117,7 @@ class Run:
         """End everything in order: no new requests, answers to their end, then the model."""
         self.children.signal(self.nginx, signal.SIGQUIT)
         self.children.signal(self.service, signal.SIGTERM)
-        drain = float(self.environment.get("FOLYAM_DRAIN_SECONDS") or DRAIN_SECONDS)
-        self.children.wait(self.service, drain + GUNICORN_GRACE_SECONDS)
+        self.children.wait(self.service, self.drain_seconds + GUNICORN_GRACE_SECONDS)
         self.children.wait(self.nginx, NGINX_STOP_SECONDS)
         self.children.signal(self.nginx, signal.SIGTERM)
         self.children.wait(self.nginx, NGINX_STOP_SECONDS)
@@ -165,7 +166,7 @@ class Run:
         self.environment |= {
             "FOLYAM_BIND": str(self.bind),
             "FOLYAM_LOG_URL": os.environ.get("FOLYAM_LOG_URL") or f"file://{self.directory / 'answers'}",
-            "FOLYAM_DRAIN_SECONDS": os.environ.get("FOLYAM_DRAIN_SECONDS") or DRAIN_SECONDS,
+            "FOLYAM_DRAIN_SECONDS": f"{self.drain_seconds:g}",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }
         gunicorn = Path(sys.executable).with_name("gunicorn")
@@ -207,6 +208,18 @@ class Run:
         say(f"""  curl -N -H 'Content-Type: application/json' -d '{{"query":"What is a river?"}}' {url}/generate""")
         say()
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
+
+
+def seconds(setting: str, default: float) -> float:
+    """Read a setting that this program needs itself."""
+    text = os.environ.get(setting) or f"{default:g}"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise CannotRun(f"{setting} is {text!r}, and should be a number of seconds.")
+    return value
 
 
 def main() -> int:

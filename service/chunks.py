@@ -41,6 +41,7 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _NULL = b"null"
+_BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 class ChunkDecoder:
@@ -58,6 +59,7 @@ class ChunkDecoder:
         self.failure: UpstreamError | None = None
         self._tail = b""
         self._after_cr = False
+        self._at_start = True
         self._data: list[bytes] = []
         self._held: dict[str, str] = {}  # a voice: the first half of a character whose second half is yet to come
 
@@ -83,17 +85,16 @@ class ChunkDecoder:
 
     def _events(self, data: bytes) -> Iterator[bytes]:
         # Lines end with CR, LF or CRLF. JSON holds no raw CR, so that each of them ends a line.
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-            self._after_cr = not data
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
         if b"\r" in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        elif data:
-            self._after_cr = False
         *lines, self._tail = (self._tail + data).split(b"\n")
-        if len(self._tail) > EVENT_BYTES:
-            raise _malformed("an event is too long")
+        if self._at_start and lines:
+            self._at_start = False
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
         for line in lines:
             if line.startswith(b"data:"):
                 self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
@@ -101,19 +102,25 @@ class ChunkDecoder:
                 event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 self._data.clear()
                 yield event
+        if len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
+            raise _malformed("an event is too long")
 
     def _chunk(self, event: bytes, deltas: list[Delta]) -> None:
-        if event.strip() == b"[DONE]":
+        event = event.strip()
+        if event == b"[DONE]":
             self.done = True
             return
+        if not event:
+            return  # Data without a word is some gateways' sign of life.
         try:
             chunk = _decode(event)
-        except ValueError:
+        except (ValueError, RecursionError):
             chunk = _decode_again(event)
         if chunk.error is not None and bytes(chunk.error) != _NULL:
             raise UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
         if chunk.usage is not None and bytes(chunk.usage) != _NULL:
-            with contextlib.suppress(ValueError):  # Usage of another form is no reason to lose an answer.
+            # Usage of another form is no reason to lose an answer.
+            with contextlib.suppress(ValueError, RecursionError):
                 self.usage = _decode_usage(chunk.usage)
         for choice in chunk.choices or ():
             # One answer was asked for. A server that sends more has them in the order of their index.
@@ -129,7 +136,7 @@ class ChunkDecoder:
             if delta.refusal:
                 self._append("refusal", delta.refusal, deltas)
         if choice.finish_reason:
-            self.finish_reason = choice.finish_reason
+            self.finish_reason = _in_whole_characters(choice.finish_reason)
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         if self._held or not _is_whole(text):
@@ -150,7 +157,12 @@ class ChunkDecoder:
         if "\ud800" <= text[-1] <= "\udbff":
             self._held[voice] = text[-1]
             text = text[:-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return _in_whole_characters(text)
+
+
+def _in_whole_characters(text: str) -> str:
+    """Return the text with its surrogates joined, and those that have no other half as U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _is_whole(text: str) -> bool:

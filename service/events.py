@@ -9,7 +9,7 @@ This module imports nothing of ours; every other layer speaks these words.
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -42,12 +42,15 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tokens: int | None = None
 
 
+Tokens = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens, as the upstream counted them."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    total_tokens: Tokens
     prompt_tokens_details: dict[str, int | None] | None = None
     completion_tokens_details: dict[str, int | None] | None = None
 

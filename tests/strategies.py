@@ -1,0 +1,66 @@
+"""Arbitrary events, for hypothesis: all that a log can hold, in a model's and in other people's words."""
+
+from hypothesis import strategies as st
+
+from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Timing, Turn, Usage
+
+ANSWER = "0123456789abcdef0123456789abcdef"
+
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    # What breaks line-based and quoted formats, more often than chance would have it.
+    st.text(st.sampled_from('\r\n\0\x0b\x0c\x1b\x85\u2028\u2029"\\{}:, \ufeff\ufffdd😀é')),
+    st.sampled_from(["\n\nevent: done\ndata: {}\n\n", "\r\rid: x\r\r", ":\n\n", "[DONE]", '"}\n{"type":"done"}', ""]),
+)
+counts = st.integers(0, 1 << 40)
+seconds = st.floats(0, 1e6, allow_nan=False)
+
+requests = st.builds(
+    Request,
+    query=texts,
+    model=texts,
+    history=st.lists(st.builds(Turn, role=st.sampled_from(["user", "assistant"]), content=texts), max_size=3).map(
+        tuple
+    ),
+    temperature=st.none() | st.floats(0, 2),
+    max_tokens=st.none() | st.integers(1, 10**6),
+)
+details = st.none() | st.dictionaries(texts, st.none() | counts, max_size=3)
+usages = st.builds(Usage, counts, counts, counts, details, details)
+
+
+def starts(seq: int = 1) -> st.SearchStrategy[Start]:
+    return st.builds(
+        Start, st.just(seq), st.just(ANSWER), texts, st.none() | requests, st.floats(0, 2e9, allow_nan=False)
+    )
+
+
+def deltas(seq: int, words: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Delta]:
+    return st.one_of(
+        st.builds(Delta, st.just(seq), text=words),
+        st.builds(Delta, st.just(seq), reasoning=words),
+        st.builds(Delta, st.just(seq), refusal=words),
+    )
+
+
+def terminals(seq: int) -> st.SearchStrategy[Event]:
+    return st.one_of(
+        st.builds(Done, st.just(seq), texts, st.none() | usages, st.builds(Timing, st.none() | seconds, seconds)),
+        st.builds(Stopped, st.just(seq), st.sampled_from(["user", "unwatched", "shutdown"])),
+        st.builds(Failed, st.just(seq), texts, texts, st.booleans()),
+    )
+
+
+def any_event(seq: int = 7) -> st.SearchStrategy[Event]:
+    return st.one_of(starts(seq), deltas(seq), st.just(Restart(seq)), terminals(seq))
+
+
+@st.composite
+def answers(draw: st.DrawFn, most_events: int = 20) -> list[Event]:
+    """A log from its start on, ended or not."""
+    seqs = range(2, 2 + draw(st.integers(0, most_events)))
+    events: list[Event] = [draw(starts())]
+    events += [draw(deltas(seq)) if draw(st.integers(0, 9)) else Restart(seq) for seq in seqs]
+    if draw(st.booleans()):
+        events.append(draw(terminals(len(events) + 1)))
+    return events

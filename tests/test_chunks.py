@@ -1,0 +1,458 @@
+import json
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.chunks import EVENT_BYTES, ChunkDecoder
+from service.events import Delta, Usage
+
+DONE = b"data: [DONE]\n\n"
+USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+
+
+def chunk(delta: dict[str, Any] | None = None, finish_reason: str | None = None, **fields: Any) -> str:  # noqa: ANN401
+    """A chunk's JSON."""
+    choices = [] if delta is None and finish_reason is None else [{"index": 0, "delta": delta or {}}]
+    for choice in choices:
+        choice["finish_reason"] = finish_reason
+    return json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": choices, **fields})
+
+
+def event(delta: dict[str, Any] | None = None, finish_reason: str | None = None, **fields: Any) -> bytes:  # noqa: ANN401
+    """A chunk's SSE event."""
+    return f"data: {chunk(delta, finish_reason, **fields)}\n\n".encode()
+
+
+def say(text: str) -> bytes:
+    return event({"content": text})
+
+
+def decoded(body: bytes, last_seq: int = 1) -> tuple[ChunkDecoder, list[Delta]]:
+    decoder = ChunkDecoder(last_seq)
+    return decoder, decoder.feed(body)
+
+
+def texts_of(body: bytes) -> list[str | None]:
+    decoder, deltas = decoded(body)
+    assert decoder.failure is None
+    return [delta.text for delta in deltas]
+
+
+def failure_of(body: bytes) -> str | None:
+    decoder, _ = decoded(body)
+    return decoder.failure.code if decoder.failure else None
+
+
+# The examples of https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation,
+# with chunks in place of their words.
+
+
+def test_standard_multiple_data_lines_are_one_event_joined_by_line_feeds() -> None:
+    # "data: YHOO", "data: +2", "data: 10": JSON may have a line feed between any two of its tokens.
+    body = b'data: {"choices":\ndata: [{"delta":\ndata: {"content": "YHOO"}}]}\n\n'
+    assert texts_of(body) == ["YHOO"]
+
+
+def test_standard_comments_other_fields_and_an_event_that_no_blank_line_ends() -> None:
+    body = b": test stream\n\ndata: %b\nid: 1\n\ndata:%b\nid\n\ndata:  %b\n" % (
+        chunk({"content": "1"}).encode(),
+        chunk({"content": "2"}).encode(),
+        b"{}",
+    )
+    assert texts_of(body) == ["1", "2"]
+
+
+def test_standard_data_without_a_colon_and_an_event_left_unfinished() -> None:
+    assert texts_of(b"data\n\ndata\ndata\n\ndata:") == []
+
+
+def test_standard_the_space_after_the_colon_is_optional() -> None:
+    test = chunk({"content": "test"}).encode()
+    assert texts_of(b"data:%b\n\ndata: %b\n\n" % (test, test)) == ["test", "test"]
+
+
+def test_standard_a_byte_order_mark_at_the_start_is_ignored() -> None:
+    assert texts_of("\ufeff".encode() + say("first")) == ["first"]
+
+
+def test_standard_a_byte_order_mark_elsewhere_makes_another_field() -> None:
+    assert texts_of(say("a") + "\ufeff".encode() + say("b") + say("c")) == ["a", "c"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_standard_lines_end_with_any_of_the_three_line_ends(end: bytes) -> None:
+    assert texts_of((say("a") + say("b")).replace(b"\n", end)) == ["a", "b"]
+
+
+def test_standard_line_ends_can_be_mixed() -> None:
+    first, second = (f"data: {chunk({'content': text})}".encode() for text in "ab")
+    for ends in (b"\r\n\n", b"\n\r\n", b"\r\r\n", b"\r\n\r", b"\n\r"):
+        assert texts_of(first + ends + second + ends) == ["a", "b"], ends
+
+
+def test_standard_unknown_fields_and_names_that_only_begin_alike_are_ignored() -> None:
+    assert texts_of(b"database: x\n dat: y\nevent: z\nretry: 5\n" + say("a")) == ["a"]
+
+
+def test_data_without_a_word_is_a_sign_of_life() -> None:
+    assert texts_of(b"data:\n\n" + say("a") + b"data: \n\n" + say("b")) == ["a", "b"]
+
+
+CRUEL = b"".join(
+    [
+        "\ufeff".encode(),
+        b": ping\r\n\r\n",
+        event({"role": "assistant", "content": ""}),
+        event({"reasoning_content": "hm\u2028 é"}).replace(b"\n", b"\r\n"),
+        b": ping\n\n",
+        say("\r\n\r\ndata: [DONE]\n\n"),
+        b'data: {"choices":[{"delta":{"content":"\xf0\x9f\x98\x80 raw"}}]}\r\n\n',
+        b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\r\r',
+        b'data: {"choices":[{"delta":{"content":"\\ude00 joined, \\udc00 alone"}}]}\n\r\n',
+        b'data: {"choices":\ndata:[{"delta": {"content": "two lines"}}]}\r\n\r\n',
+        event({"refusal": "no"}),
+        event(finish_reason="stop", usage=None),
+        event(usage=USAGE),
+        DONE,
+    ]
+)
+CRUEL_DELTAS = [
+    Delta(5, reasoning="hm\u2028 é"),
+    Delta(6, text="\r\n\r\ndata: [DONE]\n\n"),
+    Delta(7, text="😀 raw"),
+    Delta(8, text="😀 joined, \ufffd alone"),
+    Delta(9, text="two lines"),
+    Delta(10, refusal="no"),
+]
+
+
+def assert_cruel(decoder: ChunkDecoder, deltas: list[Delta]) -> None:
+    assert deltas == CRUEL_DELTAS
+    assert (decoder.done, decoder.finish_reason, decoder.failure) == (True, "stop", None)
+    assert decoder.usage == Usage(3, 5, 8)
+    assert decoder.last_seq == 10
+    assert decoder.finish() == []
+
+
+def test_every_byte_split_gives_the_same_deltas() -> None:
+    for cut in range(len(CRUEL) + 1):
+        decoder = ChunkDecoder(4)
+        deltas = decoder.feed(CRUEL[:cut]) + decoder.feed(CRUEL[cut:])
+        assert_cruel(decoder, deltas)
+
+
+def test_one_byte_at_a_time_gives_the_same_deltas() -> None:
+    decoder = ChunkDecoder(4)
+    deltas = [delta for place in range(len(CRUEL)) for delta in decoder.feed(CRUEL[place : place + 1])]
+    assert_cruel(decoder, deltas)
+
+
+@given(st.lists(st.integers(0, len(CRUEL)), max_size=12))
+def test_any_splits_give_the_same_deltas(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(CRUEL)]
+    decoder = ChunkDecoder(4)
+    deltas = []
+    for start, stop in pairwise(places):
+        deltas += decoder.feed(CRUEL[start:stop])
+    assert_cruel(decoder, deltas)
+
+
+def test_text_and_reasoning_of_one_chunk_are_two_deltas_reasoning_first() -> None:
+    _, deltas = decoded(event({"content": "answer", "reasoning_content": "thought"}))
+    assert deltas == [Delta(2, reasoning="thought"), Delta(3, text="answer")]
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_goes_by_either_of_its_names(name: str) -> None:
+    assert decoded(event({name: "hm"}))[1] == [Delta(2, reasoning="hm")]
+
+
+def test_reasoning_under_both_names_is_said_once() -> None:
+    assert decoded(event({"reasoning": "hm", "reasoning_content": "hm"}))[1] == [Delta(2, reasoning="hm")]
+
+
+def test_a_refusal_has_a_voice_of_its_own() -> None:
+    assert decoded(event({"refusal": "no", "content": None}))[1] == [Delta(2, refusal="no")]
+
+
+def test_chunks_without_words_make_no_deltas() -> None:
+    body = (
+        event({"role": "assistant"})
+        + event({"content": ""})
+        + event({"content": None, "reasoning_content": None, "refusal": None})
+        + event({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]})
+        + event()
+        + b'data: {"choices": null}\n\ndata: {}\n\ndata: {"choices":[{"delta":null}]}\n\ndata: {"choices":[{}]}\n\n'
+    )
+    assert decoded(body)[1] == []
+    assert failure_of(body) is None
+
+
+def test_only_the_first_of_several_choices_is_the_answer() -> None:
+    body = json.dumps(
+        {
+            "choices": [
+                {"index": index, "delta": {"content": str(index)}, "finish_reason": str(index)} for index in (1, 0)
+            ]
+        }
+    )
+    decoder, deltas = decoded(f"data: {body}\n\n".encode())
+    assert deltas == [Delta(2, text="0")]
+    assert decoder.finish_reason == "0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        event(usage=USAGE) + say("a") + event(finish_reason="stop"),
+        event({"content": "a"}, usage=USAGE) + event(finish_reason="stop"),
+        say("a") + event(finish_reason="stop", usage=USAGE),
+        say("a") + event(finish_reason="stop", usage=None) + event(usage=USAGE),
+        # vLLM's continuous usage: the last one counts.
+        event({"content": "a"}, usage={**USAGE, "total_tokens": 1}) + event(finish_reason="stop", usage=USAGE),
+        # A later null takes nothing back.
+        event(usage=USAGE) + event({"content": "a"}, "stop", usage=None),
+    ],
+)
+def test_usage_may_come_in_any_chunk(body: bytes) -> None:
+    decoder, deltas = decoded(body + DONE)
+    assert decoder.usage == Usage(3, 5, 8)
+    assert deltas == [Delta(2, text="a")]
+    assert decoder.done
+
+
+def test_usage_details_are_kept_and_unknown_fields_are_not() -> None:
+    details = {"cached_tokens": 1, "audio_tokens": None}
+    decoder, _ = decoded(event(usage={**USAGE, "prompt_tokens_details": details, "cost": 0.1}))
+    assert decoder.usage == Usage(3, 5, 8, prompt_tokens_details=details)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        7,
+        "many",
+        [],
+        {},
+        {"prompt_tokens": 3},
+        {**USAGE, "prompt_tokens": "3"},
+        {**USAGE, "completion_tokens": None},
+        {**USAGE, "completion_tokens": -1},
+        {**USAGE, "total_tokens": 1.5},
+        {**USAGE, "prompt_tokens_details": 3},
+    ],
+)
+def test_usage_of_another_form_costs_no_answer(usage: object) -> None:
+    decoder, deltas = decoded(event({"content": "a"}, "stop", usage=usage) + DONE)
+    assert deltas == [Delta(2, text="a")]
+    assert (decoder.failure, decoder.usage, decoder.done, decoder.finish_reason) == (None, None, True, "stop")
+
+
+def test_usage_that_is_nested_too_deep_costs_no_answer() -> None:
+    nested = b"[" * 900 + b"]" * 900
+    decoder, deltas = decoded(b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"deep":%b}}\n\n' % nested)
+    assert (deltas, decoder.failure, decoder.usage) == ([Delta(2, text="a")], None, None)
+
+
+def test_a_finish_reason_stays_when_later_chunks_have_none() -> None:
+    decoder, _ = decoded(event({"content": "a"}, "length") + event({"content": ""}) + event(usage=USAGE) + DONE)
+    assert decoder.finish_reason == "length"
+
+
+def test_a_finish_reason_is_always_writable() -> None:
+    decoder, _ = decoded(b'data: {"choices":[{"delta":{},"finish_reason":"st\\ud800op"}]}\n\n')
+    assert decoder.finish_reason == "st\ufffdop"
+
+
+@pytest.mark.parametrize("sentinel", [b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data:  [DONE] \r\n\r\n"])
+def test_nothing_counts_after_the_sentinel(sentinel: bytes) -> None:
+    decoder, deltas = decoded(say("a") + sentinel + say("b") + b"data: garbage\n\n")
+    assert deltas == [Delta(2, text="a")]
+    assert decoder.done
+    assert decoder.failure is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"message": "overloaded", "code": 503}, {"message": "key sk-secret is wrong"}, "overloaded", {}, 500],
+)
+def test_an_error_of_the_upstreams_own_is_a_failure_without_its_words(error: object) -> None:
+    decoder, deltas = decoded(say("kept") + f"data: {json.dumps({'error': error})}\n\n".encode() + say("b"))
+    assert deltas == [Delta(2, text="kept")]
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_error"
+    assert "overloaded" not in decoder.failure.message
+    assert "secret" not in decoder.failure.message
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    assert failure_of(event({"content": "a"}, error=None)) is None
+
+
+GARBAGE = [
+    b'data: {"choices": [oops\n\n',
+    b"data: \x00\xff\xfe\n\n",
+    b"data: <html>\n\n",
+    b"data: 1\n\n",
+    b"data: null\n\n",
+    b"data: true\n\n",
+    b'data: "text"\n\n',
+    b"data: []\n\n",
+    b'data: [{"choices": []}]\n\n',
+    b'data: {"choices": 1}\n\n',
+    b'data: {"choices": {}}\n\n',
+    b'data: {"choices": [1]}\n\n',
+    b'data: {"choices": [null]}\n\n',
+    b'data: {"choices": [{"delta": "a"}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": 1}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n\n',
+    b'data: {"choices": [{"delta": {}, "finish_reason": 1}]}\n\n',
+    b'data: {"choices": []} {"choices": []}\n\n',
+    b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "a\x01"}}]}\n\n',
+    b"data: [DONE\n\n",
+    b"data: " + b"1" * 5000 + b"\n\n",
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_is_a_failure_and_what_came_before_is_kept(garbage: bytes) -> None:
+    decoder, deltas = decoded(say("kept") + garbage + say("lost"))
+    assert deltas == [Delta(2, text="kept")]
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_malformed"
+    assert not decoder.done
+
+
+@pytest.mark.parametrize("nest", [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("place", [b'{"x":%b}', b'{"choices":%b}', b'{"usage":%b}', b'{"error":%b}', b"%b"])
+def test_nesting_without_end_is_no_exception(nest: tuple[bytes, bytes], place: bytes) -> None:
+    deep = 10 * sys.getrecursionlimit()
+    value = place % (nest[0] * deep + b"1" + nest[1] * deep)
+    assert failure_of(b"data: " + value + b"\n\n") in {"upstream_malformed", "upstream_error"}
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"data: " + b"x" * EVENT_BYTES,  # a line without an end
+        b"x" * (EVENT_BYTES + 1),
+        b"data: %b\n" % (b"x" * 1000) * (EVENT_BYTES // 1000 + 1),  # an event without an end
+    ],
+)
+def test_an_event_that_never_ends_is_a_failure_and_fills_no_memory(endless: bytes) -> None:
+    decoder = ChunkDecoder(1)
+    assert decoder.feed(say("kept")) == [Delta(2, text="kept")]
+    for place in range(0, len(endless), 65536):
+        assert decoder.feed(endless[place : place + 65536]) == []
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_malformed"
+    assert "too long" in decoder.failure.message
+
+
+def test_what_came_before_an_event_that_never_ends_is_kept() -> None:
+    decoder, deltas = decoded(say("kept") + b"data: " + b"x" * EVENT_BYTES)
+    assert deltas == [Delta(2, text="kept")]
+    assert decoder.failure is not None
+
+
+def test_a_comment_of_any_number_is_no_endless_event() -> None:
+    decoder = ChunkDecoder(1)
+    for _ in range(EVENT_BYTES // 10_000 + 1):
+        assert decoder.feed(b": ping\n\n" * 1250) == []
+    assert decoder.feed(say("a")) == [Delta(2, text="a")]
+
+
+def test_surrogates_are_joined_over_two_chunks() -> None:
+    decoder, deltas = decoded(rb'data: {"choices":[{"delta":{"content":"a\ud83d"}}]}' + b"\n\n")
+    assert deltas == [Delta(2, text="a")]
+    assert decoder.feed(rb'data: {"choices":[{"delta":{"content":"\ude00b"}}]}' + b"\n\n") == [Delta(3, text="😀b")]
+
+
+def test_a_chunk_of_half_a_character_takes_no_seq() -> None:
+    _, deltas = decoded(rb'data: {"choices":[{"delta":{"content":"\ud83d"}}]}' + b"\n\n" + say("!"))
+    assert deltas == [Delta(2, text="\ufffd!")]
+
+
+def test_half_a_character_waits_in_its_own_voice() -> None:
+    _, deltas = decoded(
+        rb'data: {"choices":[{"delta":{"content":"\ud83d"}}]}'
+        b"\n\n" + event({"reasoning": "hm"}) + rb'data: {"choices":[{"delta":{"content":"\ude00"}}]}' + b"\n\n"
+    )
+    assert deltas == [Delta(2, reasoning="hm"), Delta(3, text="😀")]
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (r"\ude00", "\ufffd"),
+        (r"a\ud83db", "a\ufffdb"),
+        (r"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (r"\ude00\ud83d!", "\ufffd\ufffd!"),
+    ],
+)
+def test_a_surrogate_without_its_other_half_becomes_a_replacement_character(written: str, text: str) -> None:
+    _, deltas = decoded(f'data: {{"choices":[{{"delta":{{"content":"{written}"}}}}]}}\n\n'.encode())
+    assert deltas == [Delta(2, text=text)]
+
+
+def test_surrogates_written_as_bytes_are_joined_too() -> None:
+    # CESU-8, which no JSON may hold and some servers send.
+    assert texts_of(b'data: {"choices":[{"delta":{"content":"\xed\xa0\xbd\xed\xb8\x80"}}]}\n\n') == ["😀"]
+
+
+def test_half_a_character_at_the_end_becomes_a_replacement_character_once() -> None:
+    decoder, _ = decoded(rb'data: {"choices":[{"delta":{"content":"\ud83d", "reasoning":"\ud83d"}}]}' + b"\n\n" + DONE)
+    assert decoder.finish() == [Delta(2, reasoning="\ufffd"), Delta(3, text="\ufffd")]
+    assert decoder.finish() == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["content", "reasoning", "refusal"]), st.text(st.characters(), min_size=1))))
+def test_seqs_have_no_gaps_and_no_character_is_lost(said: list[tuple[str, str]]) -> None:
+    # json.dumps escapes each UTF-16 unit, lone surrogates among them, which these texts may hold.
+    decoder, deltas = decoded(b"".join(event({voice: text}) for voice, text in said), last_seq=41)
+    deltas += decoder.finish()
+    assert decoder.failure is None
+    assert [delta.seq for delta in deltas] == list(range(42, 42 + len(deltas)))
+    assert decoder.last_seq == 41 + len(deltas)
+    for voice in ("content", "reasoning", "refusal"):
+        sent = "".join(text for name, text in said if name == voice)
+        units = sent.encode("utf-16-le", "surrogatepass")
+        name = "text" if voice == "content" else voice
+        assert "".join(getattr(delta, name) or "" for delta in deltas) == units.decode("utf-16-le", "replace")
+
+
+pieces = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from([b"data:", b"data: ", b"\n", b"\r", b"\r\n", b"\n\n", b":", b"[DONE]", b"\xef\xbb\xbf", *GARBAGE]),
+    st.sampled_from([say("a"), event({"reasoning": "b"}), event(finish_reason="stop"), event(usage=USAGE), DONE]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["choices", "delta", "content", "usage", "error", "index", "finish_reason", "x"]), inner
+            )
+        ),
+        max_leaves=10,
+    ).map(lambda value: f"data: {json.dumps(value)}\n\n".encode()),
+)
+
+
+@given(st.lists(pieces, max_size=10).map(b"".join), st.lists(st.integers(0, 400), max_size=5))
+def test_no_bytes_are_an_exception(body: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    decoder = ChunkDecoder(1)
+    deltas: list[Delta] = []
+    for start, stop in pairwise(places):
+        deltas += decoder.feed(body[start:stop])
+        if decoder.failure or decoder.done:
+            break
+    deltas += decoder.finish()
+    assert [delta.seq for delta in deltas] == list(range(2, 2 + len(deltas)))
+    if decoder.failure:
+        assert decoder.failure.code in {"upstream_malformed", "upstream_error"}

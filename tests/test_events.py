@@ -1,0 +1,222 @@
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.events import (
+    MERGED_CHARACTERS,
+    Delta,
+    Done,
+    Event,
+    Restart,
+    Start,
+    Stopped,
+    Timing,
+    decode,
+    encode,
+    is_answer_id,
+    merge_deltas,
+    new_answer_id,
+    parse_event_id,
+)
+from tests.strategies import ANSWER, answers, any_event, starts, texts
+
+VOICES = ("text", "reasoning", "refusal")
+
+
+@given(any_event())
+def test_an_event_survives_the_log(event: Event) -> None:
+    assert decode(encode(event)) == event
+
+
+@given(any_event())
+def test_an_event_is_one_line_of_json(event: Event) -> None:
+    line = encode(event)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    value = json.loads(line)
+    assert value["seq"] == event.seq
+    assert value["type"] == type(event).__name__.lower()
+
+
+@given(starts())
+def test_the_public_part_of_a_start_holds_nobodys_words(start: Start) -> None:
+    assert json.loads(encode(start.public())) == {
+        "type": "start",
+        "seq": start.seq,
+        "answer": start.answer,
+        "model": start.model,
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\0\0\0\0",
+        b'{"type":"delta","seq":2,"tex',
+        b'{"type":"delta","seq":"2"}',
+        b'{"type":"unheard_of","seq":2}',
+        b'{"seq":2,"text":"a"}',
+        b'{"type":"stopped","seq":2,"by":"magic"}',
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_what_is_not_an_event_is_a_value_error(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode(line)
+
+
+def test_voices_that_are_silent_are_not_written() -> None:
+    assert encode(Delta(2, text="a")) == b'{"type":"delta","seq":2,"text":"a"}'
+    assert encode(Delta(2, reasoning="a")) == b'{"type":"delta","seq":2,"reasoning":"a"}'
+
+
+def test_absent_usage_is_written_as_null() -> None:
+    done = Done(3, "stop", None, Timing(None, 0.5))
+    assert json.loads(encode(done)) == {
+        "type": "done",
+        "seq": 3,
+        "finish_reason": "stop",
+        "usage": None,
+        "timing": {"first_chunk_seconds": None, "duration_seconds": 0.5},
+    }
+
+
+def test_answer_ids_are_never_the_same() -> None:
+    ids = {new_answer_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(is_answer_id(each) for each in ids)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ANSWER[:-1],
+        ANSWER + "0",
+        ANSWER.upper(),
+        ANSWER + "\n",
+        "\n" + ANSWER,
+        " " + ANSWER,
+        "../" + ANSWER[3:],
+        "g" + ANSWER[1:],
+        "\u0660" + ANSWER[1:],  # a digit in another script
+        "\uff10" + ANSWER[1:],  # a full-width digit
+    ],
+)
+def test_an_answer_id_has_exactly_one_form(text: str) -> None:
+    assert not is_answer_id(text)
+    assert parse_event_id(f"{text}:1") is None
+
+
+@given(st.one_of(texts, st.text("0123456789abcdefgAF:\n", max_size=40), st.from_regex(r"[0-9a-f]{30,34}")))
+def test_answer_ids_are_32_hexadecimal_digits_and_nothing_else(text: str) -> None:
+    assert is_answer_id(text) == (len(text) == 32 and set(text) <= set("0123456789abcdef"))
+
+
+@given(st.integers(0, 9_999_999_999))
+def test_an_event_id_is_an_answer_id_and_a_seq(seq: int) -> None:
+    assert parse_event_id(f"{ANSWER}:{seq}") == (ANSWER, seq)
+
+
+@pytest.mark.parametrize(
+    "seq", ["", "-1", "+1", "01", "00", " 1", "1 ", "1\n", "1.0", "1e3", "0x1", "\u0661", "10000000000", "1:1", "1_0"]
+)
+def test_an_event_ids_seq_has_exactly_one_form(seq: str) -> None:
+    assert parse_event_id(f"{ANSWER}:{seq}") is None
+
+
+@pytest.mark.parametrize("text", [ANSWER, f"{ANSWER};1", f"{ANSWER}1", f":{ANSWER}:1", f"\u200b{ANSWER}:1"])
+def test_what_is_not_an_event_id_is_none(text: str) -> None:
+    assert parse_event_id(text) is None
+
+
+@given(texts)
+def test_no_text_breaks_the_parsing_of_event_ids(text: str) -> None:
+    parsed = parse_event_id(text)
+    assert (parsed is not None) == bool(re.match(r"^[0-9a-f]{32}:(0|[1-9][0-9]{0,9})\Z", text))
+
+
+def said(events: list[Event]) -> list[tuple[str, str] | Event]:
+    """What a follower knows after the events: each voice's text between the others, which stay as they are."""
+    known: list[tuple[str, str] | Event] = []
+    spoken = dict.fromkeys(VOICES, "")
+    for event in events:
+        if isinstance(event, Delta):
+            for voice in VOICES:
+                spoken[voice] += getattr(event, voice) or ""
+        else:
+            known += [*spoken.items(), event]
+            spoken = dict.fromkeys(VOICES, "")
+    return [*known, *spoken.items()]
+
+
+@given(answers())
+def test_merging_changes_no_voices_text_and_no_other_event(events: list[Event]) -> None:
+    assert said(list(merge_deltas(events))) == said(events)
+
+
+def voice_of(event: Event) -> str | None:
+    if not isinstance(event, Delta):
+        return None
+    [voice] = [voice for voice in VOICES if getattr(event, voice) is not None]
+    return voice
+
+
+@given(answers())
+def test_a_run_of_one_voice_becomes_one_delta_under_its_last_seq(events: list[Event]) -> None:
+    merged = list(merge_deltas(events))
+    # The last of each run: what is followed by another voice, by no delta, or by nothing.
+    following = [*events[1:], None]
+    last_of_runs = [
+        event.seq
+        for event, after in zip(events, following, strict=True)
+        if after is None or voice_of(event) is None or voice_of(event) != voice_of(after)
+    ]
+    assert [event.seq for event in merged] == last_of_runs
+
+
+def test_voices_are_never_merged_with_each_other() -> None:
+    events: list[Event] = [
+        Delta(2, reasoning="a"),
+        Delta(3, reasoning="b"),
+        Delta(4, text="c"),
+        Delta(5, text="d"),
+        Delta(6, refusal="e"),
+        Delta(7, reasoning="f"),
+    ]
+    assert list(merge_deltas(events)) == [
+        Delta(3, reasoning="ab"),
+        Delta(5, text="cd"),
+        Delta(6, refusal="e"),
+        Delta(7, reasoning="f"),
+    ]
+
+
+def test_deltas_are_not_merged_over_a_restart() -> None:
+    events: list[Event] = [Delta(2, text="a"), Restart(3), Delta(4, text="b"), Delta(5, text="c"), Stopped(6, "user")]
+    assert list(merge_deltas(events)) == [Delta(2, text="a"), Restart(3), Delta(5, text="bc"), Stopped(6, "user")]
+
+
+def test_an_empty_delta_is_not_lost() -> None:
+    # Its seq is what the next resume asks from.
+    assert list(merge_deltas([Delta(2, text=""), Delta(3, reasoning="")])) == [
+        Delta(2, text=""),
+        Delta(3, reasoning=""),
+    ]
+
+
+@given(st.lists(st.integers(1, 3 * MERGED_CHARACTERS), min_size=2, max_size=20))
+def test_a_merged_delta_stays_small(lengths: list[int]) -> None:
+    events = [Delta(seq, text="x" * length) for seq, length in enumerate(lengths, 2)]
+    merged = [event for event in merge_deltas(events) if isinstance(event, Delta)]
+    assert sum(len(event.text or "") for event in merged) == sum(lengths)
+    assert all(len(event.text or "") < MERGED_CHARACTERS + max(lengths) for event in merged)
+
+
+def test_nothing_merged_is_nothing() -> None:
+    assert list(merge_deltas([])) == []

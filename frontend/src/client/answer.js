@@ -337,7 +337,7 @@ function createQueue(onReturn) {
  * @returns {import("./events.js").DeltaEvent}
  */
 function merged(first, second) {
-  const text = (first.text ?? "") + (second.text ?? "");
+  const text = (first.text ?? first.refusal ?? "") + (second.text ?? second.refusal ?? "");
   const reasoning = (first.reasoning ?? "") + (second.reasoning ?? "");
   return { seq: second.seq, type: "delta", ...(reasoning && { reasoning }), ...(text && { text }) };
 }

@@ -2,7 +2,7 @@
  * The events of an answer's log, as they travel.
  *
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
- * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string}} DeltaEvent
+ * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string}} DeltaEvent a refusal counts as text
  * @typedef {{seq: number, type: "restart"}} RestartEvent
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing
@@ -45,7 +45,7 @@ export function parseEvent(data) {
     case "start":
       return isText(event.answer) ? event : null;
     case "delta":
-      return isText(event.text ?? "") && isText(event.reasoning ?? "") ? event : null;
+      return [event.text, event.reasoning, event.refusal].every((part) => isText(part ?? "")) ? event : null;
     case "failed":
       return isText(event.code) && isText(event.message) ? event : null;
     default:

@@ -75,7 +75,7 @@ export function after(state, event) {
     case "delta":
       next.phase = "streaming";
       next.waitingFor = null;
-      next.text += event.text ?? "";
+      next.text += event.text ?? event.refusal ?? "";
       next.reasoning += event.reasoning ?? "";
       break;
     case "restart":

@@ -33,6 +33,10 @@ test("events_add_up_to_the_state", () => {
   });
 });
 
+test("a_refusal_is_text", () => {
+  expect(after(FIRST_STATE, { seq: 1, type: "delta", refusal: "No." }).text).toBe("No.");
+});
+
 test("a_failed_event_is_a_failure_of_the_answer", () => {
   const failed = after(FIRST_STATE, { seq: 1, type: "failed", code: "c", message: "m", retryable: false });
   expect(failed).toMatchObject({ phase: "failed", failure: { code: "c", retryable: false, of: "answer" } });

@@ -1,120 +1,300 @@
-import { readLines } from "./lines.js";
+import { openAnswer } from "../client/index.js";
+import { createConversations, historyBefore, linkTo, readLink } from "./conversations.js";
+import { find } from "./elements.js";
+import { createPanel } from "./panel.js";
+import { createScroll } from "./scroll.js";
+import { createTurnView } from "./turn-view.js";
+import { label, relabel, switchLanguage } from "./words.js";
 
-const ENGLISH = {
-  question: "Your question",
-  send: "Ask",
-  waiting: "Waiting for the model …",
-  /** @param {string} seconds */
-  finished: (seconds) => `Done in ${seconds} s.`,
-  stopped: "Stopped before its end.",
-  cut: "The connection was cut before the end of the answer.",
-  unreadable: "The server sent something that is not JSON.",
-};
+/** @import { Answer, Question, Resumption } from "../client/index.js" */
+/** @import { Conversation, Turn } from "./conversations.js" */
 
-/** @type {typeof ENGLISH} */
-const HUNGARIAN = {
-  question: "A kérdésed",
-  send: "Kérdezem",
-  waiting: "Várakozás a modellre …",
-  finished: (seconds) => `Kész, ${seconds} mp alatt.`,
-  stopped: "A válasz a vége előtt leállt.",
-  cut: "A kapcsolat a válasz vége előtt megszakadt.",
-  unreadable: "A kiszolgáló válasza nem JSON.",
-};
-
-const language = navigator.language.startsWith("hu") ? "hu" : "en";
-const words = language === "hu" ? HUNGARIAN : ENGLISH;
-
-/**
- * @template {Element} T
- * @param {string} selector
- * @param {{new (): T}} kind
- */
-function find(selector, kind) {
-  const element = document.querySelector(selector);
-  if (!(element instanceof kind)) {
-    throw new Error(`The page has no ${selector}`);
-  }
-  return element;
-}
-
+const conversations = createConversations(localStorage);
 const form = find("#ask", HTMLFormElement);
 const query = find("#query", HTMLTextAreaElement);
-const button = find("#ask button", HTMLButtonElement);
-const status = find("#status", HTMLElement);
-const answer = find("#answer", HTMLElement);
+const send = find("#send", HTMLButtonElement);
+const stop = find("#stop", HTMLButtonElement);
+const turnsElement = find("#turns", HTMLElement);
+const tagline = find("#tagline", HTMLElement);
+const notice = find("#notice", HTMLElement);
+const scroll = createScroll(find("#to-the-end", HTMLButtonElement));
 
-document.documentElement.lang = language;
-find("label[for=query]", HTMLLabelElement).textContent = words.question;
-button.textContent = words.send;
+/** The answers that are followed, on show or not: one that nobody follows would be stopped by the service. */
+/** @type {Map<Turn, Answer>} */
+const followed = new Map();
+/** The conversations that have been on show, so that each stays one object. @type {Map<string, Conversation>} */
+const opened = new Map();
+/** @type {Map<Turn, ReturnType<typeof createTurnView>>} */
+const views = new Map();
+/** @type {Conversation} */
+let current = emptyConversation();
 
-/** @param {Response} response */
-async function refusal(response) {
-  try {
-    return (await response.json()).error.message;
-  } catch {
-    return `HTTP ${response.status}`;
-  }
+/** @returns {Conversation} */
+function emptyConversation() {
+  return { id: crypto.randomUUID(), turns: [] };
 }
 
 /** @param {string} question */
-async function ask(question) {
-  const began = performance.now();
-  const response = await fetch("/generate", {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify({ query: question }),
-  });
-  if (!response.ok || !response.body) {
-    return refusal(response);
-  }
-  for await (const line of readLines(response.body)) {
-    if (line.trim() === "") {
-      continue; // a heartbeat
-    }
-    let event;
-    try {
-      event = JSON.parse(line);
-    } catch {
-      return words.unreadable;
-    }
-    switch (event.type) {
-      case "delta":
-        answer.append(event.text ?? "");
-        break;
-      case "restart":
-        answer.replaceChildren();
-        break;
-      case "done":
-        return words.finished(
-          ((performance.now() - began) / 1000).toLocaleString(language, { maximumFractionDigits: 1 }),
-        );
-      case "stopped":
-        return words.stopped;
-      case "failed":
-        return event.message;
-    }
-  }
-  return words.cut;
+function ask(question) {
+  /** @type {Turn} */
+  const turn = { question, askedAt: Date.now(), answer: null, kept: null };
+  current.turns.push(turn);
+  opened.set(current.id, current);
+  conversations.keep(current);
+  append(turn);
+  begin(current, turn);
+  scroll.goToTheEnd();
 }
 
-form.onsubmit = async (submission) => {
-  submission.preventDefault();
-  button.disabled = true;
-  answer.replaceChildren();
-  status.textContent = words.waiting;
-  try {
-    status.textContent = await ask(query.value);
-  } catch {
-    status.textContent = words.cut;
-  } finally {
-    button.disabled = false;
+/**
+ * Asks a turn's question, for the first time or again.
+ *
+ * @param {Conversation} conversation
+ * @param {Turn} turn
+ */
+function begin(conversation, turn) {
+  const history = historyBefore(conversation, turn);
+  follow(conversation, turn, { query: turn.question, ...(history.length > 0 && { history }) });
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {Turn} turn
+ * @param {Question | Resumption} request
+ */
+function follow(conversation, turn, request) {
+  const answer = openAnswer(request);
+  followed.set(turn, answer);
+  answer.subscribe((state) => {
+    if (state.id !== null && state.id !== turn.answer) {
+      turn.answer = state.id;
+      conversations.update(conversation);
+      nameInAddress(conversation, turn);
+    }
+    views.get(turn)?.show(state);
+  });
+  answer.finished.then((state) => {
+    followed.delete(turn);
+    if (state.end || state.failure) {
+      const { phase, end, failure } = state;
+      // A new try that came to nothing takes away nothing.
+      const { text, reasoning } = state.text === "" && turn.kept ? turn.kept : state;
+      turn.kept = { phase, text, reasoning, end, failure };
+      conversations.update(conversation);
+    }
+    showWhatCanBeDone();
+  });
+  views.get(turn)?.show(answer.state);
+  showWhatCanBeDone();
+}
+
+/** The first answer of a conversation is a new place to come back to; the later ones continue it. */
+function nameInAddress(/** @type {Conversation} */ conversation, /** @type {Turn} */ turn) {
+  if (conversation === current && turn === current.turns.at(-1)) {
+    const method = readLink(location.hash) === null ? "pushState" : "replaceState";
+    history[method](null, "", linkTo(turn));
   }
+}
+
+/** @param {Turn} turn */
+function append(turn) {
+  const conversation = current;
+  const view = createTurnView(turn, {
+    onRetry: () => {
+      followed.get(turn)?.abort();
+      turn.askedAt = Date.now();
+      view.expectAnother();
+      begin(conversation, turn);
+    },
+    onGoOn: () => follow(conversation, turn, { answer: String(turn.answer) }),
+    onGrown: () => scroll.follow(),
+    link: () => linkTo(turn),
+  });
+  views.set(turn, view);
+  turnsElement.append(view.element);
+  tagline.hidden = true;
+}
+
+/** @param {Conversation} conversation */
+function open(conversation) {
+  for (const view of views.values()) {
+    view.leave();
+  }
+  views.clear();
+  turnsElement.replaceChildren();
+  tagline.hidden = conversation.turns.length > 0;
+  current = opened.get(conversation.id) ?? conversation;
+  opened.set(current.id, current);
+  for (const turn of current.turns) {
+    if (turn.answer === null && turn.kept === null && !followed.has(turn)) {
+      // The page was left before the answer had a name.
+      const failure = {
+        code: "unsure",
+        message: "",
+        retryable: true,
+        of: /** @type {const} */ ("connection"),
+        retryAfterMs: null,
+      };
+      turn.kept = { phase: "failed", text: "", reasoning: "", end: null, failure };
+    }
+    append(turn);
+    const answer = followed.get(turn);
+    if (answer) {
+      views.get(turn)?.show(answer.state);
+    } else if (turn.answer !== null && turn.kept === null) {
+      follow(current, turn, { answer: turn.answer });
+    }
+  }
+  document.title = current.turns[0]?.question
+    ? `${current.turns[0].question.slice(0, 60)} · Folyam`
+    : "Folyam";
+  scroll.goToTheEnd();
+  showWhatCanBeDone();
+}
+
+/** Shows what the address names: an answer known here with its conversation, another device's by itself. */
+function goWhereTheAddressSays() {
+  const link = readLink(location.hash);
+  if (link === null) {
+    open(emptyConversation());
+    return;
+  }
+  if (current.turns.some(({ answer }) => answer === link.answer)) {
+    return;
+  }
+  const known = conversations.withAnswer(link.answer);
+  if (known) {
+    open(known);
+    return;
+  }
+  const turn = { question: link.question, askedAt: Date.now(), answer: link.answer, kept: null };
+  const linked = { ...emptyConversation(), turns: [turn] };
+  conversations.keep(linked);
+  open(linked);
+}
+
+function runningAnswer() {
+  const turn = current.turns.at(-1);
+  return turn ? (followed.get(turn) ?? null) : null;
+}
+
+function showWhatCanBeDone() {
+  const running = runningAnswer() !== null;
+  const wasOnButton = document.activeElement === (running ? send : stop);
+  send.hidden = running;
+  stop.hidden = !running;
+  if (!running) {
+    stop.disabled = false;
+  }
+  if (wasOnButton) {
+    query.focus(); // the button under the finger or the cursor has gone
+  }
+}
+
+async function stopAnswer() {
+  const answer = runningAnswer();
+  if (!answer || stop.disabled) {
+    return;
+  }
+  stop.disabled = true;
+  try {
+    await answer.stop();
+  } catch {
+    stop.disabled = false; // it goes on, and shows so: try again
+  }
+}
+
+function fitQuestion() {
+  query.rows = Math.min(8, Math.max(1, query.value.split("\n").length, Math.ceil(query.value.length / 60)));
+}
+
+form.onsubmit = (submission) => {
+  submission.preventDefault();
+  const question = query.value.trim();
+  if (question === "" || runningAnswer()) {
+    return;
+  }
+  query.value = "";
+  fitQuestion();
+  ask(question);
+  document.title = `${String(current.turns[0]?.question).slice(0, 60)} · Folyam`;
 };
 
-query.onkeydown = (key) => {
+query.addEventListener("input", fitQuestion);
+query.addEventListener("keydown", (key) => {
+  // Enter also ends the composition of a character in Chinese, Japanese and Korean.
   if (key.key === "Enter" && !key.shiftKey && !key.isComposing) {
     key.preventDefault();
     form.requestSubmit();
   }
-};
+});
+document.addEventListener("keydown", (key) => {
+  if (key.key === "Escape" && !key.defaultPrevented && document.querySelector("dialog[open]") === null) {
+    stopAnswer();
+  }
+});
+stop.addEventListener("click", stopAnswer);
+
+find("#new", HTMLButtonElement).addEventListener("click", () => {
+  if (location.hash !== "") {
+    history.pushState(null, "", location.pathname);
+  }
+  open(emptyConversation());
+  query.focus();
+});
+
+const panel = createPanel({
+  list: conversations.list,
+  onOpen(conversation) {
+    const turn = conversation.turns.findLast(({ answer }) => answer !== null);
+    history.pushState(null, "", turn ? linkTo(turn) : location.pathname);
+    open(conversation);
+  },
+  onErase(conversation) {
+    for (const turn of opened.get(conversation.id)?.turns ?? []) {
+      followed.get(turn)?.abort();
+    }
+  },
+  onErased(conversation) {
+    conversations.forget(conversation.id);
+    opened.delete(conversation.id);
+    if (current.id === conversation.id) {
+      history.replaceState(null, "", location.pathname);
+      open(emptyConversation());
+    }
+  },
+});
+
+find("#language", HTMLButtonElement).addEventListener("click", () => {
+  switchLanguage();
+  showLanguage();
+});
+
+function showLanguage() {
+  relabel(document);
+  for (const view of views.values()) {
+    view.refresh();
+  }
+  panel.refresh();
+}
+
+function showNetwork() {
+  // navigator.onLine can be wrong about a server on this very machine, so it is said and nothing is forbidden.
+  notice.hidden = navigator.onLine;
+  if (!navigator.onLine) {
+    label(notice, "offline");
+  }
+}
+
+addEventListener("online", showNetwork);
+addEventListener("offline", showNetwork);
+addEventListener("hashchange", goWhereTheAddressSays);
+addEventListener("popstate", goWhereTheAddressSays);
+addEventListener("storage", () => panel.refresh());
+
+showLanguage();
+showNetwork();
+goWhereTheAddressSays();
+if (matchMedia("(hover: hover)").matches) {
+  query.focus(); // but do not raise a phone's keyboard
+}

@@ -1,0 +1,30 @@
+/**
+ * An element with its attributes and children: nothing that a model wrote ever becomes markup.
+ *
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {Record<string, string>} [attributes]
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[Name]}
+ */
+export function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) {
+    element.setAttribute(attribute, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/**
+ * @template {Element} E
+ * @param {string} selector
+ * @param {{new (): E}} kind
+ */
+export function find(selector, kind) {
+  const element = document.querySelector(selector);
+  if (!(element instanceof kind)) {
+    throw new Error(`The page has no ${selector}`);
+  }
+  return element;
+}

@@ -1,0 +1,30 @@
+import { formatNumber, say } from "./words.js";
+
+/** @import { AnswerState } from "../client/state.js" */
+
+/**
+ * An ended answer's figures, in the reader's language.
+ *
+ * @param {Pick<AnswerState, "end">} state
+ * @returns {string[]}
+ */
+export function figuresOf({ end }) {
+  const first = end?.timing?.first_chunk_seconds ?? null;
+  const whole = end?.timing?.duration_seconds ?? null;
+  const tokens = end?.usage?.completion_tokens ?? null;
+  const figures = [];
+  if (first !== null) {
+    figures.push(say("firstChunk", { seconds: formatNumber(first, first < 10 ? 2 : 1) }));
+  }
+  if (whole !== null) {
+    figures.push(say("duration", { seconds: formatNumber(whole, 1) }));
+  }
+  if (tokens !== null) {
+    figures.push(say("tokens", { count: formatNumber(tokens) }));
+    const writing = whole === null ? 0 : whole - (first ?? 0);
+    if (writing > 0) {
+      figures.push(say("tokensPerSecond", { count: formatNumber(tokens / writing) }));
+    }
+  }
+  return figures;
+}

@@ -1,0 +1,95 @@
+import { find, make } from "./elements.js";
+import { eraseOnServer } from "./erasing.js";
+import { currentLanguage, label, say } from "./words.js";
+
+/** @import { Conversation } from "./conversations.js" */
+
+/**
+ * The list of earlier conversations.
+ *
+ * @param {object} parts
+ * @param {() => Conversation[]} parts.list
+ * @param {(conversation: Conversation) => void} parts.onOpen
+ * @param {(conversation: Conversation) => void} parts.onErase before it is erased on the server
+ * @param {(conversation: Conversation) => void} parts.onErased
+ */
+export function createPanel({ list, onOpen, onErase, onErased }) {
+  const dialog = find("#conversations", HTMLDialogElement);
+  const items = find("#list", HTMLUListElement);
+  const nothing = find("#nothing", HTMLElement);
+  const notice = find("#erase-notice", HTMLElement);
+  const eraseAll = find("#erase-all", HTMLButtonElement);
+  const sure = find("#erase-sure", HTMLElement);
+  const yes = find("#erase-yes", HTMLButtonElement);
+
+  const refresh = () => {
+    const conversations = list();
+    items.replaceChildren(...conversations.map(item));
+    nothing.hidden = conversations.length > 0;
+    eraseAll.hidden = conversations.length === 0 || !sure.hidden;
+  };
+
+  /** @param {Conversation} conversation */
+  const item = (conversation) => {
+    const [first] = conversation.turns;
+    const title = make("span", { class: "name", dir: "auto" }, first?.question || say("linkedAnswer"));
+    const when = make(
+      "time",
+      {},
+      new Date(first?.askedAt ?? 0).toLocaleString(currentLanguage(), {
+        dateStyle: "medium",
+        timeStyle: "short",
+      }),
+    );
+    const open = make("button", { type: "button", class: "open" }, title, when);
+    const erase = label(make("button", { type: "button", class: "quiet" }), "erase");
+    erase.setAttribute("aria-label", `${say("erase")}: ${title.textContent}`);
+    open.addEventListener("click", () => {
+      dialog.close();
+      onOpen(conversation);
+    });
+    erase.addEventListener("click", () => eraseThese([conversation]));
+    return make("li", {}, open, erase);
+  };
+
+  /** @param {Conversation[]} conversations */
+  const eraseThese = async (conversations) => {
+    notice.hidden = true;
+    for (const conversation of conversations) {
+      onErase(conversation);
+      if (await eraseOnServer(conversation)) {
+        onErased(conversation);
+      } else {
+        label(notice, "notErased").hidden = false;
+      }
+    }
+    refresh();
+    find("#close-conversations", HTMLButtonElement).focus();
+  };
+
+  /** @param {boolean} asking */
+  const ask = (asking) => {
+    sure.hidden = !asking;
+    refresh();
+    (asking ? yes : eraseAll).focus();
+  };
+  eraseAll.addEventListener("click", () => ask(true));
+  find("#erase-no", HTMLButtonElement).addEventListener("click", () => ask(false));
+  yes.addEventListener("click", () => {
+    ask(false);
+    eraseThese(list());
+  });
+  find("#close-conversations", HTMLButtonElement).addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (click) => {
+    if (click.target === dialog) {
+      dialog.close(); // beside it
+    }
+  });
+  find("#open-conversations", HTMLButtonElement).addEventListener("click", () => {
+    sure.hidden = true;
+    notice.hidden = true;
+    refresh();
+    dialog.showModal();
+  });
+  return { refresh };
+}

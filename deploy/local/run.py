@@ -3,7 +3,6 @@
 It says what it does, shows where to look, and when it ends, for whatever reason, nothing of it runs on.
 """
 
-import math
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from types import FrameType
 from deploy.local import ports, probes, web
 from deploy.local.children import Child, Children, die_with_parent
 from deploy.local.errors import CannotRun
+from service.config import SettingsError, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,7 +85,7 @@ class Run:
         self.service: Child | None = None
         self.nginx: Child | None = None
         self.environment = dict(os.environ)
-        self.drain_seconds = seconds("FOLYAM_DRAIN_SECONDS", DRAIN_SECONDS)
+        self.drain_seconds = drain_seconds()
 
     def start(self) -> None:
         """Start everything, and return when an answer can be had."""
@@ -210,16 +210,13 @@ class Run:
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
 
 
-def seconds(setting: str, default: float) -> float:
-    """Read a setting that this program needs itself."""
-    text = os.environ.get(setting) or f"{default:g}"
+def drain_seconds() -> float:
+    """Check every setting before anything starts, and return the one that is needed here."""
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise CannotRun(f"{setting} is {text!r}, and should be a number of seconds.")
-    return value
+        settings = read_settings()
+    except SettingsError as error:
+        raise CannotRun(f"A setting cannot be used. {error}") from error
+    return settings.drain_seconds if os.environ.get("FOLYAM_DRAIN_SECONDS") else DRAIN_SECONDS
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ def any_event(seq: int = 7) -> st.SearchStrategy[Event]:
 
 
 @st.composite
-def answers(draw: st.DrawFn, most_events: int = 20) -> list[Event]:
+def answers(draw: st.DrawFn, most_events: int = 8) -> list[Event]:
     """A log from its start on, ended or not."""
     seqs = range(2, 2 + draw(st.integers(0, most_events)))
     events: list[Event] = [draw(starts())]

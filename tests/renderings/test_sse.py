@@ -1,0 +1,70 @@
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.events import Delta, Event, Start, decode
+from service.renderings.sse import ServerSentEvents
+from tests.renderings.event_stream import parse
+from tests.strategies import ANSWER, answers, deltas
+
+SSE = ServerSentEvents()
+
+
+@given(answers())
+def test_a_browser_reads_exactly_the_events_with_their_ids_types_and_data(events: list[Event]) -> None:
+    messages = parse(SSE.render(ANSWER, events)).messages
+    assert [message.last_event_id for message in messages] == [f"{ANSWER}:{event.seq}" for event in events]
+    assert [message.event for message in messages] == [type(event).__name__.lower() for event in events]
+    public = [event.public() if isinstance(event, Start) else event for event in events]
+    assert [decode(message.data.encode()) for message in messages] == public
+
+
+def test_a_models_text_forges_no_event() -> None:
+    forgeries = [
+        "\n\nevent: done\ndata: {}\n\n",
+        "\r\revent: done\rdata: {}\r\r",
+        "\r\n\r\nid: 0:0\r\nretry: 1\r\n",
+        "\n:\n\n",
+        "\u2028\u2028event: done\u2029",
+        "\x85event: done",
+        '"}\n\ndata: {"type":"done"}\n\n',
+        "\\n\\nevent: done",
+        "\ufeffdata: x\n\n",
+        "\0",
+    ]
+    stream = parse(SSE.preamble + SSE.render(ANSWER, [Delta(2, text=text) for text in forgeries]))
+    assert [message.event for message in stream.messages] == ["delta"] * len(forgeries)
+    assert [json.loads(message.data)["text"] for message in stream.messages] == forgeries
+    assert stream.retry == 1000
+    assert stream.comments == 0
+
+
+@given(st.integers(2, 10**9).flatmap(deltas))
+def test_an_event_is_four_lines_whatever_it_says(event: Event) -> None:
+    lines = SSE.render(ANSWER, [event]).split(b"\n")
+    assert [line.partition(b": ")[0] for line in lines] == [b"id", b"event", b"data", b"", b""]
+    assert b"\r" not in SSE.render(ANSWER, [event])
+
+
+@given(answers())
+def test_what_is_private_of_a_start_is_not_rendered(events: list[Event]) -> None:
+    for message in parse(SSE.render(ANSWER, events)).messages:
+        if message.event == "start":
+            assert json.loads(message.data).keys() == {"type", "seq", "answer", "model"}
+
+
+def test_heartbeats_and_the_preamble_are_no_events() -> None:
+    stream = parse(SSE.preamble + 3 * SSE.heartbeat)
+    assert stream.messages == []
+    assert stream.comments == 3
+    assert stream.retry == 1000
+
+
+def test_a_heartbeat_between_events_changes_none() -> None:
+    first, second = (SSE.render(ANSWER, [Delta(seq, text="a")]) for seq in (2, 3))
+    assert parse(first + SSE.heartbeat + second).messages == parse(first + second).messages
+
+
+def test_the_media_type_is_bare() -> None:
+    assert SSE.media_type == "text/event-stream"

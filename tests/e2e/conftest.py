@@ -1,0 +1,116 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client
+from tests.e2e.stack import ROOT, Nginx, Service
+from tests.upstream.process import UpstreamProcess
+
+
+@dataclass(frozen=True)
+class Stack:
+    """nginx, gunicorn with two workers, and an upstream that does as it is told."""
+
+    upstream: UpstreamProcess
+    service: Service
+    nginx: Nginx
+
+    @property
+    def client(self) -> Client:
+        """Through nginx."""
+        return Client(self.nginx.address)
+
+    @property
+    def direct(self) -> Client:
+        """Without nginx."""
+        return Client(self.service.address)
+
+    @property
+    def logs(self) -> Path:
+        return self.service.log_directory
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two services of one worker each that share a log directory, so that a test can choose its worker."""
+
+    upstream: UpstreamProcess
+    services: tuple[Service, Service]
+
+    @property
+    def clients(self) -> tuple[Client, Client]:
+        return Client(self.services[0].address), Client(self.services[1].address)
+
+    @property
+    def logs(self) -> Path:
+        return self.services[0].log_directory
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[UpstreamProcess]:
+    with UpstreamProcess.start() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def web_root() -> Path:
+    root = ROOT / "frontend" / "dist"
+    assert (root / "index.html").is_file(), "the page is not built: make test builds it"
+    return root
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    directory = tmp_path_factory.mktemp("stack")
+    settings = {"FOLYAM_HEARTBEAT_SECONDS": "1", "FOLYAM_STATUS_WAIT_SECONDS": "0.5", "FOLYAM_MODELS": "other-model"}
+    with (
+        Service(directory, directory / "answers", upstream.base_url, settings=settings) as service,
+        Nginx(directory, service.address, web_root) as nginx,
+    ):
+        yield Stack(upstream, service, nginx)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess) -> Iterator[Pair]:
+    directory = tmp_path_factory.mktemp("pair")
+    settings = {"FOLYAM_UNWATCHED_SECONDS": "0"}
+    with (
+        Service(directory / "one", directory / "answers", upstream.base_url, workers=1, settings=settings) as one,
+        Service(directory / "two", directory / "answers", upstream.base_url, workers=1, settings=settings) as two,
+    ):
+        yield Pair(upstream, (one, two))
+
+
+class Report:
+    """A table of what was measured, printed when the tests are over."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.rows: list[tuple[str, ...]] = []
+
+    def add(self, *cells: object) -> None:
+        self.rows.append(tuple(str(cell) for cell in cells))
+
+    def lines(self) -> list[str]:
+        widths = [max(len(row[column]) for row in self.rows) for column in range(len(self.rows[0]))]
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in self.rows]
+
+
+REPORTS: dict[str, Report] = {}
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """The table of a test module, under the module's docstring."""
+    title = str(request.module.__doc__).strip().splitlines()[0]
+    return REPORTS.setdefault(title, Report(title))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for each in REPORTS.values():
+        if each.rows:
+            terminalreporter.section(each.title)
+            for line in each.lines():
+                terminalreporter.write_line(line)

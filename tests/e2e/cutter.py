@@ -1,0 +1,99 @@
+"""A TCP proxy that cuts connections: a network that drops, again and again, on command."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from deploy.local.ports import Address
+
+
+class Cutter:
+    """Passes bytes between a client and `target`, and resets each connection after so many bytes of the response.
+
+    `limits` gives the bytes for one connection after the other; when it is exhausted, none is cut any more.
+    """
+
+    def __init__(self, target: Address, limits: Iterator[int]) -> None:
+        self.cuts = 0
+        self.connections = 0
+        self._target = target
+        self._limits = limits
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._stop: Callable[[], object] = lambda: None
+        self.address = Address("127.0.0.1", 0)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        self.address = Address(*server.sockets[0].getsockname())
+        self._ready.set()
+        async with server:
+            await server.serve_forever()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        limit = next(self._limits, 1 << 60)
+        there_reader, there_writer = await asyncio.open_connection(self._target.host, self._target.port)
+        upwards = asyncio.create_task(_copy(reader, there_writer, lambda: 1 << 60))
+        try:
+            cut = await _copy(there_reader, writer, lambda: limit)
+            if cut:
+                self.cuts += 1
+                reset(writer.get_extra_info("socket"))
+        except asyncio.CancelledError:
+            pass  # The end of the test; asyncio would report it.
+        finally:
+            upwards.cancel()
+            there_writer.transport.abort()
+            writer.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: Callable[[], int]) -> bool:
+    """Copy up to the limit; tell whether it was reached."""
+    left = limit()
+    try:
+        while data := await reader.read(1 << 14):
+            writer.write(data[:left])
+            await writer.drain()
+            left -= len(data)
+            if left <= 0:
+                return True
+    except ConnectionError:
+        pass
+    return False
+
+
+def reset(connection: socket.socket) -> None:
+    """Have the socket's close send a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def random_limits(seed: int, cuts: int, least: int, most: int) -> Iterator[int]:
+    """Yield so many limits."""
+    numbers = random.Random(seed)  # noqa: S311 (reproducible, not secret)
+    return iter([numbers.randint(least, most) for _ in range(cuts)])

@@ -1,0 +1,67 @@
+"""An answer's log, as its file has it, and whether what a client saw is that."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+PRIVATE = ("request", "at")
+VOICES = ("text", "reasoning", "refusal")
+
+
+def read_log(directory: Path, answer: str) -> list[Event]:
+    """Return the log's events, without what is private."""
+    lines = (directory / f"{answer}.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return [{name: value for name, value in event.items() if name not in PRIVATE} for event in events]
+
+
+def unmerged(seen: Sequence[Event], log: Sequence[Event]) -> list[Event]:
+    """Return the log's events that the client saw, each merged delta replaced by those that it holds.
+
+    AssertionError where a client's event does not hold exactly the log's events since the one before it.
+    """
+    parts: list[Event] = []
+    at = seen[0]["seq"] - 1 if seen and seen[0]["type"] != "delta" else None
+    for event in seen:
+        if event["type"] == "delta":
+            parts += _held(event, log, at)
+        else:
+            parts.append(event)
+        assert at is None or parts[-1]["seq"] > at
+        at = event["seq"]
+    return parts
+
+
+def _held(event: Event, log: Sequence[Event], after: int | None) -> list[Event]:
+    voice = next(voice for voice in VOICES if voice in event)
+    held: list[Event] = []
+    text = ""
+    for each in reversed(log[: event["seq"]]):
+        if (after is not None and each["seq"] <= after) or (after is None and text == event[voice]):
+            break
+        assert each["type"] == "delta", f"{event} holds {each}"
+        held.append(each)
+        text = each[voice] + text
+    assert text == event[voice], f"{event} is not what the log has up to it"
+    return held[::-1]
+
+
+def assert_equals_log(*pieces: Iterable[Event], log: Sequence[Event]) -> None:
+    """AssertionError unless the pieces, one after the other, are the log: nothing missing, nothing twice."""
+    seen = [event for piece in pieces for event in unmerged(list(piece), log)]
+    assert seen == list(log)
+
+
+def json_events(body: bytes) -> list[Event]:
+    """Return the whole events of JSON lines that may be cut anywhere."""
+    whole = body[: body.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def sse_events(body: bytes) -> list[Event]:
+    """Return the whole events of an SSE stream that may be cut anywhere."""
+    whole = body[: body.rfind(b"\n\n") + 2] if b"\n\n" in body else b""
+    return [json.loads(line.removeprefix(b"data: ")) for line in whole.split(b"\n") if line.startswith(b"data: ")]

@@ -1,0 +1,152 @@
+"""The real thing, for tests: gunicorn with its workers, and nginx in front, each a process of its own."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import psutil
+
+from deploy.local import ports, web
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 30.0
+LOOK_EVERY_SECONDS = 0.01
+
+KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
+"""What a service under test sees of this process's environment: no setting that a developer may have."""
+
+
+def eventually(look: Callable[[], T], seconds: float = 5.0) -> T:
+    """Return what `look` sees as soon as it is true; AssertionError if it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {look}, which last saw {seen!r}"
+        time.sleep(LOOK_EVERY_SECONDS)
+    return seen
+
+
+class Program:
+    """One process with a log, ended with its `with` block."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**kept, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 60.0) -> None:
+        """End it, and all that it started."""
+        everything = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for process in everything:
+            if process.is_running():
+                process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Service(Program):
+    """gunicorn with the project's own configuration."""
+
+    def __init__(
+        self,
+        directory: Path,
+        log_directory: Path,
+        base_url: str,
+        *,
+        workers: int = 2,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.address = ports.free()
+        self.log_directory = log_directory
+        environment = {
+            "FOLYAM_BIND": str(self.address),
+            "FOLYAM_WORKERS": str(workers),
+            "FOLYAM_LOG_URL": log_directory.as_uri(),
+            "FOLYAM_MODEL": "test-model",
+            "FOLYAM_DRAIN_SECONDS": "1",
+            "OPENAI_BASE_URL": base_url,
+            "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
+            **(settings or {}),
+        }
+        command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py"]
+        super().__init__(command, environment, directory / "service.log")
+        eventually(self._ready, READY_SECONDS)
+
+    def workers(self) -> list[int]:
+        """The workers' process ids."""
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def memory(self) -> int:
+        """Bytes of memory that its workers hold, what they share with nobody."""
+        return sum(psutil.Process(pid).memory_full_info().uss for pid in self.workers())
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return is_ready(self.address)
+
+
+class Nginx(Program):
+    """nginx with the project's own configuration."""
+
+    def __init__(self, directory: Path, service: ports.Address, web_root: Path) -> None:
+        work = directory / "nginx"
+        work.mkdir(parents=True, exist_ok=True)
+        self.address = ports.free()
+        configuration = directory / "nginx.conf"
+        configuration.write_text(
+            web.configuration(
+                (ROOT / "nginx.conf").read_text(),
+                listen=self.address,
+                service=service,
+                web_root=web_root,
+                directory=work,
+            )
+        )
+        command = [str(web.program()), "-p", str(work), "-c", str(configuration)]
+        super().__init__(command, {}, directory / "nginx.log")
+        eventually(self._ready, READY_SECONDS)
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return is_ready(self.address)
+
+
+def is_ready(address: ports.Address) -> bool:
+    """Tell whether the service answers there."""
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

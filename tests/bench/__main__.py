@@ -1,0 +1,42 @@
+"""`python -m tests.bench`: measure, print the tables, keep the figures."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.report import report, written_into
+from tests.bench.run import FULL, QUICK, run
+from tests.bench.stacks import NAMES
+
+
+def say(line: str) -> None:
+    """Tell what is going on, apart from the result."""
+    sys.stderr.write(f"bench: {line}\n")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about a minute instead of about eight")
+    parser.add_argument("--stacks", default=",".join(NAMES), help="some of %(default)s")
+    parser.add_argument(
+        "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
+    )
+    parser.add_argument("--write", type=Path, help="a page whose tables are to be replaced by these")
+    options = parser.parse_args()
+    wanted = tuple(options.stacks.split(","))
+    if unknown := set(wanted) - set(NAMES):
+        parser.error(f"no such stack: {', '.join(sorted(unknown))}")
+    results = run(QUICK if options.quick else FULL, wanted, say)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(results)), indent=1) + b"\n")
+    tables = report(results)
+    sys.stdout.write(tables)
+    if options.write:
+        options.write.write_text(written_into(options.write.read_text(), tables))
+
+
+main()

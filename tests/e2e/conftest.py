@@ -64,7 +64,12 @@ def web_root() -> Path:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("stack")
-    settings = {"FOLYAM_HEARTBEAT_SECONDS": "1", "FOLYAM_STATUS_WAIT_SECONDS": "0.5", "FOLYAM_MODELS": "other-model"}
+    settings = {
+        "FOLYAM_HEARTBEAT_SECONDS": "1",
+        "FOLYAM_STATUS_WAIT_SECONDS": "0.5",
+        "FOLYAM_MODELS": "other-model",
+        "FOLYAM_MAX_ANSWER_BYTES": str(64 << 20),
+    }
     with (
         Service(directory, directory / "answers", upstream.base_url, settings=settings) as service,
         Nginx(directory, service.address, web_root) as nginx,

@@ -68,7 +68,11 @@ class EventLog(Protocol):
         """
 
     async def claim(self, answer_id: str) -> Lease | None:
-        """Take over an orphan. None if it has a producer, has ended, or is gone."""
+        """Take over an orphan. None if it has a producer, has ended, or is gone.
+
+        Raises:
+            Unavailable: the log cannot be written.
+        """
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> Reader:
         """Return a reader placed behind the event `after`. With `watch` it counts as a follower.

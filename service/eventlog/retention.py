@@ -95,8 +95,7 @@ class Sweep:
             try:
                 event = decode(line)
             except ValueError:
-                # Without even a first event there is nothing to take over; with a torn last one there may be.
-                return "orphan" if line else "ended"
+                return "ended"  # Unreadable: nobody can take it over, and nobody be sent it.
             return "ended" if isinstance(event, Terminal) else "orphan"
         finally:
             os.close(descriptor)

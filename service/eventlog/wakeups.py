@@ -10,7 +10,7 @@ from inotify_simple import INotify, flags
 
 _LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
 """CLOSE_WRITE, because a producer's death closes its file: its followers learn of it at once."""
-_STOP_WRITTEN = flags.CLOSE_WRITE | flags.ONLYDIR
+_STOP_WRITTEN = flags.MOVED_TO | flags.ONLYDIR
 
 _logger = structlog.get_logger()
 

@@ -1,0 +1,148 @@
+"""Another worker: a process of its own that does with an event log what it is told.
+
+    with AnotherWorker(url) as another:
+        await another.ask("create", answer=ANSWER)
+
+Run as `python -m tests.eventlog.another <url>`, it reads one command a line and replies with one line each.
+"""
+
+import asyncio
+import json
+import select
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from service.errors import FolyamError
+from service.eventlog import Lease, Reader, Retention, open_event_log
+from service.events import Event, Start, StoppedBy, Terminal, decode, encode
+from tests.waiting import DEADLINE_SECONDS
+
+ROOT = Path(__file__).parents[2]
+
+
+class AnotherWorker:
+    """The process, seen from the test. Ends with the `with` block."""
+
+    def __init__(self, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.eventlog.another", url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def ask(self, what: str, **given: Any) -> Any:  # noqa: ANN401 (whatever the command returns)
+        """Have it do one thing (a method of `_Worker`) and return what came of it."""
+        return await asyncio.to_thread(self._ask, {"what": what, "given": given})
+
+    async def append(self, answer: str, events: list[Event]) -> int:
+        """Have it append the events; return its lease's last seq."""
+        last_seq = await self.ask("append", answer=answer, events=[encode(event).decode() for event in events])
+        assert isinstance(last_seq, int)
+        return last_seq
+
+    async def follow(self, answer: str, *, after: int = 0) -> list[Event]:
+        """Have it follow the answer to its terminal event; return what it read."""
+        lines = await self.ask("follow", answer=answer, after=after)
+        return [decode(line.encode()) for line in lines]
+
+    def kill(self) -> None:
+        """SIGKILL: no `finally` runs."""
+        self._process.kill()
+        self._process.wait(DEADLINE_SECONDS)
+
+    def _ask(self, command: dict[str, Any]) -> Any:  # noqa: ANN401 (whatever the command returns)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], 2 * DEADLINE_SECONDS)
+        assert ready, f"no reply to {command['what']}"
+        reply = self._process.stdout.readline()
+        assert reply, f"it died of {command['what']}"
+        return json.loads(reply)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate(timeout=DEADLINE_SECONDS)
+
+
+class _Worker:
+    def __init__(self, url: str) -> None:
+        self._log = open_event_log(url, Retention())
+        self._leases: dict[str, Lease] = {}
+        self._readers: dict[str, Reader] = {}
+
+    async def create(self, answer: str) -> int:
+        lease = self._leases[answer] = await self._log.create(Start(1, answer, "model"))
+        return lease.last_seq
+
+    async def claim(self, answer: str) -> int | None:
+        lease = await self._log.claim(answer)
+        if lease is None:
+            return None
+        self._leases[answer] = lease
+        return lease.last_seq
+
+    async def append(self, answer: str, events: list[str]) -> int:
+        lease = self._leases[answer]
+        await lease.append([decode(line.encode()) for line in events])
+        return lease.last_seq
+
+    async def release(self, answer: str) -> None:
+        self._leases.pop(answer).release()
+
+    async def watched(self, answer: str) -> bool:
+        return self._leases[answer].watched()
+
+    async def open(self, answer: str, after: int = 0) -> None:
+        self._readers[answer] = await self._log.open(answer, after)
+
+    async def close(self, answer: str) -> None:
+        self._readers.pop(answer).close()
+
+    async def follow(self, answer: str, after: int) -> list[str]:
+        reader = await self._log.open(answer, after)
+        read: list[Event] = []
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not (read and isinstance(read[-1], Terminal)):
+                    events = await reader.read()
+                    read += events
+                    if not events:
+                        await reader.wait(DEADLINE_SECONDS)
+        finally:
+            reader.close()
+        return [encode(event).decode() for event in read]
+
+    async def request_stop(self, answer: str, by: StoppedBy) -> None:
+        await self._log.request_stop(answer, by)
+
+    async def tend(self) -> list[str]:
+        return list(await self._log.tend())
+
+
+async def _serve(url: str) -> None:
+    worker = _Worker(url)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        command = json.loads(line)
+        try:
+            reply = await getattr(worker, command["what"])(**command["given"])
+        except FolyamError as error:
+            reply = {"error": error.code}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1]))

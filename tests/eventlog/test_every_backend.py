@@ -1,0 +1,553 @@
+"""What `service.eventlog.base` promises, whichever backend keeps it."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import UnknownAnswer
+from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
+from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
+from tests.eventlog.another import AnotherWorker
+from tests.strategies import answers
+from tests.waiting import DEADLINE_SECONDS, until
+
+LONG_SECONDS = 60.0
+"""Longer than any deadline here: whoever waits so long was not woken."""
+
+
+def start(answer: str) -> Start:
+    return Start(1, answer, "model")
+
+
+def deltas(first: int, count: int) -> list[Event]:
+    return [Delta(seq, text=f"w{seq} ") for seq in range(first, first + count)]
+
+
+def done(seq: int) -> Done:
+    return Done(seq, "stop", None, Timing(0.1, 0.2))
+
+
+async def read_all(log: EventLog, answer: str, after: int = 0) -> list[Event]:
+    reader = await log.open(answer, after, watch=False)
+    try:
+        return await rest_of(reader)
+    finally:
+        reader.close()
+
+
+async def rest_of(reader: Reader) -> list[Event]:
+    """All that can be read now."""
+    read: list[Event] = []
+    while events := await reader.read():
+        read += events
+    return read
+
+
+async def follow(reader: Reader) -> list[Event]:
+    """All events to the terminal one."""
+    read: list[Event] = []
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (read and isinstance(read[-1], Terminal)):
+            events = await reader.read()
+            read += events
+            if not events:
+                await reader.wait(LONG_SECONDS)
+    return read
+
+
+async def begin(log: EventLog, *events: Event) -> tuple[str, Lease]:
+    answer = new_answer_id()
+    lease = await log.create(start(answer))
+    if events:
+        await lease.append(events)
+    return answer, lease
+
+
+# Reading and writing
+
+
+async def test_a_log_begins_with_its_start(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 1, 0)
+    assert await log.last(answer) == start(answer)
+    assert await read_all(log, answer) == [start(answer)]
+
+
+async def test_an_appended_event_can_be_read_at_once(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, 1)
+    for seq in range(2, 12):
+        await lease.append(deltas(seq, 1))
+        assert await reader.read() == deltas(seq, 1)
+        assert await reader.read() in ([], ())
+        assert lease.last_seq == seq
+        assert await log.last(answer) == deltas(seq, 1)[0]
+    reader.close()
+
+
+async def test_a_reader_from_every_offset_reads_what_comes_after_it(log: EventLog) -> None:
+    events = [*deltas(2, 30), done(32)]
+    answer, _ = await begin(log, *events)
+    whole = [start(answer), *events]
+    for after in range(len(whole) + 1):
+        assert await read_all(log, answer, after) == whole[after:]
+
+
+async def test_an_offset_that_the_log_has_not_reached_is_unknown(log: EventLog) -> None:
+    answer, _ = await begin(log, *deltas(2, 2))
+    with pytest.raises(UnknownAnswer):
+        await log.open(answer, 4)
+
+
+async def test_an_answer_that_is_not_there_is_unknown(log: EventLog) -> None:
+    with pytest.raises(UnknownAnswer):
+        await log.open(new_answer_id())
+    with pytest.raises(UnknownAnswer):
+        await log.last(new_answer_id())
+    assert await log.claim(new_answer_id()) is None
+    await log.erase(new_answer_id())
+
+
+async def test_a_start_of_a_mebibyte_is_read_whole_and_what_follows_it(log: EventLog) -> None:
+    answer = new_answer_id()
+    long = Start(1, answer, "x" * (1 << 20))
+    lease = await log.create(long)
+    assert await log.last(answer) == long
+    await lease.append(deltas(2, 3))
+    assert await read_all(log, answer) == [long, *deltas(2, 3)]
+    assert await read_all(log, answer, 1) == deltas(2, 3)
+    lease.release()
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    assert claimed.last_seq == 4
+
+
+async def test_the_size_is_what_was_written(log: EventLog) -> None:
+    _, lease = await begin(log)
+    before = lease.size
+    await lease.append([Delta(2, text="x" * 1000)])
+    assert 1000 < lease.size - before < 1100
+
+
+async def test_a_read_takes_a_bounded_piece_of_a_long_log(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    for seq in range(2, 502):
+        await lease.append([Delta(seq, text="x" * 1000)])
+    reader = await log.open(answer)
+    first = await reader.read()
+    assert 1 <= len(first) < 250
+    assert [event.seq for event in [*first, *await rest_of(reader)]] == list(range(1, 502))
+    reader.close()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_events_in_any_batches_are_read_as_written_from_any_offset(
+    new_url: Callable[[], str], data: st.DataObject
+) -> None:
+    events = data.draw(answers())
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(events)))))
+    after = data.draw(st.integers(0, len(events)))
+
+    async def write_and_read() -> None:
+        log = open_event_log(new_url(), Retention())
+        first = events[0]
+        assert isinstance(first, Start)
+        lease = await log.create(first)
+        early = await log.open(first.answer)
+        read: list[Event] = []
+        for begin, end in zip([1, *cuts], [*cuts, len(events)], strict=True):
+            if begin < end:
+                await lease.append(events[begin:end])
+            read += await rest_of(early)
+        assert read == events
+        assert await read_all(log, first.answer, after) == events[after:]
+        assert (await log.last(first.answer), lease.last_seq) == (events[-1], len(events))
+        early.close()
+        await log.aclose()
+
+    asyncio.run(write_and_read())
+
+
+# Following
+
+
+async def test_a_follower_in_the_same_worker_gets_exactly_the_events(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    followers = [asyncio.create_task(follow(await log.open(answer))) for _ in range(3)]
+    for seq in range(2, 40, 2):
+        await lease.append(deltas(seq, 2))
+        await asyncio.sleep(0)
+    await lease.append([done(40)])
+    lease.release()
+    for follower in followers:
+        assert await follower == [start(answer), *deltas(2, 38), done(40)]
+
+
+async def test_a_follower_in_another_worker_gets_exactly_the_events(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    follower = asyncio.create_task(another.follow(answer))
+    await until(lease.watched)
+    for seq in range(2, 200):
+        await lease.append(deltas(seq, 1))
+        await asyncio.sleep(0)
+    await lease.append([done(200)])
+    assert await follower == [start(answer), *deltas(2, 198), done(200)]
+    assert await another.follow(answer, after=150) == [*deltas(151, 49), done(200)]
+
+
+async def test_a_follower_of_another_workers_answer_gets_exactly_the_events(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    follower = asyncio.create_task(follow(await log.open(answer)))
+    for seq in range(2, 40, 2):
+        await another.append(answer, deltas(seq, 2))
+    await another.append(answer, [done(40)])
+    assert await follower == [start(answer), *deltas(2, 38), done(40)]
+
+
+async def test_a_wait_ends_when_this_worker_appends(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, 1)
+    waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+    await asyncio.sleep(0)
+    await lease.append(deltas(2, 1))
+    await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+    assert await reader.read() == deltas(2, 1)
+    reader.close()
+
+
+async def test_a_wait_ends_when_another_worker_appends(log: EventLog, another: AnotherWorker) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    reader = await log.open(answer, 1)
+    for seq in range(2, 6):
+        waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+        await asyncio.sleep(0)
+        await another.append(answer, deltas(seq, 1))
+        await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+        assert await rest_of(reader) == deltas(seq, 1)
+    reader.close()
+
+
+async def test_a_wait_ends_when_the_producer_releases_or_dies(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    theirs = new_answer_id()
+    await another.ask("create", answer=theirs)
+    for answer_id, end in ((answer, lease.release), (theirs, another.kill)):
+        reader = await log.open(answer_id, 1)
+        waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+        await asyncio.sleep(0)
+        assert not reader.orphaned()
+        end()
+        await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+        assert reader.orphaned()
+        reader.close()
+
+
+async def test_a_wait_ends_after_its_seconds(log: EventLog, another: AnotherWorker) -> None:
+    mine, _ = await begin(log)
+    theirs = new_answer_id()
+    await another.ask("create", answer=theirs)
+    loop = asyncio.get_running_loop()
+    for answer in (mine, theirs):
+        reader = await log.open(answer, 1)
+        for seconds in (0.05, 0.01, 0.1):
+            began = loop.time()
+            await asyncio.wait_for(reader.wait(seconds), DEADLINE_SECONDS)
+            assert loop.time() - began >= seconds - 0.002
+        reader.close()
+
+
+async def test_a_wait_can_be_cancelled_and_the_reader_used_on(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.wait(LONG_SECONDS), 0.01)
+    await lease.append([*deltas(2, 1), done(3)])
+    assert await follow(reader) == [*deltas(2, 1), done(3)]
+    reader.close()
+    reader.close()
+
+
+# The lease
+
+
+async def test_nobody_claims_an_answer_that_has_a_producer(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    assert await log.claim(answer) is None
+    assert await another.ask("claim", answer=answer) is None
+    reader = await log.open(answer)
+    assert not reader.orphaned()
+    lease.release()
+    assert reader.orphaned()
+    assert await another.ask("claim", answer=answer) == 1
+    assert not reader.orphaned()
+    assert await log.claim(answer) is None
+    reader.close()
+
+
+async def test_an_answer_whose_producer_was_killed_is_claimed_and_goes_on(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    await another.append(answer, deltas(2, 3))
+    reader = await log.open(answer)
+    assert await log.claim(answer) is None
+    another.kill()
+    lease = await log.claim(answer)
+    assert lease is not None
+    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 4, 1)
+    await lease.append([*deltas(5, 1), done(6)])
+    assert await follow(reader) == [start(answer), *deltas(2, 4), done(6)]
+    reader.close()
+
+
+async def test_of_many_claimers_one_wins(log: EventLog, url: str, another: AnotherWorker) -> None:
+    with AnotherWorker(url) as third:
+        for _ in range(10):
+            answer, lease = await begin(log)
+            lease.release()
+            won = await asyncio.gather(another.ask("claim", answer=answer), third.ask("claim", answer=answer))
+            mine = await log.claim(answer)
+            assert mine is None
+            assert sorted(won, key=str) == [1, None]
+
+
+async def test_an_answer_that_has_ended_is_never_claimed(log: EventLog) -> None:
+    answer, lease = await begin(log, done(2))
+    lease.release()
+    assert await log.claim(answer) is None
+    assert await read_all(log, answer) == [start(answer), done(2)]
+
+
+async def test_claims_are_counted(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    for count in range(1, 5):
+        lease.release()
+        claimed = await log.claim(answer)
+        assert claimed is not None
+        lease = claimed
+        assert lease.claims == count
+
+
+async def test_closing_the_log_ends_its_leases(log: EventLog, url: str) -> None:
+    other = open_event_log(url, Retention())
+    answer, lease = await begin(other)
+    await other.aclose()
+    assert await log.claim(answer) is not None
+    lease.release()
+
+
+# Watching
+
+
+async def test_an_answer_is_watched_while_somebody_follows_it(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    assert not lease.watched()
+    here, also_here = await log.open(answer), await log.open(answer)
+    assert lease.watched()
+    here.close()
+    assert lease.watched()
+    await another.ask("open", answer=answer)
+    also_here.close()
+    also_here.close()
+    assert lease.watched()
+    await another.ask("close", answer=answer)
+    assert not lease.watched()
+
+
+async def test_a_killed_workers_followers_no_longer_watch(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    await another.ask("open", answer=answer)
+    assert lease.watched()
+    another.kill()
+    assert not lease.watched()
+
+
+async def test_whoever_only_reads_does_not_watch(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, watch=False)
+    assert not lease.watched()
+    reader.close()
+    theirs = new_answer_id()
+    await another.ask("create", answer=theirs)
+    reader = await log.open(theirs, watch=False)
+    assert not await another.ask("watched", answer=theirs)
+    reader.close()
+
+
+async def test_a_producer_on_another_worker_sees_who_follows_here(log: EventLog, another: AnotherWorker) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    assert not await another.ask("watched", answer=answer)
+    reader = await log.open(answer)
+    assert await another.ask("watched", answer=answer)
+    reader.close()
+    assert not await another.ask("watched", answer=answer)
+
+
+async def test_who_claims_an_answer_sees_its_followers(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer)
+    lease.release()
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    assert claimed.watched()
+    reader.close()
+    assert not claimed.watched()
+
+
+async def test_the_producer_is_told_when_a_follower_of_its_worker_leaves(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    told = []
+    lease.on_change = lambda: told.append(lease.watched())
+    reader = await log.open(answer)
+    unwatching = await log.open(answer, watch=False)
+    unwatching.close()
+    assert told == []
+    reader.close()
+    assert told == [False]
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("by", ["user", "unwatched", "shutdown"])
+async def test_a_stop_asked_for_on_another_worker_reaches_the_producer(
+    log: EventLog, another: AnotherWorker, by: StoppedBy
+) -> None:
+    answer, lease = await begin(log)
+    asked: list[StoppedBy | None] = []
+    lease.on_change = lambda: asked.append(lease.stop_requested())
+    assert lease.stop_requested() is None
+    await another.ask("request_stop", answer=answer, by=by)
+    await until(lambda: asked)
+    assert asked == [by]
+
+
+async def test_a_stop_is_seen_without_being_told_and_concerns_one_answer(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    _, other = await begin(log)
+    await another.ask("request_stop", answer=answer, by="user")
+    assert other.stop_requested() is None
+    assert lease.stop_requested() == "user"
+
+
+async def test_a_stop_asked_for_while_nobody_produced_reaches_who_claims(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    await another.ask("request_stop", answer=answer, by="user")
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    assert claimed.stop_requested() == "user"
+
+
+# Erasing and tending
+
+
+async def test_an_erased_answer_is_unknown_and_its_readers_come_to_their_end(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    answer, lease = await begin(log, *deltas(2, 3), done(5))
+    lease.release()
+    reader = await log.open(answer, 2)
+    await log.erase(answer)
+    assert await rest_of(reader) == [*deltas(3, 2), done(5)]
+    reader.close()
+    for gone in (log.open(answer), log.last(answer)):
+        with pytest.raises(UnknownAnswer):
+            await gone
+    assert await log.claim(answer) is None
+    assert await another.ask("open", answer=answer) == {"error": "unknown_answer"}
+
+
+async def test_tending_finds_the_orphans_and_only_them(log: EventLog, another: AnotherWorker) -> None:
+    orphan, lease = await begin(log, *deltas(2, 2))
+    lease.release()
+    _, running = await begin(log)
+    _, ended = await begin(log, done(2))
+    ended.release()
+    theirs = new_answer_id()
+    await another.ask("create", answer=theirs)
+    assert await log.tend() == [orphan]
+    assert await another.ask("tend") == [orphan]
+    assert await log.claim(orphan) is not None
+    assert await log.tend() == []
+    another.kill()
+    assert await log.tend() == [theirs]
+    running.release()
+
+
+async def erased(log: EventLog, answer: str) -> bool:
+    try:
+        await log.last(answer)
+    except UnknownAnswer:
+        return True
+    return False
+
+
+async def end(log: EventLog, *events: Event) -> str:
+    answer, lease = await begin(log, *events)
+    await lease.append([Stopped(lease.last_seq + 1, "user")])
+    lease.release()
+    return answer
+
+
+async def test_ended_answers_expire_and_others_never(url: str) -> None:
+    log = open_event_log(url, Retention(seconds=0.05))
+    ended = await end(log)
+    running, _ = await begin(log)
+    orphan, lease = await begin(log)
+    lease.release()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await erased(log, ended):
+            assert await log.tend() == [orphan]
+    await log.tend()
+    assert not await erased(log, running)
+    assert not await erased(log, orphan)
+    await log.aclose()
+
+
+async def test_ended_answers_are_kept_until_they_expire(log: EventLog) -> None:
+    ended = [await end(log) for _ in range(3)]
+    assert await log.tend() == []
+    assert [await erased(log, answer) for answer in ended] == [False, False, False]
+
+
+async def test_the_number_of_answers_is_bounded_by_erasing_ended_ones(url: str) -> None:
+    log = open_event_log(url, Retention(answers=3))
+    running = [(await begin(log))[0] for _ in range(2)]
+    ended = [await end(log) for _ in range(4)]
+    await log.tend()
+    assert [await erased(log, answer) for answer in running] == [False, False]
+    assert sum([not await erased(log, answer) for answer in ended]) == 1
+    await log.aclose()
+
+
+async def test_the_bytes_of_answers_are_bounded_by_erasing_ended_ones(url: str) -> None:
+    log = open_event_log(url, Retention(bytes=25_000))
+    running, _ = await begin(log, Delta(2, text="x" * 10_000))
+    ended = [await end(log, Delta(2, text="x" * 10_000)) for _ in range(4)]
+    await log.tend()
+    assert not await erased(log, running)
+    assert sum([not await erased(log, answer) for answer in ended]) == 1
+    await log.aclose()
+
+
+async def test_running_answers_are_never_erased_however_full_it_is(url: str) -> None:
+    log = open_event_log(url, Retention(seconds=1e-9, answers=1, bytes=1))
+    running = [(await begin(log, *deltas(2, 20)))[0] for _ in range(5)]
+    assert await log.tend() == []
+    assert [await erased(log, answer) for answer in running] == 5 * [False]
+    await log.aclose()
+
+
+async def test_a_log_that_works_passes_its_check(log: EventLog) -> None:
+    await log.check()

@@ -1,0 +1,529 @@
+"""What is particular to the log as files."""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import resource
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from inotify_simple import INotify
+
+from service.errors import FolyamError, Unavailable, UnknownAnswer
+from service.eventlog import Retention, open_event_log
+from service.eventlog.files import FileEventLog, FileLease
+from service.eventlog.retention import LEFT_OVER_SECONDS
+from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
+from tests.eventlog.another import AnotherWorker
+from tests.waiting import DEADLINE_SECONDS, until
+
+LONG_SECONDS = 60.0
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "answers"
+
+
+@pytest.fixture
+async def log(directory: Path) -> AsyncIterator[FileEventLog]:
+    log = FileEventLog(str(directory), Retention())
+    yield log
+    await log.aclose()
+
+
+@pytest.fixture
+def another(directory: Path) -> Iterator[AnotherWorker]:
+    with AnotherWorker(f"file://{directory}") as another:
+        yield another
+
+
+async def begin(log: FileEventLog, *events: Event) -> tuple[str, FileLease]:
+    answer = new_answer_id()
+    lease = await log.create(Start(1, answer, "model"))
+    if events:
+        await lease.append(events)
+    return answer, lease
+
+
+async def end(log: FileEventLog, *events: Event) -> str:
+    answer, lease = await begin(log, *events)
+    await lease.append([Stopped(lease.last_seq + 1, "user")])
+    lease.release()
+    return answer
+
+
+async def read_all(log: FileEventLog, answer: str) -> list[Event]:
+    reader = await log.open(answer, watch=False)
+    read: list[Event] = []
+    while events := await reader.read():
+        read += events
+    reader.close()
+    return read
+
+
+def say(seq: int) -> Delta:
+    return Delta(seq, text=f"w{seq} ")
+
+
+async def code_of(failing: Any) -> str:  # noqa: ANN401 (any awaitable of the log's)
+    with pytest.raises(FolyamError) as caught:
+        await failing
+    assert isinstance(caught.value, Unavailable)
+    return caught.value.code
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()} - {".sweep"}
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def seqs(path: Path) -> list[int]:
+    return [json.loads(line)["seq"] for line in path.read_text().splitlines()]
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+# Addresses and files
+
+
+def test_the_url_is_a_path_and_may_be_percent_encoded(tmp_path: Path) -> None:
+    async def path_of(url: str) -> Path:
+        log = open_event_log(url, Retention())
+        assert isinstance(log, FileEventLog)
+        await log.aclose()
+        return log.path("0").parent
+
+    assert asyncio.run(path_of(f"file://{tmp_path}/with%20space%C3%A9")) == tmp_path / "with spaceé"
+    assert (tmp_path / "with spaceé").is_dir()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "answers", "/srv/answers", "file:", "file://host/answers", "ftp:///answers", "valkey://h"]
+)
+def test_a_url_that_no_backend_knows_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="file:///"):
+        open_event_log(url, Retention())
+
+
+def test_a_directory_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable):
+        FileEventLog(str(tmp_path / "file" / "answers"), Retention())
+
+
+async def test_a_log_is_one_event_a_line_and_nobody_elses_business(log: FileEventLog, directory: Path) -> None:
+    answer, lease = await begin(log, say(2), say(3))
+    path = log.path(answer)
+    assert names(directory) == {path.name} == {f"{answer}.jsonl"}
+    assert seqs(path) == [1, 2, 3]
+    assert (mode(path), mode(directory)) == (0o600, 0o700)
+    assert lease.size == path.stat().st_size
+
+
+async def test_a_directory_that_is_gone_fails_the_check(log: FileEventLog, directory: Path) -> None:
+    await log.check()
+    directory.rmdir()
+    assert await code_of(log.check()) == "log_unavailable"
+    assert await code_of(log.create(Start(1, new_answer_id(), "model"))) == "log_unavailable"
+    assert await code_of(log.tend()) == "log_unavailable"
+    assert await code_of(log.request_stop(new_answer_id(), "user")) == "log_unavailable"
+
+
+async def test_an_id_is_never_used_twice(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    (log.path(answer).with_suffix(".new")).touch()
+    assert await code_of(log.create(Start(1, answer, "model"))) == "log_unavailable"
+    assert lease.last_seq == 1
+
+
+# Torn lines
+
+
+async def test_a_torn_last_line_is_never_delivered_and_cut_when_claimed(log: FileEventLog) -> None:
+    line = encode(Delta(4, text="é😀 torn")) + b"\n"
+    for cut in range(1, len(line)):
+        answer, lease = await begin(log, say(2), say(3))
+        lease.release()
+        path = log.path(answer)
+        whole = path.read_bytes()
+        path.write_bytes(whole + line[:cut])
+
+        reader = await log.open(answer, 2)
+        assert list(await reader.read()) == [say(3)]
+        assert not await reader.read()
+        assert await log.last(answer) == say(3)
+        with pytest.raises(UnknownAnswer):
+            await log.open(answer, 4)
+
+        claimed = await log.claim(answer)
+        assert claimed is not None
+        assert path.read_bytes() == whole
+        assert (claimed.last_seq, claimed.size) == (3, len(whole))
+        await claimed.append([say(4)])
+        assert list(await reader.read()) == [say(4)]
+        reader.close()
+
+
+async def test_a_torn_terminal_event_is_no_end(log: FileEventLog) -> None:
+    answer, lease = await begin(log, say(2))
+    lease.release()
+    with log.path(answer).open("ab") as file:
+        file.write(encode(Done(3, "stop", None, Timing(None, 1.0))))
+    assert await log.tend() == [answer]
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    assert claimed.last_seq == 2
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0" * 4096, b'{"type":"sta'])
+async def test_a_log_without_a_start_is_no_answer_and_expires(directory: Path, rest: bytes) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=100))
+    answer = new_answer_id()
+    path = directory / f"{answer}.jsonl"
+    path.write_bytes(rest)
+    with pytest.raises(UnknownAnswer):
+        await log.last(answer)
+    assert await log.claim(answer) is None
+    assert await log.tend() == []
+    assert path.exists()
+    os.utime(path, (0, time.time() - 101))
+    assert await log.tend() == []
+    assert not path.exists()
+    await log.aclose()
+
+
+async def test_an_unreadable_last_line_makes_no_orphan_that_nobody_can_adopt(log: FileEventLog) -> None:
+    answer, lease = await begin(log, say(2))
+    lease.release()
+    with log.path(answer).open("ab") as file:
+        file.write(b'{"type":"from the future","seq":3}\n')
+    assert await log.claim(answer) is None
+    assert await log.tend() == []
+
+
+# Full disks
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file grow longer: the kernel then writes as much as fits, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_what_does_not_fit_is_cut_to_whole_lines_and_last_seq_says_so(log: FileEventLog) -> None:
+    lines = [encode(say(seq)) + b"\n" for seq in (2, 3, 4)]
+    ends = [sum(map(len, lines[:count])) for count in range(4)]
+    for room in range(ends[3]):
+        answer, lease = await begin(log)
+        path = log.path(answer)
+        reader = await log.open(answer, 1)
+        fits = max(count for count in range(4) if ends[count] <= room)
+        with files_of_at_most(lease.size + room):
+            await code_of(lease.append([say(2), say(3), say(4)]))
+        assert lease.last_seq == 1 + fits
+        assert lease.size == path.stat().st_size
+        assert list(await reader.read()) == [say(2), say(3), say(4)][:fits]
+
+        await lease.append([say(lease.last_seq + 1)])  # There is room again.
+        assert await read_all(log, answer) == [Start(1, answer, "model"), *(say(seq) for seq in range(2, 3 + fits))]
+        assert lease.size == path.stat().st_size
+        reader.close()
+        lease.release()
+
+
+async def test_whole_lines_that_fitted_wake_their_followers(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, 1)
+    waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+    await asyncio.sleep(0)
+    with files_of_at_most(lease.size + len(encode(say(2))) + 5):
+        await code_of(lease.append([say(2), say(3)]))
+    await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+    assert list(await reader.read()) == [say(2)]
+    reader.close()
+
+
+async def test_a_full_disk_is_told_as_such(log: FileEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, lease = await begin(log)
+
+    def full(_descriptor: int, _data: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    assert await code_of(lease.append([say(2)])) == "log_full"
+    assert await code_of(log.create(Start(1, new_answer_id(), "model"))) == "log_full"
+    monkeypatch.undo()
+    assert lease.last_seq == 1
+    await lease.append([say(2)])
+
+
+async def test_an_answer_that_cannot_begin_leaves_nothing_behind(log: FileEventLog, directory: Path) -> None:
+    descriptors = open_descriptors()
+    with files_of_at_most(20):
+        assert await code_of(log.create(Start(1, new_answer_id(), "model"))) == "log_full"
+    assert names(directory) == set()
+    assert open_descriptors() == descriptors
+
+
+async def test_a_claim_that_fails_holds_no_lease(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    in_the_way = log.path(answer).with_suffix(".claims")
+    in_the_way.mkdir()
+    assert await code_of(log.claim(answer)) == "log_unavailable"
+    reader = await log.open(answer)
+    assert reader.orphaned()
+    reader.close()
+    in_the_way.rmdir()
+    assert await log.claim(answer) is not None
+
+
+# Waking
+
+
+def longest_queue() -> int:
+    return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+
+
+def without_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
+    def used_up(**_: bool) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("service.eventlog.wakeups.INotify", used_up)
+
+
+async def test_followers_poll_where_the_kernel_cannot_wake_them(
+    directory: Path, another: AnotherWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_inotify(monkeypatch)
+    log = FileEventLog(str(directory), Retention())
+    assert not log.wakeups.working
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    reader = await log.open(answer, 1)
+    read: list[Event] = []
+    for seq in range(2, 5):
+        await another.append(answer, [say(seq)])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (events := await reader.read()):
+                await reader.wait(LONG_SECONDS)
+            read += events
+    assert read == [say(2), say(3), say(4)]
+    reader.close()
+
+    mine, lease = await begin(log)
+    await another.ask("request_stop", answer=mine, by="user")
+    assert lease.stop_requested() == "user"
+    await log.aclose()
+
+
+async def test_followers_poll_where_the_kernel_watches_no_more_files(
+    log: FileEventLog, another: AnotherWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+
+    def used_up(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(INotify, "add_watch", used_up)
+    reader = await log.open(answer, 1)
+    waiting = asyncio.create_task(another.append(answer, [say(2)]))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (events := await reader.read()):
+            await reader.wait(LONG_SECONDS)
+    assert list(events) == [say(2)]
+    await waiting
+    reader.close()
+
+
+async def test_a_follower_that_the_kernel_forgot_to_name_is_woken(log: FileEventLog, another: AnotherWorker) -> None:
+    # More happens than the kernel's queue holds while this worker is busy: it then says only that it lost count.
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    noise = [new_answer_id(), new_answer_id()]
+    readers = []
+    waits = []
+    for each in (*noise, answer):
+        if each != answer:
+            await another.ask("create", answer=each)
+        readers.append(await log.open(each, 1))
+        waits.append(asyncio.create_task(readers[-1].wait(LONG_SECONDS)))
+    await asyncio.sleep(0)
+    descriptors = [os.open(log.path(each), os.O_WRONLY | os.O_APPEND) for each in noise]
+    torn = b"."  # never a whole line, so that nothing can be read
+    for count in range(longest_queue() + 10):
+        os.write(descriptors[count % 2], torn)  # in turn, for the kernel joins what is the same
+    another._ask({"what": "append", "given": {"answer": answer, "events": [encode(say(2)).decode()]}})
+    await asyncio.wait_for(waits[-1], DEADLINE_SECONDS)
+    assert list(await readers[-1].read()) == [say(2)]
+    await asyncio.wait(waits, timeout=DEADLINE_SECONDS)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for reader in readers:
+        reader.close()
+
+
+async def test_a_lost_count_makes_producers_look_for_stops(log: FileEventLog) -> None:
+    _, lease = await begin(log)
+    looked = []
+    lease.on_change = lambda: looked.append(True)
+    log._wake_all()
+    assert looked == [True]
+
+
+async def test_a_file_is_watched_while_somebody_waits_for_it(log: FileEventLog, another: AnotherWorker) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    first, second = await log.open(answer, 1), await log.open(answer, 1)
+    for reader in (first, second):
+        await reader.wait(0.001)
+    first.close()
+    waiting = asyncio.create_task(second.wait(LONG_SECONDS))
+    await asyncio.sleep(0)
+    await another.append(answer, [say(2)])
+    await asyncio.wait_for(waiting, DEADLINE_SECONDS)
+    second.close()
+    assert not log.wakeups._watches
+    assert not log.wakeups._answers
+
+
+async def test_nothing_is_kept_of_answers_that_nobody_reads_or_writes(
+    log: FileEventLog, another: AnotherWorker
+) -> None:
+    theirs = new_answer_id()
+    await another.ask("create", answer=theirs)
+    descriptors = open_descriptors()
+    for _ in range(20):
+        answer, lease = await begin(log, say(2))
+        readers = [await log.open(answer), await log.open(answer, watch=False), await log.open(theirs)]
+        for reader in readers:
+            await reader.wait(0.001)
+        lease.release()
+        lease.release()
+        for reader in readers:
+            reader.close()
+    assert (log.readers, log.leases, log.wakeups._watches, log.wakeups._answers) == ({}, {}, {}, {})
+    assert open_descriptors() == descriptors
+
+
+async def test_a_stop_is_never_seen_half_written(log: FileEventLog, another: AnotherWorker) -> None:
+    _, lease = await begin(log)
+
+    def seen() -> str:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (by := lease.stop_requested()) is None:
+            assert time.monotonic() < deadline
+        return by
+
+    for _ in range(100):
+        asking = asyncio.create_task(another.ask("request_stop", answer=lease.answer_id, by="unwatched"))
+        await asyncio.sleep(0)
+        assert seen() == "unwatched"  # Looking without a pause, to see it as early as can be.
+        await asking
+
+
+# Sweeping
+
+
+def age(path: Path, seconds: float) -> None:
+    at = time.time() - seconds
+    os.utime(path, (at, at))
+
+
+async def test_left_overs_go_after_a_while_and_not_before(log: FileEventLog, directory: Path) -> None:
+    _, running = await begin(log)
+    old, young = new_answer_id(), new_answer_id()
+    for answer, seconds in ((old, LEFT_OVER_SECONDS + 1), (young, LEFT_OVER_SECONDS - 10)):
+        for suffix in (".new", ".stop", ".claims", ".stop.1f2e"):
+            path = directory / f"{answer}{suffix}"
+            path.touch()
+            age(path, seconds)
+    await log.tend()
+    assert names(directory) == {
+        f"{running.answer_id}.jsonl",
+        *(f"{young}{suffix}" for suffix in (".new", ".stop", ".claims", ".stop.1f2e")),
+    }
+
+
+async def test_files_that_are_not_ours_are_left_alone(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=1e-9, answers=1, bytes=1))
+    for name in ("notes.txt", "README", f"{new_answer_id()[:-1]}.jsonl", "x.jsonl", ".hidden"):
+        path = directory / name
+        path.touch()
+        age(path, 1e6)
+    before = names(directory)
+    await log.tend()
+    assert names(directory) == before
+    await log.aclose()
+
+
+async def test_one_worker_sweeps_at_a_time(log: FileEventLog, directory: Path) -> None:
+    orphan, lease = await begin(log)
+    lease.release()
+    sweeping = os.open(directory / ".sweep", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(sweeping, fcntl.LOCK_EX)
+    assert await log.tend() == []
+    os.close(sweeping)
+    assert await log.tend() == [orphan]
+
+
+async def test_answers_expire_by_when_they_ended(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=100))
+    young, old = await end(log), await end(log)
+    running, _ = await begin(log)
+    age(log.path(young), 90)
+    age(log.path(old), 110)
+    age(log.path(running), 1e6)
+    assert await log.tend() == []
+    assert names(directory) == {f"{young}.jsonl", f"{running}.jsonl"}
+    age(log.path(young), 101)
+    await log.tend()
+    assert names(directory) == {f"{running}.jsonl"}
+    await log.aclose()
+
+
+@pytest.mark.parametrize("bound", [Retention(answers=3), Retention(bytes=3500)])
+async def test_of_too_many_or_too_much_the_oldest_goes_first(directory: Path, bound: Retention) -> None:
+    log = FileEventLog(str(directory), bound)
+    answers = [await end(log, Delta(2, text="x" * 900)) for _ in range(6)]
+    for seconds, answer in enumerate(reversed(answers)):
+        age(log.path(answer), 10 * seconds)
+    await log.tend()
+    assert names(directory) == {f"{answer}.jsonl" for answer in answers[3:]}
+    await log.aclose()
+
+
+async def test_an_erased_answer_leaves_no_file(log: FileEventLog, directory: Path) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    await log.claim(answer)
+    await log.request_stop(answer, "user")
+    assert len(names(directory)) == 3
+    await log.erase(answer)
+    assert names(directory) == set()
+
+
+async def test_a_directory_can_be_tended_while_answers_are_written(log: FileEventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    for seq in range(2, 30):
+        await asyncio.gather(lease.append([say(seq)]), another.ask("tend"), log.tend())
+    assert [event.seq for event in await read_all(log, answer)] == list(range(1, 30))
+    await until(lambda: not log.wakeups._watches)

@@ -88,6 +88,9 @@ export const BEHAVIOURS = {
         ? { status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }
         : fromTheSecond(WHOLE)(n),
   },
+  "resumes-into-nothing": {
+    course: (n) => (n === 2 || n === 3 ? { noStatus: true } : fromTheSecond(WHOLE)(n)),
+  },
   restarting: {
     course: (n) =>
       n === 2 || n === 3 ? { status: 502, type: "text/html", body: "" } : fromTheSecond(WHOLE)(n),

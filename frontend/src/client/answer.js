@@ -30,7 +30,7 @@ import { FIRST_STATE, after, eventsBetween } from "./state.js";
  * @property {typeof fetch} [fetch]
  * @property {boolean} [share] share connections among the browser's tabs; default: where it can
  * @property {number} [connections] how many connections the tabs have together; default 4, of HTTP/1.1's 6
- * @property {number} [sliceMs] how long a connection is one tab's while others wait; default 400
+ * @property {number} [sliceMs] how long a connection is one tab's while others wait; default 250
  * @property {Partial<Patience>} [patience]
  */
 
@@ -63,8 +63,9 @@ import { FIRST_STATE, after, eventsBetween } from "./state.js";
 export const PATIENCE = Object.freeze({
   silenceMs: 37_500,
   suspicionMs: 16_000,
+  resumeMs: 4_000,
   retryMs: 250,
-  maxRetryMs: 10_000,
+  maxRetryMs: 5_000,
   giveUpMs: 120_000,
   offlineGiveUpMs: 3_600_000, // as long as the service keeps an answer
 });
@@ -151,7 +152,7 @@ export function openAnswer(request, options = {}) {
     ? createSlots({
         name: `folyam ${base.origin}`,
         count: options.connections ?? 4,
-        sliceMs: options.sliceMs ?? 400,
+        sliceMs: options.sliceMs ?? 250,
       })
     : UNLIMITED;
   /** @param {Subject} to */

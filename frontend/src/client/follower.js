@@ -22,6 +22,9 @@ import { isOffline, listenForWakeups } from "./wakeups.js";
 /**
  * @typedef {object} Patience
  * @property {number} silenceMs how long a connection may be without a byte
+ * @property {number} resumeMs how long the first try to resume may take to be answered at all; the next ones take
+ *   twice as long each, up to silenceMs. A browser uses idle connections again, and after a change of networks each of
+ *   them is as dead as the lost one.
  * @property {number} suspicionMs how long it may have been when someone comes back to the page
  * @property {number} retryMs the first pause between two tries, until the service names one
  * @property {number} maxRetryMs the longest pause
@@ -121,11 +124,16 @@ export class Follower {
     const giveUp = () => connection.abort();
     const giveBack = await this.#slots.take(this.#signal, () => answered && leave("turn"));
     this.#signal.addEventListener("abort", giveUp);
-    const { silenceMs, suspicionMs } = this.#options.patience;
-    const silence = watchForSilence(silenceMs, () => {
+    const { silenceMs, suspicionMs, resumeMs } = this.#options.patience;
+    const fallSilent = () => {
       why = "silent";
       connection.abort();
-    });
+    };
+    const silence = watchForSilence(silenceMs, fallSilent);
+    const unanswered =
+      this.#state.id === null
+        ? undefined
+        : setTimeout(fallSilent, resumeMs * 2 ** Math.max(0, this.#tries - 1));
     const deaf = listenForWakeups((kind) => {
       if (kind === "online" || silence.silentMs > suspicionMs) {
         this.#forgetTrouble();
@@ -138,6 +146,7 @@ export class Follower {
       this.#signal.throwIfAborted();
       const response = await this.#request(connection.signal);
       answered = true;
+      clearTimeout(unanswered);
       silence.alive();
       if (response.status === 204) {
         await this.#readTheEnd(connection.signal);
@@ -154,6 +163,7 @@ export class Follower {
       } // else the connection's own: `why` says what it was
     } finally {
       this.#signal.removeEventListener("abort", giveUp);
+      clearTimeout(unanswered);
       silence.end();
       deaf();
       giveBack();

@@ -239,6 +239,15 @@ test("a_page_looked_at_again_does_not_trust_a_connection_that_was_silent", async
   expect((await report(run)).answers[0].connections).toBe(2);
 });
 
+test("a_resumption_that_is_not_answered_is_tried_again_soon", async () => {
+  const run = crypto.randomUUID();
+  const answer = open({ query: run }, "resumes-into-nothing", { patience: { retryMs: 20, resumeMs: 100 } });
+  const began = performance.now();
+  expect(await answer.finished).toMatchObject({ phase: "done" });
+  expect(performance.now() - began).toBeLessThan(3000); // and not the half minute of a silent connection
+  expect((await report(run)).answers[0].connections).toBe(4);
+});
+
 test("a_page_back_from_the_cache_of_pages_tries_at_once", async () => {
   const answer = open({ query: crypto.randomUUID() }, "ends-early", {
     patience: { retryMs: 60_000, maxRetryMs: 60_000, giveUpMs: 600_000 },

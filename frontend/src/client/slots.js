@@ -9,7 +9,6 @@ const ASK_EVERY_MS = 50;
  * its slot for as long as nobody waits; once somebody does, it gives way after its slice and queues up again.
  *
  * Whoever waits first holds the lock of the turn, waits for every slot at once and asks the holders one after another.
- * The asked need no timer of their own, which a hidden tab would get late.
  *
  * @param {object} settings
  * @param {string} settings.name
@@ -85,12 +84,21 @@ export function createSlots({ name, count, sliceMs }) {
       const { slot, release } = taken;
       const sliceEndsMs = performance.now() + sliceMs;
       const channel = new BroadcastChannel(name);
+      /** @type {ReturnType<typeof setTimeout> | undefined} */
+      let yielding;
       channel.onmessage = ({ data }) => {
-        if (data === slot && performance.now() >= sliceEndsMs) {
-          onWanted();
+        if (data !== slot) {
+          return;
+        }
+        const restMs = sliceEndsMs - performance.now();
+        if (restMs <= 0) {
+          onWanted(); // without a timer, which a hidden tab would get late
+        } else {
+          yielding ??= setTimeout(onWanted, restMs);
         }
       };
       return () => {
+        clearTimeout(yielding);
         channel.close();
         release();
       };

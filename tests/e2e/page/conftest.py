@@ -1,0 +1,92 @@
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from tests.e2e.conftest import Stack
+from tests.e2e.page.reader import Reader
+from tests.e2e.page.wire import Wire
+from tests.e2e.stack import Nginx, Service
+from tests.upstream.process import UpstreamProcess
+
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+TABLES = pytest.StashKey[dict[str, list[str]]]()
+
+Open = Callable[..., BrowserContext]
+
+
+@pytest.fixture(scope="session")
+def page_stack(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    """The stack with its defaults, which the page's patience goes by; only what nobody watches ends sooner."""
+    directory = tmp_path_factory.mktemp("page")
+    settings = {"FOLYAM_UNWATCHED_SECONDS": "6", "FOLYAM_CONTINUE": "assistant"}
+    with (
+        Service(directory, directory / "answers", upstream.base_url, settings=settings) as service,
+        Nginx(directory, service.address, web_root) as nginx,
+    ):
+        yield Stack(upstream, service, nginx)
+
+
+@pytest.fixture
+def wire(page_stack: Stack) -> Iterator[Wire]:
+    with Wire(page_stack.nginx.address) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert program, "there is no chromium: make test installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def device(browser: Browser) -> Iterator[Open]:
+    """Return a function that makes one more device: a browser with storage and connections of its own."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def open_device(**options: object) -> BrowserContext:
+        context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]
+        context.on("weberror", lambda error: problems.append(str(error.error)))
+        contexts.append(context)
+        return context
+
+    yield open_device
+    for context in contexts:
+        context.close()
+    assert not problems, problems
+
+
+@pytest.fixture
+def reader(device: Open, page_stack: Stack) -> Reader:
+    """Somebody with the page open."""
+    return Reader(device().new_page()).open(f"http://{page_stack.nginx.address}/")
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Return a function that adds a line to a table, printed after the tests."""
+    tables = request.config.stash.setdefault(TABLES, {})
+    return lambda table, line: tables.setdefault(table, []).append(line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, lines in config.stash.get(TABLES, {}).items():
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.line(line)

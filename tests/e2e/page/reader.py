@@ -1,0 +1,98 @@
+"""Somebody at the page: what they do, and what they see."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from playwright.sync_api import Page, expect
+
+PATIENCE_MS = 20_000
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One tab."""
+
+    page: Page
+
+    def open(self, url: str) -> "Reader":
+        """Go to the page, or to an answer's link."""
+        self.page.goto(url)
+        return self
+
+    def ask(self, question: str) -> None:
+        """Type a question and press Enter."""
+        self.page.fill("#query", question)
+        self.page.press("#query", "Enter")
+
+    @property
+    def text(self) -> str:
+        """The last answer, as it stands."""
+        return self.page.locator(".turn .markdown").last.inner_text()
+
+    @property
+    def words(self) -> list[str]:
+        """Its words."""
+        return self.text.split()
+
+    @property
+    def phase(self) -> str:
+        """What the last answer is at."""
+        return self.page.locator(".turn .status").last.get_attribute("data-phase") or ""
+
+    @property
+    def sentence(self) -> str:
+        """What the page says about that."""
+        return self.page.locator(".turn .sentence").last.text_content() or ""
+
+    @property
+    def link(self) -> str:
+        """The address, which names the answer."""
+        return self.page.url
+
+    def sees_words(self, count: int) -> int:
+        """Wait until the answer has so many words, and return how many it has."""
+        self.page.wait_for_function(
+            "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"
+            " >= count && [...document.querySelectorAll('.turn .markdown')].at(-1).innerText.trim() !== ''",
+            arg=count,
+            timeout=PATIENCE_MS,
+        )
+        return len(self.words)
+
+    def sees_phase(self, phase: str, timeout_ms: float = PATIENCE_MS) -> None:
+        """Wait until the last answer is at this."""
+        expect(self.page.locator(".turn .status").last).to_have_attribute("data-phase", phase, timeout=timeout_ms)
+
+    def sees_the_end(self, timeout_ms: float = PATIENCE_MS) -> None:
+        """Wait until the last answer is complete."""
+        self.sees_phase("done", timeout_ms)
+
+    def seconds_until_more(self, since: float, timeout_ms: float = PATIENCE_MS) -> float:
+        """Wait until there are more words than now, and return the seconds from `since` to then."""
+        self.page.wait_for_function(
+            "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"
+            " > count",
+            arg=len(self.words),
+            timeout=timeout_ms,
+        )
+        return time.monotonic() - since
+
+
+def numbered(count: int) -> list[str]:
+    """Return the words of an upstream's answer of so many chunks."""
+    return [f"w{number}" for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What an answer lacks of what was sent, and what it has twice."""
+
+    lost: int
+    doubled: int
+
+    @classmethod
+    def of(cls, seen: list[str], sent: list[str]) -> "Difference":
+        """Compare."""
+        have, ought = Counter(seen), Counter(sent)
+        return cls(lost=(ought - have).total(), doubled=(have - ought).total())

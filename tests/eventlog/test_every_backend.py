@@ -235,6 +235,19 @@ async def test_a_wait_ends_when_another_worker_appends(log: EventLog, another: A
     reader.close()
 
 
+async def test_what_came_between_a_read_and_the_first_wait_is_not_waited_for(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer)
+    reader = await log.open(answer, 1)
+    assert not await reader.read()
+    await another.append(answer, deltas(2, 1))
+    await asyncio.wait_for(reader.wait(LONG_SECONDS), DEADLINE_SECONDS)
+    assert await reader.read() == deltas(2, 1)
+    reader.close()
+
+
 async def test_a_wait_ends_when_the_producer_releases_or_dies(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     theirs = new_answer_id()

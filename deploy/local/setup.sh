@@ -3,7 +3,7 @@
 # frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
 #
 #   setup.sh            what `make run` needs
-#   setup.sh --tests    and what the tests need: the development tools and a Chromium
+#   setup.sh --tests    and what the tests need: the development tools, curl and a Chromium
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -90,7 +90,7 @@ find_uv() {
         "Or put uv $UV_VERSION or later on PATH."
     # Built under another name, so that an interrupted start is not taken for the whole.
     rm -rf "$home.part" "$home"
-    "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$home.part" \
+    PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$home.part" \
         "uv==$UV_VERSION" || give_up "uv could not be installed. Is the network there? What pip said is above."
     mv "$home.part" "$home"
 }
@@ -166,6 +166,13 @@ build_page() {
     fi
 }
 
+# The tests type what the README says.
+find_curl() {
+    have curl && return
+    if is_root && apt_install curl; then return; fi
+    give_up "The tests need the program curl. As root: apt-get install curl."
+}
+
 # A browser for the tests: CHROMIUM, or one on PATH.
 find_chromium() {
     if [[ -n ${CHROMIUM:-} ]]; then
@@ -189,4 +196,7 @@ find_uv
 sync_python
 find_libgomp
 build_page
-if $tests; then find_chromium; fi
+if $tests; then
+    find_curl
+    find_chromium
+fi

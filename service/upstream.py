@@ -24,7 +24,9 @@ Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
 same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
 
+_UNAVAILABLE = "The model's server cannot answer now."
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,9 @@ class _Client:
             raise UpstreamError("upstream_unreachable", "The model's server cannot be reached.") from None
         except openai.APIStatusError as error:
             raise _status_error(error) from None
-        body: Body = response.extensions[BODY]
+        body: Body | None = response.extensions.get(BODY)
+        if body is None:  # A 2xx with nothing to stream.
+            raise UpstreamError("upstream_unavailable", _UNAVAILABLE)
         return _Body(body, ChunkDecoder(last_seq), self._time_outs)
 
     async def aclose(self) -> None:
@@ -201,7 +205,7 @@ class _Client:
             return await self._send(self._payload(request, said))
         try:
             response = await self._send(self._payload(request, said) | {"stream_options": {"include_usage": True}})
-        except openai.BadRequestError:
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
             if takes:
                 raise
             # Not every server knows the option; whether that was what it disliked shows when it is left out.
@@ -254,7 +258,8 @@ class _Body:
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
         self._give_up_at = self._loop.time() + time_outs.first_chunk
-        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._give_up_at, self._look)
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer()
 
     async def read(self) -> list[Delta]:
         """Return at least one delta, or none at a whole end.
@@ -287,8 +292,10 @@ class _Body:
                 )
                 deltas = decoder.finish()
             if deltas:
-                self.begun = True
                 self._give_up_at = self._loop.time() + self._silence_seconds
+                if not self.begun:
+                    self.begun = True
+                    self._set_timer()  # The first chunk may have had longer than the next one has.
                 return deltas
 
     def close(self) -> None:
@@ -311,10 +318,15 @@ class _Body:
             return _timeout("silence", "fell silent in the middle of its answer")
         return _timeout("first_chunk", "accepted the question but did not begin to answer")
 
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._give_up_at, self._look)
+
     def _look(self) -> None:
         # One timer for the whole stream, set again when it fires too early, costs less than one for each chunk.
         if self._loop.time() < self._give_up_at:
-            self._timer = self._loop.call_at(self._give_up_at, self._look)
+            self._set_timer()
         else:
             self._timer = None
             self._body.expire()
@@ -330,13 +342,14 @@ def _status_error(error: openai.APIStatusError) -> UpstreamError:
     """Return ours for an upstream's status. Its message is not passed on: it may hold a key or what others wrote."""
     status = error.status_code
     if status == httpx2.codes.TOO_MANY_REQUESTS:
+        retry_after = error.response.headers.get("retry-after", "")
         return UpstreamError(
             "upstream_rate_limited",
             "The model's server takes no more requests for now.",
             status=429,
-            retry_after=error.response.headers.get("retry-after"),
+            retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
         )
-    if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_ENTITY):
+    if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_CONTENT):
         code = error.code if isinstance(error.code, str) and _CODE.fullmatch(error.code) else None
         return UpstreamError(
             "upstream_bad_request",
@@ -354,4 +367,4 @@ def _status_error(error: openai.APIStatusError) -> UpstreamError:
         return UpstreamError(
             "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
         )
-    return UpstreamError("upstream_unavailable", "The model's server cannot answer now.")
+    return UpstreamError("upstream_unavailable", _UNAVAILABLE)

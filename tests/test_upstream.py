@@ -1,0 +1,618 @@
+"""The OpenAI-compatible client, against a real upstream on a real socket."""
+
+import asyncio
+import base64
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.errors import UpstreamError
+from service.events import Delta, Request, Turn, Usage, new_answer_id
+from service.upstream import Continuation, Endpoint, TimeOuts, Upstream, UpstreamStream
+from tests.upstream.process import UpstreamProcess
+from tests.upstream.script import command
+from tests.waiting import DEADLINE_SECONDS
+
+FOREVER = 3600.0
+PATIENT = TimeOuts(connect=10, status=10, first_chunk=10, silence=10)
+SOON_SECONDS = 0.1
+CLOSE_SECONDS = 1.0
+"""What a stop may take to close the upstream's connection."""
+
+
+class Answer:
+    """All that one stream gave."""
+
+    def __init__(self, stream: UpstreamStream, deltas: list[Delta], error: UpstreamError | None) -> None:
+        self.stream = stream
+        self.deltas = deltas
+        self.error = error
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text or "" for delta in self.deltas)
+
+
+@asynccontextmanager
+async def upstream_of(*endpoints: Endpoint, time_outs: TimeOuts = PATIENT, retries: int = 0) -> AsyncIterator[Upstream]:
+    upstream = Upstream(endpoints, time_outs, retries=retries)
+    try:
+        yield upstream
+    finally:
+        await upstream.aclose()
+
+
+def endpoint(process: UpstreamProcess, **given: Any) -> Endpoint:  # noqa: ANN401 (the fields of Endpoint)
+    return Endpoint(process.base_url, "sk-secret", **given)
+
+
+def request(key: str = "", **script: Any) -> Request:  # noqa: ANN401 (the fields of Script)
+    return Request(command(key=key, **script), "test-model")
+
+
+async def read_all(stream: UpstreamStream) -> Answer:
+    deltas: list[Delta] = []
+    error = None
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while came := await stream.read():
+                deltas += came
+    except UpstreamError as caught:
+        error = caught
+    finally:
+        stream.close()
+    return Answer(stream, deltas, error)
+
+
+async def ask(
+    process: UpstreamProcess,
+    asked: Request,
+    *,
+    time_outs: TimeOuts = PATIENT,
+    retries: int = 0,
+    last_seq: int = 1,
+    **given: Any,  # noqa: ANN401 (the fields of Endpoint)
+) -> Answer:
+    async with upstream_of(endpoint(process, **given), time_outs=time_outs, retries=retries) as upstream:
+        return await read_all(upstream.stream(asked, last_seq=last_seq))
+
+
+def records(process: UpstreamProcess, key: str) -> list[dict[str, Any]]:
+    return process.requests(key)
+
+
+@pytest.fixture
+def key() -> str:
+    """A name for this test's requests."""
+    return new_answer_id()
+
+
+# A whole answer
+
+
+async def test_an_answer_is_its_deltas_numbered_on_with_its_finish_and_usage(upstream: UpstreamProcess) -> None:
+    answer = await ask(upstream, request(chunks=4, reasoning=["hm ", "so"], refusal="but"), last_seq=7)
+    assert answer.error is None
+    assert answer.deltas == [
+        Delta(8, reasoning="hm "),
+        Delta(9, reasoning="so"),
+        *(Delta(9 + n, text=f"w{n} ") for n in range(1, 5)),
+        Delta(14, refusal="but"),
+    ]
+    assert answer.stream.ended
+    assert answer.stream.finish_reason == "stop"
+    words = len(request(chunks=4, reasoning=["hm ", "so"], refusal="but").query.split())
+    assert answer.stream.usage == Usage(words, 6, words + 6)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"newline": "\r\n"},
+        {"newline": "\r"},
+        {"comments": True},
+        {"role": False},
+        {"choices": 3},
+        {"batch": 4},
+        {"split": "bytes"},
+        {"split": [1, 300, 301, 302]},
+        {"no_done": True},
+        {"usage": False},
+        {"first_chunk_delay": 0.05, "ping_every": 0.01},
+    ],
+)
+async def test_however_a_server_writes_the_answer_is_the_same(upstream: UpstreamProcess, how: dict[str, Any]) -> None:
+    answer = await ask(upstream, request(texts=["é", "😀 ", "end"], **how))
+    assert (answer.text, answer.error, answer.stream.finish_reason) == ("é😀 end", None, "stop")
+
+
+async def test_the_finish_reason_is_passed_on(upstream: UpstreamProcess) -> None:
+    answer = await ask(upstream, request(finish_reason="length"))
+    assert answer.stream.finish_reason == "length"
+
+
+async def test_an_answer_without_a_word_is_whole(upstream: UpstreamProcess) -> None:
+    answer = await ask(upstream, request(chunks=0))
+    assert (answer.deltas, answer.error, answer.stream.finish_reason) == ([], None, "stop")
+
+
+async def test_connections_are_used_again(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        for _ in range(3):
+            assert (await read_all(asked.stream(request(key), last_seq=1))).error is None
+    assert len({record["connection"] for record in records(upstream, key)}) == 1
+
+
+async def test_the_status_is_told_before_the_first_chunk(upstream: UpstreamProcess, key: str) -> None:
+    came = asyncio.Event()
+    async with upstream_of(endpoint(upstream)) as asked:
+        stream = asked.stream(request(key, first_chunk_delay=FOREVER), last_seq=1, on_status=came.set)
+        reading = asyncio.create_task(stream.read())
+        await asyncio.wait_for(came.wait(), DEADLINE_SECONDS)
+        assert not reading.done()
+        reading.cancel()
+        stream.close()
+
+
+# What is asked for
+
+
+async def test_the_conversation_and_the_parameters_are_passed_on(upstream: UpstreamProcess, key: str) -> None:
+    query = command(key=key)
+    asked = Request(query, "asked-for", (Turn("user", "hello"), Turn("assistant", "yes?")), 0.25, 99)
+    await ask(upstream, asked, system_prompt="Be brief.")
+    [record] = records(upstream, key)
+    assert record["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "yes?"},
+        {"role": "user", "content": query},
+    ]
+    assert record["body"] == {
+        "model": "asked-for",
+        "temperature": 0.25,
+        "max_tokens": 99,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert record["headers"]["accept-encoding"] == "identity"
+
+
+async def test_what_was_not_asked_for_is_not_sent(upstream: UpstreamProcess, key: str) -> None:
+    await ask(upstream, request(key))
+    [record] = records(upstream, key)
+    assert record["body"].keys() == {"model", "stream", "stream_options"}
+    assert [message["role"] for message in record["messages"]] == ["user"]
+
+
+async def test_an_endpoint_can_have_a_model_of_its_own(upstream: UpstreamProcess, key: str) -> None:
+    await ask(upstream, request(key), model="local")
+    assert [record["model"] for record in records(upstream, key)] == ["local"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        (None, "max_completion_tokens"),
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://api.openai.com.example/v1", "max_tokens"),
+        ("http://127.0.0.1:8080/v1", "max_tokens"),
+    ],
+)
+def test_openai_alone_is_given_the_newer_name_of_max_tokens(base_url: str | None, name: str) -> None:
+    assert Endpoint(base_url, "key").max_tokens_name == name
+
+
+def test_an_endpoint_does_not_show_its_key_or_prompt() -> None:
+    shown = repr(Endpoint("http://upstream", "sk-secret", system_prompt="private"))
+    assert "sk-secret" not in shown
+    assert "private" not in shown
+
+
+CONTINUATIONS: dict[Continuation, tuple[dict[str, Any], dict[str, Any]]] = {
+    "assistant": ({}, {}),
+    "vllm": ({}, {"continue_final_message": True, "add_generation_prompt": False}),
+    "prefix": ({"prefix": True}, {}),
+}
+
+
+@pytest.mark.parametrize("continuation", CONTINUATIONS)
+async def test_an_answer_goes_on_from_a_given_text(
+    upstream: UpstreamProcess, key: str, continuation: Continuation
+) -> None:
+    on_message, on_body = CONTINUATIONS[continuation]
+    async with upstream_of(endpoint(upstream, continuation=continuation)) as asked:
+        assert asked.continues
+        answer = await read_all(asked.stream(request(key, chunks=4), last_seq=3, said="w1 w2 "))
+    assert answer.deltas == [Delta(4, text="w3 "), Delta(5, text="w4 ")]
+    [record] = records(upstream, key)
+    assert record["messages"][-1] == {"role": "assistant", "content": "w1 w2 ", **on_message}
+    added = {name: value for name, value in record["body"].items() if name not in {"model", "stream", "stream_options"}}
+    assert added == on_body
+
+
+async def test_only_the_first_endpoint_goes_on_from_a_given_text(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream, continuation="assistant"), endpoint(upstream, model="second")) as asked:
+        answer = await read_all(asked.stream(request(key, status=500), last_seq=1, said="w1 "))
+    assert answer.error is not None
+    assert [record["model"] for record in records(upstream, key)] == ["test-model"]
+
+
+async def test_an_endpoint_that_cannot_continue_says_so(upstream: UpstreamProcess) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        assert not asked.continues
+
+
+# Options that a server does not know
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_then_on(
+    upstream: UpstreamProcess, key: str, status: int
+) -> None:
+    refusing = {"status": status} if status != 400 else {"accept_options": False}
+    asked_for = request(key, first=[refusing])
+    async with upstream_of(endpoint(upstream)) as asked:
+        for _ in range(2):
+            answer = await read_all(asked.stream(asked_for, last_seq=1))
+            assert (answer.error, answer.stream.finish_reason, answer.stream.usage) == (None, "stop", None)
+    assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, False]
+
+
+async def test_what_one_model_refuses_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        await read_all(asked.stream(request(key, accept_options=False), last_seq=1))
+        await read_all(asked.stream(Request(command(key=key), "other"), last_seq=1))
+    assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, True]
+
+
+async def test_a_bad_request_of_a_server_that_takes_stream_options_is_not_asked_again(
+    upstream: UpstreamProcess, key: str
+) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        await read_all(asked.stream(request(), last_seq=1))
+        answer = await read_all(asked.stream(request(key, status=400), last_seq=1))
+    assert answer.error is not None
+    assert answer.error.code == "upstream_bad_request"
+    assert len(records(upstream, key)) == 1
+
+
+# Statuses
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "code", "ours", "retryable"),
+    [
+        (400, "upstream_bad_request", 400, False),
+        (422, "upstream_bad_request", 400, False),
+        (401, "upstream_credentials", 502, False),
+        (403, "upstream_credentials", 502, False),
+        (404, "upstream_not_found", 502, False),
+        (408, "upstream_timeout", 504, True),
+        (429, "upstream_rate_limited", 429, True),
+        (500, "upstream_unavailable", 502, True),
+        (502, "upstream_unavailable", 502, True),
+        (503, "upstream_unavailable", 502, True),
+        (504, "upstream_timeout", 504, True),
+        (529, "upstream_unavailable", 502, True),
+        (418, "upstream_unavailable", 502, True),
+        (301, "upstream_unavailable", 502, True),
+        (307, "upstream_unavailable", 502, True),
+        (201, "upstream_unavailable", 502, True),
+    ],
+)
+async def test_a_status_other_than_200_becomes_an_error_of_ours(
+    upstream: UpstreamProcess, upstreams: int, code: str, ours: int, *, retryable: bool
+) -> None:
+    answer = await ask(upstream, request(status=upstreams, error={"message": "sk-secret"}))
+    assert answer.deltas == []
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.error.retryable) == (code, ours, retryable)
+    assert "secret" not in answer.error.message
+
+
+@pytest.mark.parametrize("given", ["7", "Wed, 21 Oct 2015 07:28:00 GMT"])
+async def test_a_rate_limit_keeps_its_retry_after(upstream: UpstreamProcess, given: str) -> None:
+    answer = await ask(upstream, request(status=429, headers={"Retry-After": given}))
+    assert answer.error is not None
+    assert answer.error.headers()["Retry-After"] == given
+
+
+@pytest.mark.parametrize("given", ["s\xf6on", "\u20ac".encode().decode("latin-1"), "x" * 1000, ""])
+async def test_a_retry_after_that_is_none_is_left_out(upstream: UpstreamProcess, given: str) -> None:
+    answer = await ask(upstream, request(status=429, headers={"Retry-After": given}))
+    assert answer.error is not None
+    assert "Retry-After" not in answer.error.headers()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("context_length_exceeded", True), ("sk-secret key!", False), ("X" * 10, False), (7, False), (None, False)],
+)
+async def test_a_bad_requests_code_is_told_only_if_it_is_one(
+    upstream: UpstreamProcess, said: object, *, told: bool
+) -> None:
+    answer = await ask(upstream, request(status=400, error={"message": "sk-secret", "code": said}))
+    assert answer.error is not None
+    assert answer.error.message.endswith(f" ({said})." if told else "parameters.")
+
+
+async def test_a_gateways_error_page_is_an_error_of_ours(upstream: UpstreamProcess) -> None:
+    raw = base64.b64encode(b"<html>Bad \xff gateway" + 200_000 * b".").decode()
+    answer = await ask(upstream, request(status=502, raw=raw, content_type="text/html"))
+    assert answer.error is not None
+    assert answer.error.code == "upstream_unavailable"
+
+
+async def test_an_upstream_that_is_not_there_is_unreachable() -> None:
+    with UpstreamProcess.start() as gone:
+        pass
+    answer = await ask(gone, request())
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.error.reason) == ("upstream_unreachable", 502, "unreachable")
+
+
+# Time-outs
+
+
+@pytest.mark.parametrize(
+    ("phase", "script", "reason"),
+    [
+        ("status", {"status_delay": FOREVER}, "status_timeout"),
+        ("first_chunk", {"first_chunk_delay": FOREVER}, "first_chunk_timeout"),
+        ("first_chunk", {"first_chunk_delay": FOREVER, "ping_every": 0.02}, "first_chunk_timeout"),
+        ("first_chunk", {"stall_after": 0}, "first_chunk_timeout"),
+        ("silence", {"stall_after": 2}, "silence_timeout"),
+        ("silence", {"stall_after": 2, "ping_every": 0.02}, "silence_timeout"),
+    ],
+)
+async def test_each_wait_has_an_end_of_its_own_and_closes_the_connection(
+    upstream: UpstreamProcess, key: str, phase: str, script: dict[str, Any], reason: str
+) -> None:
+    began = time.monotonic()
+    answer = await ask(upstream, request(key, **script), time_outs=replace(PATIENT, **{phase: SOON_SECONDS}))
+    assert SOON_SECONDS * 0.9 <= time.monotonic() - began < DEADLINE_SECONDS / 2
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.error.reason) == ("upstream_timeout", 504, reason)
+    assert answer.text == ("w1 w2 " if phase == "silence" else "")
+    [record] = await asyncio.to_thread(upstream.wait_closed, key)
+    assert record["closed_by"] == "client"
+
+
+def dropping_listener() -> tuple[socket.socket, list[socket.socket]]:
+    """Listen with a queue that is full: the kernel drops whoever comes then, as a firewall does."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = []
+    for _ in range(3):
+        client = socket.socket()
+        client.setblocking(False)  # noqa: FBT003
+        client.connect_ex(listener.getsockname())
+        waiting.append(client)
+    return listener, waiting
+
+
+async def test_an_address_that_never_answers_is_a_connect_timeout() -> None:
+    listener, waiting = dropping_listener()
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    async with upstream_of(Endpoint(base_url, "key"), time_outs=replace(PATIENT, connect=SOON_SECONDS)) as asked:
+        answer = await read_all(asked.stream(request(), last_seq=1))
+    for each in (listener, *waiting):
+        each.close()
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.error.reason) == ("upstream_timeout", 504, "connect_timeout")
+
+
+async def test_silence_counts_from_the_last_chunk_and_not_from_the_first_ones_time_out(
+    upstream: UpstreamProcess,
+) -> None:
+    began = time.monotonic()
+    answer = await ask(upstream, request(stall_after=1), time_outs=TimeOuts(10, 10, first_chunk=10, silence=0.1))
+    assert answer.error is not None
+    assert answer.error.reason == "silence_timeout"
+    assert time.monotonic() - began < DEADLINE_SECONDS / 2
+
+
+async def test_slow_chunks_that_keep_coming_are_no_silence(upstream: UpstreamProcess) -> None:
+    answer = await ask(
+        upstream,
+        request(chunks=8, pace=0.05),
+        time_outs=TimeOuts(connect=10, status=10, first_chunk=0.2, silence=0.2),
+    )
+    assert answer.error is None
+    assert len(answer.text.split()) == 8
+
+
+async def test_a_finish_followed_by_silence_is_a_whole_answer(upstream: UpstreamProcess) -> None:
+    finish = 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    answer = await ask(
+        upstream,
+        request(garbage_after=2, garbage=finish, stall_after=2),
+        time_outs=replace(PATIENT, silence=SOON_SECONDS),
+    )
+    assert (answer.text, answer.error, answer.stream.finish_reason) == ("w1 w2 ", None, "stop")
+
+
+# Broken streams
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "text"),
+    [
+        ({"cut_after": 2}, "upstream_cut", "w1 w2 "),
+        ({"cut_after": 2, "cut": "fin"}, "upstream_cut", "w1 w2 "),
+        ({"cut_after": 0}, "upstream_cut", ""),
+        ({"truncate_after": 2}, "upstream_truncated", "w1 w2 "),
+        ({"truncate_after": 0}, "upstream_truncated", ""),
+        ({"finish_reason": None}, "upstream_truncated", "w1 w2 w3 "),
+        ({"finish_reason": None, "no_done": True}, "upstream_truncated", "w1 w2 w3 "),
+        ({"garbage_after": 2}, "upstream_malformed", "w1 w2 "),
+        ({"garbage_after": 0}, "upstream_malformed", ""),
+        ({"huge_after": 2, "huge": 2 << 20}, "upstream_malformed", "w1 w2 "),
+        ({"error_after": 2}, "upstream_error", "w1 w2 "),
+        ({"raw": base64.b64encode(b"<html>200 but no stream").decode()}, "upstream_truncated", ""),
+        ({"raw": base64.b64encode(b'{"choices":[{"message":{"content":"a"}}]}').decode()}, "upstream_truncated", ""),
+        ({"raw": ""}, "upstream_truncated", ""),
+    ],
+)
+async def test_a_broken_stream_is_never_a_whole_answer_and_what_came_is_kept(
+    upstream: UpstreamProcess, script: dict[str, Any], code: str, text: str
+) -> None:
+    answer = await ask(upstream, request(chunks=3, **script))
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.text) == (code, 502, text)
+    assert not answer.stream.ended
+
+
+async def test_half_a_character_at_a_cut_is_kept_as_a_replacement_character(upstream: UpstreamProcess) -> None:
+    raw = b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
+    answer = await ask(upstream, request(raw=base64.b64encode(raw).decode()))
+    assert answer.text == "a\ufffd"
+    assert answer.error is not None
+    assert answer.error.code == "upstream_truncated"
+
+
+async def test_a_cut_behind_the_finish_is_a_whole_answer(upstream: UpstreamProcess) -> None:
+    raw = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: {"choi'
+    answer = await ask(upstream, request(raw=base64.b64encode(raw).decode()))
+    assert (answer.text, answer.error, answer.stream.finish_reason) == ("a", None, "stop")
+
+
+async def test_an_endless_answer_is_read_as_fast_as_it_is_taken(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        stream = asked.stream(request(key, endless=True), last_seq=0)
+        seqs: list[int] = []
+        while len(seqs) < 10_000:
+            seqs += [delta.seq for delta in await stream.read()]
+        stream.close()
+    assert seqs == list(range(1, len(seqs) + 1))
+    await asyncio.to_thread(upstream.wait_closed, key)
+
+
+# Retries and the second endpoint
+
+
+async def test_a_failure_before_the_first_chunk_is_retried(upstream: UpstreamProcess, key: str) -> None:
+    for failing in ({"status": 503}, {"cut_after": 0}, {"truncate_after": 0}):
+        upstream.forget(key)
+        answer = await ask(upstream, request(key, first=[failing], chunks=1), retries=1)
+        assert (answer.text, answer.error) == ("w1 ", None)
+        assert answer.deltas[0].seq == 2
+        assert len(records(upstream, key)) == 2
+
+
+async def test_there_are_as_many_tries_as_configured(upstream: UpstreamProcess, key: str) -> None:
+    answer = await ask(upstream, request(key, status=503), retries=2)
+    assert answer.error is not None
+    assert len(records(upstream, key)) == 3
+
+
+@pytest.mark.parametrize("script", [{"cut_after": 1}, {"stall_after": 1}, {"error_after": 1}, {"garbage_after": 1}])
+async def test_nothing_is_retried_after_the_first_chunk(
+    upstream: UpstreamProcess, key: str, script: dict[str, Any]
+) -> None:
+    async with upstream_of(
+        endpoint(upstream), endpoint(upstream), time_outs=replace(PATIENT, silence=SOON_SECONDS), retries=2
+    ) as asked:
+        answer = await read_all(asked.stream(request(key, **script), last_seq=1))
+    assert answer.error is not None
+    assert answer.text == "w1 "
+    assert len(records(upstream, key)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 404, 429])
+async def test_what_would_only_fail_again_is_not_asked_again(upstream: UpstreamProcess, key: str, status: int) -> None:
+    answer = await ask(upstream, request(key, status=status), retries=3)
+    assert answer.error is not None
+    assert len(records(upstream, key)) == 1
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        {"status": 401},
+        {"status": 404},
+        {"status": 429},
+        {"status": 500},
+        {"cut_after": 0},
+        {"garbage_after": 0},
+        {"error_after": 0},
+        {"status_delay": FOREVER},
+        {"first_chunk_delay": FOREVER},
+    ],
+)
+async def test_the_second_endpoint_is_asked_where_the_first_fails(
+    upstream: UpstreamProcess, key: str, failing: dict[str, Any]
+) -> None:
+    async with upstream_of(
+        endpoint(upstream, model="first"),
+        endpoint(upstream, model="second"),
+        time_outs=replace(PATIENT, status=SOON_SECONDS, first_chunk=SOON_SECONDS),
+    ) as asked:
+        answer = await read_all(asked.stream(request(key, first=[failing], chunks=1), last_seq=1))
+    assert (answer.text, answer.error) == ("w1 ", None)
+    assert [record["model"] for record in records(upstream, key)] == ["first", "second"]
+
+
+async def test_the_second_endpoint_is_asked_where_the_first_is_not_there(upstream: UpstreamProcess, key: str) -> None:
+    with UpstreamProcess.start() as gone:
+        pass
+    async with upstream_of(endpoint(gone), endpoint(upstream), retries=1) as asked:
+        answer = await read_all(asked.stream(request(key), last_seq=1))
+    assert answer.error is None
+
+
+async def test_a_bad_request_is_asked_of_nobody_else(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream), endpoint(upstream, model="second"), retries=1) as asked:
+        answer = await read_all(asked.stream(request(key, status=400), last_seq=1))
+    assert answer.error is not None
+    assert answer.error.code == "upstream_bad_request"
+    assert {record["model"] for record in records(upstream, key)} == {"test-model"}
+
+
+async def test_the_last_failure_is_the_one_told(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream), endpoint(upstream)) as asked:
+        answer = await read_all(asked.stream(request(key, first=[{"status": 500}, {"status": 429}]), last_seq=1))
+    assert answer.error is not None
+    assert answer.error.code == "upstream_rate_limited"
+
+
+# Closing
+
+
+@pytest.mark.parametrize(
+    "script",
+    [{"status_delay": FOREVER}, {"first_chunk_delay": FOREVER}, {"stall_after": 2}, {"endless": True, "pace": 0.01}],
+)
+async def test_closing_closes_the_connection_at_once_in_every_phase(
+    upstream: UpstreamProcess, key: str, script: dict[str, Any]
+) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        stream = asked.stream(request(key, **script), last_seq=1)
+
+        async def read() -> None:
+            while await stream.read():
+                pass
+
+        reading = asyncio.create_task(read())
+        wanted = 2 if "stall_after" in script or "endless" in script else 0
+        await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
+        closed_at = time.monotonic()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        stream.close()
+        stream.close()
+        [record] = await asyncio.to_thread(upstream.wait_closed, key)
+    assert record["closed_by"] == "client"
+    assert record["closed_at"] - closed_at < CLOSE_SECONDS
+
+
+async def test_closing_an_answer_that_was_never_begun_is_nothing(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        asked.stream(request(key), last_seq=1).close()
+    assert records(upstream, key) == []

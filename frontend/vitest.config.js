@@ -2,7 +2,7 @@ import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 
 const EVERYWHERE = ["src/client/**/*.test.js"];
-const BROWSER_ONLY = ["src/client/**/*.browser-test.js"];
+const BROWSER_ONLY = ["src/**/*.browser-test.js"];
 
 export default defineConfig({
   test: {
@@ -17,6 +17,10 @@ export default defineConfig({
       { extends: true, test: { name: "node", environment: "node", include: ["src/**/*.test.js"] } },
       {
         extends: true,
+        // Named here, because finding one in the middle of a run would start the run anew.
+        optimizeDeps: {
+          include: ["eventsource-parser", "lowlight", "streaming-markdown", "highlight.js/lib/languages/*"],
+        },
         test: {
           name: "chromium",
           include: [...EVERYWHERE, ...BROWSER_ONLY],

@@ -3,7 +3,7 @@ import { announce } from "./announcer.js";
 import { copyButton } from "./copy.js";
 import { make } from "./elements.js";
 import { figuresOf } from "./figures.js";
-import { createMarkdown } from "./markdown.js";
+import { createMarkdown, pieceOf } from "./markdown.js";
 import { sentenceOf } from "./status.js";
 import { formatNumber, label, say } from "./words.js";
 
@@ -82,7 +82,7 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
       beginAnew();
     }
     if (state.restartedAt === restartedAt) {
-      const text = state.text.slice(written, written + CHARACTERS_A_FRAME);
+      const text = pieceOf(state.text, written, CHARACTERS_A_FRAME);
       if (text !== "") {
         pieces.markdown.write(text);
         written += text.length;

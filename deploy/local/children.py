@@ -66,8 +66,15 @@ class Children:
         self._running: list[Child] = []
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], directory: Path) -> Child:
-        """Start a program that ends when this process does, whatever ends it."""
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        directory: Path,
+        files: Sequence[int] = (),
+    ) -> Child:
+        """Start a program that ends when this process does, whatever ends it. It inherits the open files named."""
         log = self._logs / f"{name}.log"
         parent = os.getpid()
         with log.open("wb") as output:
@@ -75,6 +82,7 @@ class Children:
                 command,
                 env=environment,
                 cwd=directory,
+                pass_fds=files,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from deploy.local.errors import CannotRun
 
+# Connections that wait to be accepted: gunicorn's own default.
+BACKLOG = 2048
+
 
 @dataclass(frozen=True)
 class Address:
@@ -38,22 +41,34 @@ def parse_port(text: str, *, setting: str) -> int:
     return int(text)
 
 
+def listen(address: Address) -> socket.socket:
+    """Listen there, as servers do it: connections of the last run that are still closing do not count."""
+    listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def refusal(address: Address) -> str | None:
     """Say why one cannot listen there, or None if one can."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as trial:
-        # As servers do it: connections of the last run that are still closing do not count.
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address.host, address.port))
-            trial.listen()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return "is in use by another program"
-            if error.errno == errno.EACCES:
-                return "needs root (ports below 1024 do)"
-            return f"cannot be had ({os.strerror(error.errno or 0)})"
+    try:
+        listen(address).close()
+    except OSError as error:
+        return _reason(error)
     return None
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use by another program"
+    if error.errno == errno.EACCES:
+        return "needs root (ports below 1024 do)"
+    return f"cannot be had ({error.strerror})"
 
 
 def free() -> Address:
@@ -80,18 +95,29 @@ def other(port: int) -> int:
     return next((each for each in candidates if refusal(Address("127.0.0.1", each)) is None), free().port)
 
 
-def service() -> tuple[Address, str | None]:
-    """Return where gunicorn will listen, and a remark if that is not where Prometheus expects it.
+@dataclass(frozen=True)
+class Place:
+    """Where gunicorn will listen. The socket listens already, so that no other run can take the place meanwhile."""
 
-    A FOLYAM_BIND that was asked for is kept to. The default moves out of the way, so that a second run needs only
-    another FOLYAM_PORT.
+    address: Address
+    listener: socket.socket
+    # What to tell if this is not where Prometheus expects it.
+    remark: str | None = None
+
+
+def service() -> Place:
+    """Take the place that FOLYAM_BIND asks for, or else the default; that one moves out of the way.
+
+    So a second run needs only another FOLYAM_PORT.
     """
     asked = os.environ.get("FOLYAM_BIND")
     address = parse(asked or "127.0.0.1:8000", setting="FOLYAM_BIND")
-    why = refusal(address)
-    if why is None:
-        return address, None
+    try:
+        return Place(address, listen(address))
+    except OSError as error:
+        why = _reason(error)
     if asked:
         raise CannotRun(f"{address} {why}. FOLYAM_BIND asks for it: choose another there.")
-    instead = free()
-    return instead, f"Port {address.port} {why}, so the service and its /metrics are at {instead}."
+    listener = listen(Address("127.0.0.1", 0))
+    instead = Address(*listener.getsockname())
+    return Place(instead, listener, f"Port {address.port} {why}, so the service and its /metrics are at {instead}.")

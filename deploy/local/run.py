@@ -77,7 +77,7 @@ class Run:
 
     def __init__(self) -> None:
         self.door = ports.door()
-        self.bind, self.remark = ports.service()
+        self.place = ports.service()
         self.directory = ROOT / "build" / "run" / str(self.door.port)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.children = Children(self.directory)
@@ -90,8 +90,8 @@ class Run:
     def start(self) -> None:
         """Start everything, and return when an answer can be had."""
         say("Folyam")
-        if self.remark:
-            say(f"  {self.remark}")
+        if self.place.remark:
+            say(f"  {self.place.remark}")
         local = not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
         if local:
             self._start_model()
@@ -164,16 +164,19 @@ class Run:
     def _start_service(self) -> None:
         say("  Service        ", end="")
         self.environment |= {
-            "FOLYAM_BIND": str(self.bind),
+            "FOLYAM_BIND": str(self.place.address),
             "FOLYAM_LOG_URL": os.environ.get("FOLYAM_LOG_URL") or f"file://{self.directory / 'answers'}",
             "FOLYAM_DRAIN_SECONDS": f"{self.drain_seconds:g}",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }
         gunicorn = Path(sys.executable).with_name("gunicorn")
-        command: list[str | Path] = [gunicorn, "--config", ROOT / "deploy" / "gunicorn.conf.py"]
-        self.service = self.children.start("service", command, self.environment, ROOT)
-        self._wait_for(f"http://{self.bind.reachable()}/livez", "The service")
-        say(f"gunicorn on {self.bind}")
+        with self.place.listener as listener:
+            descriptor = listener.fileno()
+            command: list[str | Path] = [gunicorn, "--config", ROOT / "deploy" / "gunicorn.conf.py"]
+            command += ["--bind", f"fd://{descriptor}"]
+            self.service = self.children.start("service", command, self.environment, ROOT, files=[descriptor])
+        self._wait_for(f"http://{self.place.address.reachable()}/livez", "The service")
+        say(f"gunicorn on {self.place.address}")
 
     def _start_nginx(self) -> None:
         directory = self.directory / "nginx"
@@ -182,7 +185,11 @@ class Run:
         directory.with_name("access.log").unlink(missing_ok=True)
         template = (ROOT / "nginx.conf").read_text()
         text = web.configuration(
-            template, listen=self.door, service=self.bind, web_root=ROOT / "frontend" / "dist", directory=directory
+            template,
+            listen=self.door,
+            service=self.place.address,
+            web_root=ROOT / "frontend" / "dist",
+            directory=directory,
         )
         (directory / "nginx.conf").write_text(text)
         command: list[str | Path] = [web.program(), "-p", directory, "-c", directory / "nginx.conf", "-e", "stderr"]

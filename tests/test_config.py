@@ -1,0 +1,146 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from service import config
+from service.config import Settings, SettingsError, read_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("FOLYAM_", "OPENAI_")):
+            monkeypatch.delenv(name)
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return read_settings()
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = read_settings()
+    assert (settings.unwatched_seconds, settings.drain_seconds, settings.heartbeat_seconds) == (30, 30, 15)
+    assert (settings.retention_seconds, settings.recovery, settings.continuation) == (3600, None, "none")
+    assert settings.openai_base_url is None
+    assert settings.openai_api_key.get_secret_value() == ""
+    assert settings.allowed_models == (settings.model,)
+
+
+def test_variables_that_are_empty_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, FOLYAM_UNWATCHED_SECONDS="", OPENAI_BASE_URL="", FOLYAM_MODELS="") == Settings()
+
+
+def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = read(
+        monkeypatch,
+        OPENAI_API_KEY="sk-secret",
+        OPENAI_BASE_URL="http://localhost:1/v1",
+        FOLYAM_MODEL="m",
+        FOLYAM_MODELS=" a, b,,m ,",
+        FOLYAM_CONTINUE="vllm",
+        FOLYAM_UNWATCHED_SECONDS="0",
+        FOLYAM_RECOVERY="fail",
+        FOLYAM_MAX_BODY_BYTES="5",
+    )
+    assert settings.openai_api_key.get_secret_value() == "sk-secret"
+    assert settings.openai_base_url == "http://localhost:1/v1"
+    assert settings.allowed_models == ("m", "a", "b")
+    assert (settings.continuation, settings.recovery) == ("vllm", "fail")
+    assert (settings.unwatched_seconds, settings.max_body_bytes) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FOLYAM_RETRIES", "sk-secret"),
+        ("FOLYAM_RETRIES", "-424242"),
+        ("FOLYAM_RETRIES", "1.424242"),
+        ("FOLYAM_UNWATCHED_SECONDS", "sk-secret"),
+        ("FOLYAM_UNWATCHED_SECONDS", "-424242"),
+        ("FOLYAM_UNWATCHED_SECONDS", "424242424242"),
+        ("FOLYAM_STATUS_SECONDS", "0.0"),
+        ("FOLYAM_RETENTION_SECONDS", "nan"),
+        ("FOLYAM_ANSWER_SECONDS", "inf"),
+        ("FOLYAM_RETENTION_BYTES", "424242"),
+        ("FOLYAM_CONTINUE", "sk-secret"),
+        ("FOLYAM_RECOVERY", "sk-secret"),
+        ("FOLYAM_MAX_BODY_BYTES", "sk-secret"),
+    ],
+)
+def test_a_bad_value_is_a_sentence_that_names_the_variable_and_not_the_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(monkeypatch, **{variable: value})
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{variable}: ")
+    assert len(sentence) > len(variable) + 10
+    assert "\n" not in sentence
+    assert value not in sentence.removeprefix(f"{variable}: ") or value == "0.0"
+    assert caught.value.__cause__ is None
+
+
+def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"FOLYAM_RETRIES: .+; FOLYAM_DRAIN_SECONDS: .+"):
+        read(monkeypatch, FOLYAM_RETRIES="x", FOLYAM_DRAIN_SECONDS="y")
+
+
+def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
+    environment = {**os.environ, "FOLYAM_RETRIES": "sk-secret"}
+    ended = subprocess.run(
+        [sys.executable, "-c", "import service.main"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Folyam cannot start: FOLYAM_RETRIES: ")
+    assert "Traceback" not in ended.stderr
+    assert "sk-secret" not in ended.stderr
+
+
+def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = repr(
+        read(
+            monkeypatch,
+            OPENAI_API_KEY="sk-secret",
+            FOLYAM_FALLBACK_API_KEY="sk-secret",
+            FOLYAM_SYSTEM_PROMPT="sk-secret",
+        )
+    )
+    assert "sk-secret" not in shown
+
+
+def test_settings_do_not_change_after_they_were_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read_settings().model = "another"  # type: ignore[misc]  # (that is the point)
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert issubclass(Settings, BaseSettings)
+    assert all(info.description for info in Settings.model_fields.values())
+
+
+def test_the_readmes_table_is_what_the_code_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", readme, re.DOTALL)
+    assert table == config.table(), "python -m service.config writes it"
+
+
+def test_the_table_can_be_printed() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "service.config"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert printed.stdout == config.table() + "\n"

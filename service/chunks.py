@@ -19,6 +19,9 @@ EVENT_BYTES = 1 << 20
 """A longer event than this is not a model's answer but a server gone wrong; reading on would only fill the memory."""
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
@@ -34,13 +37,12 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
+    usage: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
-_NULL = b"null"
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -116,9 +118,9 @@ class ChunkDecoder:
             chunk = _decode(event)
         except (ValueError, RecursionError):
             chunk = _decode_again(event)
-        if chunk.error is not None and bytes(chunk.error) != _NULL:
+        if bytes(chunk.error) != b"null":
             raise UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
-        if chunk.usage is not None and bytes(chunk.usage) != _NULL:
+        if bytes(chunk.usage) != b"null":
             # Usage of another form is no reason to lose an answer.
             with contextlib.suppress(ValueError, RecursionError):
                 self.usage = _decode_usage(chunk.usage)

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API: a request in, deltas out. The openai package's and aiohttp's exceptions stop here."""
+"""The OpenAI-compatible API: a request in, deltas out. The openai package's exceptions stop here."""
 
 import asyncio
 import random
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx2
 import openai
 
 from service.chunks import ChunkDecoder
+from service.connection import BrokenConnectionError
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
 from service.transport import BODY, Body, Transport
@@ -254,6 +254,7 @@ class _Body:
     def __init__(self, body: Body, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
         self.begun = False
+        self._ended = False
         self._body = body
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
@@ -273,15 +274,7 @@ class _Body:
                 raise decoder.failure
             if decoder.done:
                 return self._end()
-            try:
-                data = await self._body.read()
-            except TimeoutError:
-                if decoder.finish_reason is not None:
-                    return self._end()
-                raise self._silent() from None
-            except (aiohttp.ClientError, OSError):
-                data = b""
-                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+            data = await self._more()
             if data:
                 deltas = decoder.feed(data)
             elif decoder.finish_reason is not None:
@@ -298,11 +291,25 @@ class _Body:
                     self._set_timer()  # The first chunk may have had longer than the next one has.
                 return deltas
 
+    async def _more(self) -> bytes:
+        try:
+            return await self._body.read()
+        except TimeoutError:
+            if self.decoder.finish_reason is None:
+                raise self._silent() from None
+        except BrokenConnectionError:
+            self.decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+        return b""
+
     def close(self) -> None:
+        self._stop_looking()
+        if not self._ended:
+            self._body.close()
+
+    def _stop_looking(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._body.close()
 
     def _end(self) -> list[Delta]:
         # The model is done; whether the server also closed its stream well is no longer of interest.
@@ -310,7 +317,9 @@ class _Body:
         if not deltas:
             if self.decoder.finish_reason is None:
                 raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
-            self.close()
+            self._stop_looking()
+            self._ended = True
+            self._body.leave()
         return deltas
 
     def _silent(self) -> UpstreamError:

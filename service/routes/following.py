@@ -16,14 +16,24 @@ from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
 
 
 class AnswerResponse(StreamingResponse):
-    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected."""
+    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected.
+
+    `gone` is the task that waits for that. Starlette would begin one of its own, with a task group around it.
+    """
 
     def __init__(
-        self, stream: AsyncGenerator[bytes], first: bytes | None, *, answer_id: str, rendering: Rendering
+        self,
+        stream: AsyncGenerator[bytes],
+        first: bytes | None,
+        gone: asyncio.Task[None],
+        *,
+        answer_id: str,
+        rendering: Rendering,
     ) -> None:
         super().__init__(stream, media_type=rendering.media_type, headers=_headers(answer_id))
         self._stream = stream
         self._first = first
+        self._gone = gone
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Leave the media type as the contract has it: Starlette would add a charset to `text/event-stream`."""
@@ -39,11 +49,16 @@ class AnswerResponse(StreamingResponse):
             data = await anext(self._stream, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, and close the stream whatever happens."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`gone` receives)
+        """Serve until the stream ends or the client leaves; then close the stream."""
+        serving = asyncio.ensure_future(self.stream_response(send))
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait((serving, self._gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._gone.cancel()
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
             await self._stream.aclose()
 
 
@@ -103,19 +118,23 @@ async def answer_response(
 
     If the client leaves meanwhile, the stream is closed at once: nobody else would notice before the response begins.
     """
+    gone = asyncio.create_task(_gone(request))
     first = asyncio.ensure_future(anext(stream, None))
-    gone = asyncio.ensure_future(_gone(request))
+    begun = False
     try:
         await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
         if not first.done():
             return Response(status_code=CLIENT_GONE)
-        return AnswerResponse(stream, first.result(), answer_id=answer_id, rendering=rendering)
+        response = AnswerResponse(stream, first.result(), gone, answer_id=answer_id, rendering=rendering)
+        begun = True
+        return response
     finally:
-        gone.cancel()
-        if not first.done():
+        if not begun:
+            gone.cancel()
             first.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await first
+            await stream.aclose()
 
 
 CLIENT_GONE = 499

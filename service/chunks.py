@@ -118,9 +118,9 @@ class ChunkDecoder:
             chunk = _decode(event)
         except (ValueError, RecursionError):
             chunk = _decode_again(event)
-        if bytes(chunk.error) != b"null":
+        if chunk.error is not _NULL and bytes(chunk.error) != b"null":
             raise UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
-        if bytes(chunk.usage) != b"null":
+        if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
             # Usage of another form is no reason to lose an answer.
             with contextlib.suppress(ValueError, RecursionError):
                 self.usage = _decode_usage(chunk.usage)
@@ -141,7 +141,7 @@ class ChunkDecoder:
             self.finish_reason = _in_whole_characters(choice.finish_reason)
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
-        if self._held or not _is_whole(text):
+        if self._held or not (text.isascii() or _is_whole(text)):
             text = self._mend(voice, text)
             if not text:
                 return

@@ -4,6 +4,7 @@ With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts, an
 """
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from prometheus_client import (
@@ -74,13 +75,46 @@ _build_info = Gauge("folyam_build_info", "1, with the version.", ["version"], mu
 _build_info.labels(__version__).set(1)
 
 
+class _Gathered:
+    """Observations for a histogram, counted here and handed over now and then.
+
+    Observing each chunk would cost 4 µs, a tenth of what a chunk costs in all. prometheus_client has no public way to
+    observe many at once; `tests/test_metrics.py` holds it to the one used here.
+    """
+
+    HANDED_OVER_EVERY = 64
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._bounds = histogram._upper_bounds  # noqa: SLF001
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        self._gathered = 0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+        self._gathered += 1
+        if self._gathered == self.HANDED_OVER_EVERY:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):  # noqa: SLF001
+            if count:
+                bucket.inc(count)
+        self._histogram._sum.inc(self._sum)  # noqa: SLF001
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        self._gathered = 0
+
+
 class AnswerMetrics:
     """One answer's metrics, their labels resolved once: that costs as much as counting does."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._first_chunk = _first_chunk.labels(model)
-        self._between_chunks = _between_chunks.labels(model)
+        self._between_chunks = _Gathered(_between_chunks.labels(model))
 
     def started(self) -> None:
         """Count an answer begun."""
@@ -110,6 +144,7 @@ class AnswerMetrics:
 
     def finished(self, outcome: str, seconds: float, usage: Usage | None) -> None:
         """Count an answer ended."""
+        self._between_chunks.hand_over()
         _finished.labels(self._model, outcome).inc()
         _duration.labels(self._model, outcome).observe(seconds)
         _in_flight.dec()
@@ -119,6 +154,7 @@ class AnswerMetrics:
 
     def handed_over(self) -> None:
         """Count an answer that this worker leaves to another, unfinished."""
+        self._between_chunks.hand_over()
         _in_flight.dec()
 
 

@@ -97,7 +97,7 @@ class Service(Program):
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
             **(settings or {}),
         }
-        command = [sys.executable, "-m", "gunicorn", "-c", "deploy/gunicorn.conf.py"]
+        command = [str(Path(sys.executable).with_name("gunicorn")), "-c", "deploy/gunicorn.conf.py"]
         super().__init__(command, environment, directory / "service.log")
         eventually(self._ready, READY_SECONDS)
 

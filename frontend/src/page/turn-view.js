@@ -139,8 +139,12 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
       announce((next.phase === "done" && say("finished")) || sentenceOf(next));
     }
     state = next;
-    clearInterval(ticking);
-    ticking = state.following ? setInterval(tick, TICK_MS) : undefined;
+    if (!state.following) {
+      clearInterval(ticking);
+      ticking = undefined;
+    } else {
+      ticking ??= setInterval(tick, TICK_MS);
+    }
     later();
   };
 

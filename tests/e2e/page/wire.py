@@ -73,6 +73,7 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._call(self._cut)
+        self._call(self._finish)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_SECONDS)
         self._loop.close()
@@ -90,6 +91,10 @@ class Wire:
         for line in list(self._lines):
             line.flowing.set()
             line.reset()
+
+    async def _finish(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _freeze(self) -> None:
         for line in self._lines:

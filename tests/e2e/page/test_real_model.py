@@ -1,0 +1,71 @@
+"""The whole thing as `make run` serves it: the page, nginx, two workers, and a real model on this machine."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from deploy.local import ports
+from deploy.local.model import NAME
+from tests.e2e.page.conftest import Open
+from tests.e2e.page.reader import Reader
+from tests.e2e.stack import Nginx, Program, Service, eventually
+
+LOADING_SECONDS = 60
+ANSWER_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, web_root: Path) -> Iterator[Nginx]:
+    directory = tmp_path_factory.mktemp("real")
+    address = ports.free()
+    environment = {"OPENAI_API_KEY": "a-key-that-must-not-be-seen"}
+    if (Path("build") / "lib").is_dir():
+        environment["LD_LIBRARY_PATH"] = f"{Path('build/lib').resolve()}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
+    with Program(command, environment, directory / "model.log") as model:
+        eventually(lambda: NAME in model.log.read_text(), LOADING_SECONDS)
+        settings = {"FOLYAM_MODEL": NAME, "FOLYAM_CONTINUE": "assistant"}
+        with (
+            Service(directory, directory / "answers", f"http://{address}/v1", settings=settings) as service,
+            Nginx(directory, service.address, web_root) as nginx,
+        ):
+            yield nginx
+
+
+@pytest.mark.parametrize(
+    ("locale", "question", "figures"),
+    [
+        (
+            "en-GB",
+            "What is a river? Answer in two sentences.",
+            r"first words after .* s in all · \d+ tokens · \d+ tokens/s",
+        ),
+        (
+            "hu-HU",
+            "What is a lake? Answer in two sentences.",
+            r"első szavak: .* mp · összesen .* mp · \d+ token · \d+ token/mp",
+        ),
+    ],
+)
+def test_a_real_answer_streams_survives_a_reload_and_is_followed_up(
+    device: Open, real: Nginx, locale: str, question: str, figures: str
+) -> None:
+    reader = Reader(device(locale=locale).new_page()).open(f"http://{real.address}/")
+    reader.ask(question)
+    reader.sees_words(5)
+    assert reader.phase in {"streaming", "done"}
+    reader.page.reload()
+    reader.sees_the_end(ANSWER_MS)
+    first = reader.words
+    assert len(first) > 5
+    expect(reader.page.locator(".figures")).to_have_text(re.compile(figures))
+    reader.ask("Say that again, shorter.")
+    expect(reader.page.locator(".turn")).to_have_count(2)
+    reader.sees_the_end(ANSWER_MS)
+    assert reader.words
+    expect(reader.page.locator(".turn .markdown").first).to_contain_text(first[0])

@@ -1,0 +1,522 @@
+"""Producers, with a real log and a real upstream."""
+
+import asyncio
+import random
+import resource
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+
+from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Terminal, Turn, new_answer_id
+from service.producer import Recovery
+from service.producers import MOST_CLAIMS
+from service.upstream import TimeOuts
+from tests.eventlog.another import AnotherWorker
+from tests.upstream.process import UpstreamProcess
+from tests.upstream.script import command
+from tests.waiting import DEADLINE_SECONDS, until
+from tests.working import PATIENT, Worker, text_of, worker
+
+FOREVER = 3600.0
+CLOSE_SECONDS = 1.0
+"""What a stop may take to close the upstream's connection."""
+
+
+@pytest.fixture
+async def here(tmp_path: Path, upstream: UpstreamProcess) -> AsyncIterator[Worker]:
+    async with worker(tmp_path, upstream) as here:
+        yield here
+
+
+@pytest.fixture
+def key() -> str:
+    return new_answer_id()
+
+
+def seqs_without_gaps(events: list[Event]) -> bool:
+    return [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def one_end(events: list[Event]) -> bool:
+    """Exactly one terminal event, the last."""
+    return [isinstance(event, Terminal) for event in events] == [False] * (len(events) - 1) + [True]
+
+
+async def closed(upstream: UpstreamProcess, key: str) -> dict[str, Any]:
+    records = await asyncio.to_thread(upstream.wait_closed, key)
+    return records[-1]
+
+
+# A whole answer
+
+
+async def test_an_answer_is_logged_from_its_start_to_its_end(here: Worker) -> None:
+    request = Request(command(chunks=3), "test-model", (Turn("user", "hello"),), 0.5, 99)
+    producer = await here.ask(request)
+    events = await here.follow(producer.answer_id)
+    start, done = events[0], events[-1]
+    assert isinstance(start, Start)
+    assert (start.seq, start.answer, start.model, start.request) == (1, producer.answer_id, "test-model", request)
+    assert abs(start.at - time.time()) < DEADLINE_SECONDS
+    assert isinstance(done, Done)
+    assert text_of(events) == "w1 w2 w3 "
+    assert done.finish_reason == "stop"
+    assert done.usage is not None
+    assert done.usage.completion_tokens == 3
+    assert done.timing.first_chunk_seconds is not None
+    assert 0 < done.timing.first_chunk_seconds <= done.timing.duration_seconds < DEADLINE_SECONDS
+    assert seqs_without_gaps(events)
+    assert one_end(events)
+
+
+async def test_the_log_is_there_before_the_upstream_is_asked(here: Worker, upstream: UpstreamProcess, key: str) -> None:
+    producer = await here.start(key)
+    assert (await here.log.last(producer.answer_id)).seq == 1
+    assert upstream.requests(key) == []
+    await here.follow(producer.answer_id)
+    assert len(upstream.requests(key)) == 1
+
+
+async def test_an_event_is_in_the_log_before_the_next_chunk_comes(
+    here: Worker, upstream: UpstreamProcess, key: str
+) -> None:
+    producer = await here.start(key, stall_after=2)
+    await asyncio.to_thread(upstream.wait_until, lambda records: bool(records) and records[0]["chunks_sent"] == 2, key)
+    assert text_of(await here.read_to(producer.answer_id, seq=3)) == "w1 w2 "
+
+
+async def test_a_finished_answer_leaves_nothing_running(here: Worker) -> None:
+    for _ in range(5):
+        producer = await here.start()
+        await here.follow(producer.answer_id)
+    await until(lambda: not here.producers._running and not here.producers._tasks)
+    assert here.log.leases == {}
+
+
+# The status
+
+
+async def test_the_status_is_known_as_soon_as_it_comes(here: Worker) -> None:
+    producer = await here.start(first_chunk_delay=FOREVER)
+    assert await asyncio.wait_for(producer.status(DEADLINE_SECONDS), DEADLINE_SECONDS / 2) is None
+    producer.stop("user")
+    producer = await here.start(status=429, headers={"Retry-After": "7"})
+    error = await asyncio.wait_for(producer.status(DEADLINE_SECONDS), DEADLINE_SECONDS / 2)
+    assert error is not None
+    assert (error.code, error.status, error.retry_after) == ("upstream_rate_limited", 429, "7")
+
+
+async def test_a_status_that_does_not_come_is_not_waited_for_longer(here: Worker) -> None:
+    producer = await here.start(status_delay=FOREVER)
+    began = time.monotonic()
+    assert await producer.status(0.05) is None
+    assert time.monotonic() - began < DEADLINE_SECONDS / 2
+    assert await producer.status(0) is None
+
+
+async def test_whoever_waits_for_the_status_of_an_answer_that_is_stopped_waits_no_longer(here: Worker) -> None:
+    producer = await here.start(status_delay=FOREVER)
+    waiting = asyncio.create_task(producer.status(FOREVER))
+    await asyncio.sleep(0)
+    producer.stop("user")
+    assert await asyncio.wait_for(waiting, DEADLINE_SECONDS) is None
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "text"),
+    [
+        ({"status": 401}, "upstream_credentials", ""),
+        ({"status": 500}, "upstream_unavailable", ""),
+        ({"cut_after": 2}, "upstream_cut", "w1 w2 "),
+        ({"truncate_after": 2}, "upstream_truncated", "w1 w2 "),
+        ({"finish_reason": None}, "upstream_truncated", "w1 w2 w3 "),
+        ({"garbage_after": 2}, "upstream_malformed", "w1 w2 "),
+        ({"error_after": 2}, "upstream_error", "w1 w2 "),
+        ({"stall_after": 2}, "upstream_timeout", "w1 w2 "),
+        ({"first_chunk_delay": FOREVER}, "upstream_timeout", ""),
+    ],
+)
+async def test_a_failure_is_told_as_one_and_what_came_is_kept(
+    tmp_path: Path, upstream: UpstreamProcess, script: dict[str, Any], code: str, text: str
+) -> None:
+    async with worker(tmp_path, upstream, time_outs=TimeOuts(10, 10, first_chunk=0.2, silence=0.2)) as here:
+        producer = await here.start(chunks=3, **script)
+        events = await here.follow(producer.answer_id)
+    failed = events[-1]
+    assert isinstance(failed, Failed)
+    assert (failed.code, text_of(events)) == (code, text)
+    assert one_end(events)
+    assert seqs_without_gaps(events)
+
+
+async def test_an_answer_that_takes_too_long_is_cut(tmp_path: Path, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, answer_seconds=0.3)) as here:
+        events = await here.follow((await here.start(key, endless=True, pace=0.01)).answer_id)
+        assert (await closed(upstream, key))["closed_by"] == "client"
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "answer_timeout"
+    assert text_of(events).startswith("w1 w2 ")
+
+
+async def test_an_answer_that_grows_too_long_is_cut(tmp_path: Path, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, answer_bytes=10_000)) as here:
+        producer = await here.start(key, endless=True)
+        events = await here.follow(producer.answer_id)
+        assert (await closed(upstream, key))["closed_by"] == "client"
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, events[-1].retryable) == ("answer_too_long", False)
+    assert one_end(events)
+
+
+async def test_a_defect_of_ours_is_a_failure_and_not_an_answer_without_an_end(
+    here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("some words")
+
+    monkeypatch.setattr("service.metrics.AnswerMetrics.upstream_first_chunk", broken)
+    events = await here.follow((await here.start()).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "internal"
+    assert "words" not in events[-1].message
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(
+    "script",
+    [{"status_delay": FOREVER}, {"first_chunk_delay": FOREVER}, {"stall_after": 2}, {"endless": True, "pace": 0.01}],
+)
+async def test_a_stop_ends_the_answer_and_closes_the_upstream_in_every_phase(
+    here: Worker, upstream: UpstreamProcess, key: str, script: dict[str, Any]
+) -> None:
+    producer = await here.start(key, **script)
+    wanted = 2 if "stall_after" in script or "endless" in script else 0
+    await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
+    stopped_at = time.monotonic()
+    assert here.producers.stop(producer.answer_id, "user")
+    events = await here.follow(producer.answer_id)
+    record = await closed(upstream, key)
+    assert events[-1] == Stopped(len(events), "user")
+    assert one_end(events)
+    assert record["closed_by"] == "client"
+    assert record["closed_at"] - stopped_at < CLOSE_SECONDS
+
+
+async def test_an_answer_can_be_stopped_before_it_has_begun(here: Worker, upstream: UpstreamProcess, key: str) -> None:
+    producer = await here.start(key)
+    here.producers.stop(producer.answer_id, "user")
+    assert (await here.follow(producer.answer_id))[-1] == Stopped(2, "user")
+    assert upstream.requests(key) == []
+
+
+async def test_a_stop_is_told_once_however_often_it_is_asked_for(here: Worker) -> None:
+    producer = await here.start(stall_after=1)
+    for by in ("user", "unwatched", "user"):
+        producer.stop(by)
+    events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].by == "user"
+    producer.stop("user")
+    await asyncio.sleep(0)
+    assert await here.read(producer.answer_id) == events
+
+
+async def test_an_answer_that_this_worker_does_not_produce_is_not_stopped_by_it(here: Worker) -> None:
+    assert not here.producers.stop(new_answer_id(), "user")
+
+
+async def test_a_stop_from_another_worker_closes_the_upstream(
+    here: Worker, tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    producer = await here.start(key, stall_after=2)
+    await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] == 2, key)
+    with AnotherWorker(f"file://{tmp_path}") as another:
+        stopped_at = time.monotonic()
+        await another.ask("request_stop", answer=producer.answer_id, by="user")
+        record = await closed(upstream, key)
+        assert record["closed_at"] - stopped_at < CLOSE_SECONDS
+        assert (await another.follow(producer.answer_id))[-1] == Stopped(4, "user")
+
+
+async def test_whenever_a_stop_comes_there_is_exactly_one_end(here: Worker) -> None:
+    moments = random.Random(7)  # noqa: S311 (moments, not secrets)
+    ends = set()
+    for _ in range(40):
+        producer = await here.start(chunks=5, pace=0.001)
+        await asyncio.sleep(moments.uniform(0, 0.02))
+        producer.stop("user")
+        events = await here.follow(producer.answer_id)
+        assert one_end(events)
+        assert seqs_without_gaps(events)
+        ends.add(type(events[-1]))
+    assert Stopped in ends
+
+
+# Watching
+
+
+@pytest.mark.parametrize(
+    "script",
+    [{"status_delay": FOREVER}, {"first_chunk_delay": FOREVER}, {"stall_after": 2}, {"endless": True, "pace": 0.01}],
+)
+async def test_an_answer_that_its_only_follower_leaves_is_stopped_in_every_phase(
+    tmp_path: Path, upstream: UpstreamProcess, key: str, script: dict[str, Any]
+) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=0)) as here:
+        producer = await here.start(key, **script)
+        reader = await here.log.open(producer.answer_id)
+        wanted = 2 if "stall_after" in script or "endless" in script else 0
+        await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
+        left_at = time.monotonic()
+        reader.close()
+        record = await closed(upstream, key)
+        assert record["closed_at"] - left_at < CLOSE_SECONDS
+        events = await here.follow(producer.answer_id, watch=False)
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].by == "unwatched"
+
+
+async def test_an_answer_that_nobody_follows_goes_on_for_a_while(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=0.6)) as here:
+        began = time.monotonic()
+        producer = await here.start(key, endless=True, pace=0.01)
+        events = await here.follow(producer.answer_id, watch=False)
+        assert time.monotonic() - began >= 0.6
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].by == "unwatched"
+    assert text_of(events).startswith("w1 w2 ")
+
+
+async def test_somebody_who_comes_back_in_time_keeps_the_answer_going(
+    tmp_path: Path, upstream: UpstreamProcess
+) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=1)) as here:
+        producer = await here.start(chunks=250, pace=0.01)
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            reader = await here.log.open(producer.answer_id)
+            await asyncio.sleep(0.3)
+            reader.close()
+        assert isinstance((await here.follow(producer.answer_id))[-1], Done)
+
+
+async def test_a_follower_in_another_worker_keeps_the_answer_going_until_it_is_killed(
+    tmp_path: Path, upstream: UpstreamProcess
+) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=0.5)) as here:
+        with AnotherWorker(f"file://{tmp_path}") as another:
+            producer = await here.start(endless=True, pace=0.05)
+            await another.ask("open", answer=producer.answer_id)
+            await asyncio.sleep(1.2)
+            assert not isinstance(await here.log.last(producer.answer_id), Terminal)
+            another.kill()
+            events = await here.follow(producer.answer_id, watch=False)
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].by == "unwatched"
+
+
+# Draining and taking over
+
+
+async def test_a_drain_lets_running_answers_end(here: Worker) -> None:
+    producer = await here.start(chunks=20, pace=0.01)
+    await asyncio.wait_for(here.producers.drain(FOREVER), DEADLINE_SECONDS)
+    assert isinstance(await here.log.last(producer.answer_id), Done)
+
+
+async def test_what_a_drain_leaves_unfinished_goes_on_in_another_worker(
+    here: Worker, tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    producer = await here.start(key, chunks=40, pace=0.02)
+    following = asyncio.create_task(here.follow(producer.answer_id))
+    await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= 3, key)
+    await here.producers.drain(0)
+    assert not isinstance(await here.log.last(producer.answer_id), Terminal)
+    async with worker(tmp_path, upstream) as there:
+        there.producers.adopt(producer.answer_id)
+        events = await following
+    assert isinstance(events[-1], Done)
+    assert text_of(events) == "".join(f"w{n} " for n in range(1, 41))
+    assert seqs_without_gaps(events)
+    assert one_end(events)
+    assert len(upstream.requests(key)) == 2
+
+
+async def test_a_worker_that_leaves_adopts_nothing(here: Worker, tmp_path: Path) -> None:
+    orphan = new_answer_id()
+    with AnotherWorker(f"file://{tmp_path}") as another:
+        await another.ask("create", answer=orphan)
+    await here.producers.drain(0)
+    here.producers.adopt(orphan)
+    await asyncio.sleep(0.05)
+    assert (await here.log.last(orphan)).seq == 1
+
+
+async def orphan_of(here: Worker, key: str, **script: Any) -> str:  # noqa: ANN401 (the fields of Script)
+    """Begin an answer and leave it in the middle, as a killed worker does."""
+    producer = await here.start(key, **script)
+    await here.read_to(producer.answer_id, seq=3)
+    producer.hand_over()
+    await until(lambda: producer.answer_id not in here.producers._running)
+    return producer.answer_id
+
+
+@pytest.mark.parametrize("recovery", ["continue", "restart", "fail"])
+async def test_an_orphan_is_recovered_as_configured(
+    tmp_path: Path, upstream: UpstreamProcess, key: str, recovery: Recovery
+) -> None:
+    async with worker(tmp_path, upstream, recovery=recovery) as here:
+        answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
+        here.producers.adopt(answer)
+        events = await here.follow(answer)
+    after = [event for event in events if event.seq > 3]
+    assert one_end(events)
+    assert seqs_without_gaps(events)
+    match recovery:
+        case "continue":
+            assert text_of(events) == "w1 w2 w3 w4 "
+            assert not any(isinstance(event, Restart) for event in events)
+        case "restart":
+            assert Restart(4) in after
+            assert text_of(after) == "w1 w2 w3 w4 "
+        case "fail":
+            [failed] = after
+            assert isinstance(failed, Failed)
+            assert (failed.code, failed.retryable) == ("interrupted", True)
+            assert len(upstream.requests(key)) == 1
+
+
+async def test_an_orphan_is_found_without_being_told_of(here: Worker, tmp_path: Path) -> None:
+    orphan = new_answer_id()
+    with AnotherWorker(f"file://{tmp_path}") as another:
+        await another.ask("create", answer=orphan)
+    events = await here.follow(orphan)  # Its start has no request: it can only fail.
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "interrupted"
+
+
+async def test_an_answer_with_reasoning_begins_anew(tmp_path: Path, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(tmp_path, upstream, recovery="continue") as here:
+        answer = await orphan_of(here, key, chunks=2, reasoning=["hm ", "so "], first=[{"stall_after": 1}])
+        here.producers.adopt(answer)
+        events = await here.follow(answer)
+    restart = next(event.seq for event in events if isinstance(event, Restart))
+    assert text_of(events[restart:]) == "w1 w2 "
+    assert isinstance(events[-1], Done)
+
+
+async def test_an_upstream_that_cannot_continue_begins_anew_by_default(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, continuation="none") as here:
+        answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
+        here.producers.adopt(answer)
+        assert Restart(4) in await here.follow(answer)
+
+
+async def test_an_answer_that_kills_its_workers_is_given_up(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream) as here:
+        answer = await orphan_of(here, key, chunks=4, stall_after=2)
+        for _ in range(MOST_CLAIMS):
+            lease = await here.log.claim(answer)
+            if lease is not None:
+                lease.release()
+        here.producers.adopt(answer)
+        events = await here.follow(answer)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "interrupted"
+
+
+async def test_adopting_what_has_a_producer_or_has_ended_or_is_gone_is_nothing(here: Worker) -> None:
+    running = await here.start(stall_after=1)
+    ended = await here.start()
+    await here.follow(ended.answer_id)
+    before = await here.read(ended.answer_id)
+    for answer in (running.answer_id, ended.answer_id, new_answer_id()):
+        here.producers.adopt(answer)
+        here.producers.adopt(answer)
+    await until(lambda: not here.producers._adopting)
+    assert await here.read(ended.answer_id) == before
+    assert list(here.producers._running) == [running.answer_id]
+
+
+# Full disks
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_an_answer_on_a_full_disk_stops_costing_and_ends_when_there_is_room_again(
+    here: Worker, upstream: UpstreamProcess, key: str
+) -> None:
+    producer = await here.start(key, first=[{"endless": True, "pace": 0.001}], chunks=3000)
+    with files_of_at_most(3000):
+        assert (await closed(upstream, key))["closed_by"] == "client"
+        await until(lambda: producer.answer_id not in here.producers._running)
+    events = await here.follow(producer.answer_id)
+    assert one_end(events)
+    assert seqs_without_gaps(events)
+
+
+# Counting
+
+
+def sample(name: str, **labels: str) -> float:
+    return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_answers_are_counted_in_flight_and_by_their_outcome(here: Worker) -> None:
+    model = "test-model"
+    flying = sample("folyam_streams_in_flight")
+    started = sample("folyam_streams_started_total", model=model)
+    outcomes = {
+        name: sample("folyam_streams_finished_total", model=model, outcome=name)
+        for name in ("done", "failed", "stopped")
+    }
+    running = await here.start(stall_after=1)
+    await here.follow((await here.start()).answer_id)
+    await here.follow((await here.start(cut_after=1)).answer_id)
+    await until(lambda: sample("folyam_streams_in_flight") == flying + 1)
+    running.stop("user")
+    await until(lambda: sample("folyam_streams_in_flight") == flying)
+    assert sample("folyam_streams_started_total", model=model) == started + 3
+    for name, before in outcomes.items():
+        assert sample("folyam_streams_finished_total", model=model, outcome=name) == before + 1
+
+
+async def test_a_model_that_is_not_offered_is_counted_as_other(here: Worker) -> None:
+    before = sample("folyam_streams_started_total", model="other")
+    await here.follow((await here.ask(Request(command(), "somebody's words"))).answer_id)
+    assert sample("folyam_streams_started_total", model="other") == before + 1
+
+
+async def test_deltas_are_logged_as_they_came(here: Worker) -> None:
+    events = await here.follow((await here.start(reasoning=["a"], texts=["b", "c"], refusal="d")).answer_id)
+    assert events[1:-1] == [
+        Delta(2, reasoning="a"),
+        Delta(3, text="b"),
+        Delta(4, text="c"),
+        Delta(5, refusal="d"),
+    ]

@@ -1,0 +1,94 @@
+"""One worker's log, upstream and producers, put together as `service.core` does, for tests that need no HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.eventlog import Retention
+from service.eventlog.files import FileEventLog
+from service.events import Delta, Event, Request, Terminal, new_answer_id
+from service.producer import Limits, Producer, Recovery
+from service.producers import Producers
+from service.upstream import Continuation, Endpoint, TimeOuts, Upstream
+from tests.upstream.process import UpstreamProcess
+from tests.upstream.script import command
+from tests.waiting import DEADLINE_SECONDS
+
+LONG_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+PATIENT = Limits(answer_seconds=LONG_SECONDS, answer_bytes=1 << 30, unwatched_seconds=LONG_SECONDS)
+TIME_OUTS = TimeOuts(10, 10, 10, 10)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker is made of."""
+
+    log: FileEventLog
+    producers: Producers
+
+    async def start(self, key: str = "", **script: Any) -> Producer:  # noqa: ANN401 (the fields of Script)
+        """Begin an answer that goes by the script."""
+        return await self.ask(Request(command(key=key, **script), "test-model"))
+
+    async def ask(self, request: Request) -> Producer:
+        return await self.producers.start(request, new_answer_id(), begun_at=asyncio.get_running_loop().time())
+
+    async def follow(self, answer: str, *, watch: bool = True) -> list[Event]:
+        """All events of the answer to its terminal one."""
+        return await self._read_until(answer, lambda last: isinstance(last, Terminal), watch=watch)
+
+    async def read_to(self, answer: str, *, seq: int) -> list[Event]:
+        """The events as far as they are there, once the event `seq` is."""
+        return await self._read_until(answer, lambda last: last.seq >= seq, watch=False)
+
+    async def _read_until(self, answer: str, whole: Callable[[Event], bool], *, watch: bool) -> list[Event]:
+        reader = await self.log.open(answer, watch=watch)
+        read: list[Event] = []
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not (read and whole(read[-1])):
+                    events = await reader.read()
+                    read += events
+                    if not events:
+                        await reader.wait(LOOK_SECONDS)
+        finally:
+            reader.close()
+        return read
+
+    async def read(self, answer: str) -> list[Event]:
+        """The events that are there."""
+        reader = await self.log.open(answer, watch=False)
+        read: list[Event] = []
+        while events := await reader.read():
+            read += events
+        reader.close()
+        return read
+
+
+@asynccontextmanager
+async def worker(
+    directory: Path,
+    upstream: UpstreamProcess,
+    *,
+    limits: Limits = PATIENT,
+    recovery: Recovery | None = None,
+    continuation: Continuation = "assistant",
+    time_outs: TimeOuts = TIME_OUTS,
+) -> AsyncIterator[Worker]:
+    log = FileEventLog(str(directory), Retention())
+    client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
+    producers = Producers(log, client, limits, recovery=recovery, models=["test-model"])
+    try:
+        yield Worker(log, producers)
+    finally:
+        await producers.aclose()
+        await client.aclose()
+        await log.aclose()
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text or "" for event in events if isinstance(event, Delta))

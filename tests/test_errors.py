@@ -1,0 +1,61 @@
+import json
+import re
+
+import pytest
+
+from service import errors
+from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer, UpstreamError
+
+KINDS = (FolyamError, BadInput, UnknownAnswer, Unavailable, UpstreamError)
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"^ *[├└]── (\w+)|^    (\w+) ", errors.__doc__ or "", re.MULTILINE)
+    names = {child or root for child, root in drawn}
+    assert names == {kind.__name__ for kind in KINDS}
+    assert set(FolyamError.__subclasses__()) >= set(KINDS) - {FolyamError}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retryable"),
+    [
+        (BadInput("code", "Sentence."), 422, False),
+        (BadInput("code", "Sentence.", status=400), 400, False),
+        (UnknownAnswer(), 404, False),
+        (Unavailable("code", "Sentence."), 503, True),
+        (UpstreamError("upstream_cut", "Sentence."), 502, True),
+    ],
+)
+def test_each_kind_has_its_status_and_tells_whether_to_retry(
+    error: FolyamError, status: int, *, retryable: bool
+) -> None:
+    assert (error.status, error.retryable) == (status, retryable)
+
+
+def test_an_error_is_an_object_in_the_contracts_form() -> None:
+    error = BadInput("unknown_model", "There is no such model.", field="model")
+    assert error.body("0f") == {
+        "error": {
+            "code": "unknown_model",
+            "message": "There is no such model.",
+            "field": "model",
+            "request_id": "0f",
+        }
+    }
+    assert UnknownAnswer().body(None)["error"].keys() == {"code", "message"}
+    assert json.loads(json.dumps(error.body("0f"))) == error.body("0f")
+
+
+def test_nobody_may_keep_an_error_and_it_tells_when_to_ask_again() -> None:
+    assert UnknownAnswer().headers() == {"Cache-Control": "no-store"}
+    assert Unavailable("log_full", "Full.", retry_after_seconds=10).headers()["Retry-After"] == "10"
+
+
+def test_an_error_prints_as_its_code_alone() -> None:
+    # Whatever prints it: the sentence is for whoever asked.
+    assert str(BadInput("unknown_model", "There is no such model.")) == "unknown_model"
+
+
+def test_an_upstreams_error_has_a_reason_for_its_metric() -> None:
+    assert UpstreamError("upstream_cut", "Cut.").reason == "cut"
+    assert UpstreamError("upstream_timeout", "Late.", reason="silence_timeout").reason == "silence_timeout"

@@ -13,8 +13,9 @@ VOICES = ("text", "reasoning", "refusal")
 
 def read_log(directory: Path, answer: str) -> list[Event]:
     """Return the log's events, without what is private."""
-    lines = (directory / f"{answer}.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
+    text = (directory / f"{answer}.jsonl").read_text()
+    whole = text[: text.rfind("\n") + 1]  # What follows was torn by its writer's death, or is being written.
+    events = [json.loads(line) for line in whole.split("\n") if line]
     return [{name: value for name, value in event.items() if name not in PRIVATE} for event in events]
 
 

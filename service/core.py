@@ -50,10 +50,21 @@ class Core:
         """Whether this worker is to stop, and should be sent nothing new."""
         return self._drain is not None
 
+    @property
+    def left(self) -> bool:
+        """Whether it has left its answers to others, so that followers should go there too."""
+        return self._drain is not None and self._drain.done()
+
     def leave(self) -> None:
         """Let running answers go on for `drain_seconds`, then leave them to other workers. Returns at once."""
         if self._drain is None:
-            self._drain = asyncio.create_task(self.producers.drain(self.settings.drain_seconds))
+            self._drain = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        begun_at = asyncio.get_running_loop().time()
+        await self.producers.drain(self.settings.drain_seconds)
+        # Followers of other workers' answers may have as long.
+        await asyncio.sleep(begun_at + self.settings.drain_seconds - asyncio.get_running_loop().time())
 
     async def follow(
         self, answer_id: str, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
@@ -68,7 +79,7 @@ class Core:
             rendering,
             heartbeat_seconds=self.settings.heartbeat_seconds,
             on_orphan=self.producers.adopt,
-            is_leaving=lambda: self.leaving,
+            has_left=lambda: self.left,
             on_first_chunk=on_first_chunk,
         )
 

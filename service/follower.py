@@ -22,14 +22,14 @@ class Follower:
         *,
         heartbeat_seconds: float,
         on_orphan: Callable[[str], None],
-        is_leaving: Callable[[], bool],
+        has_left: Callable[[], bool],
         on_first_chunk: Callable[[], None] | None = None,
     ) -> None:
         self._reader = reader
         self._rendering = rendering
         self._heartbeat_seconds = heartbeat_seconds
         self._on_orphan = on_orphan
-        self._is_leaving = is_leaving
+        self._has_left = has_left
         self._on_first_chunk = on_first_chunk
         self._time = asyncio.get_running_loop().time
         self._heard_at = self._time()
@@ -42,7 +42,7 @@ class Follower:
         """Return the next bytes to send, waiting for them; None after the terminal event.
 
         They are events or, where there were none for `heartbeat_seconds`, a sign of life. None without a terminal event
-        means that this worker is leaving: the client sees that it is missing, and resumes on another.
+        means that this worker has left: the client sees that it is missing, and resumes on another.
         """
         if self._ended:
             return None
@@ -58,9 +58,9 @@ class Follower:
             if not self._begun and self._rendering.preamble:
                 self._begun = True
                 return self._rendering.preamble
+            if self._has_left():
+                return None
             if waited and self._reader.orphaned():
-                if self._is_leaving():
-                    return None
                 self._on_orphan(self._reader.answer_id)
             now = self._time()
             left = self._heard_at + self._heartbeat_seconds - now

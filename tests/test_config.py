@@ -11,6 +11,8 @@ from service import config
 from service.config import Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).parents[1]
+CANNOT_LOAD = 4
+"""The exit status on which gunicorn starts no further worker."""
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
         timeout=30,
         check=False,
     )
-    assert ended.returncode == 1
+    assert ended.returncode == CANNOT_LOAD
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_RETRIES: ")
     assert "Traceback" not in ended.stderr
     assert "sk-secret" not in ended.stderr

@@ -44,12 +44,17 @@ def wire(page_stack: Stack) -> Iterator[Wire]:
         yield wire
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def chromium() -> str:
+    """Return the browser's program."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "there is no chromium: make test installs it"
+    return program
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))
         yield browser
         browser.close()
 

@@ -6,8 +6,6 @@ after every change of the page.
 
 import http.server
 import json
-import os
-import shutil
 import tempfile
 import threading
 import time
@@ -17,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.e2e.page.conftest import CHROMIUM_ARGUMENTS
+from tests.e2e.page.conftest import CHROMIUM_ARGUMENTS, chromium
 from tests.e2e.page.reader import Reader
 from tests.e2e.stack import ROOT, Nginx, Service
 
@@ -98,9 +96,8 @@ def stage() -> Iterator[str]:
 def main() -> None:
     """Make both."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with stage() as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(CHROMIUM_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))
         context = browser.new_context(locale="en-GB", color_scheme="light", viewport={"width": 1280, "height": 860})
         reader = Reader(context.new_page()).open(url)
         reader.ask(ENGLISH[0])

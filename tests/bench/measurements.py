@@ -25,6 +25,7 @@ BEFORE_THE_END = 10
 UNPACED_READERS = 8
 SHORT_READERS = 8
 HELD = 400
+WARM_UP = 20
 REST_SECONDS = 0.003
 
 
@@ -139,7 +140,7 @@ async def first_chunks(stacks: list[Stack], around: Surroundings, requests: int)
     request = {stack.name: stack.ask(command(chunks=1, stamp=True)) for stack in stacks}
     clients = {stack.name: await Client.connect(stack.address) for stack in stacks}
     times: dict[str, list[float]] = {stack.name: [] for stack in stacks}
-    warm_up = max(20, requests // 10)
+    warm_up = max(WARM_UP, requests // 10)
     meter = Meter({pid for stack in stacks for pid in stack.pids}, around)
     for number in range(warm_up + requests):
         for name, client in clients.items():
@@ -248,6 +249,10 @@ async def unpaced(stack: Stack, around: Surroundings, chunks: int) -> Unpaced:
 async def memory_a_stream(stack: Stack, held: int = HELD) -> float:
     """The kilobytes that one open stream takes: many of them, each with some text come and more awaited."""
     request = stack.ask(command(chunks=CHUNKS, stall_after=CHUNKS // 2, stamp=True))
+    warm = await Client.connect(stack.address)
+    for _ in range(WARM_UP):
+        await warm.ask(stack.ask(command(chunks=CHUNKS, stamp=True)))
+    warm.close()
     before = sum(resident_bytes(pid) for pid in stack.pids)
     clients = await connect_all(stack.address, held)
     for client in clients:

@@ -76,7 +76,7 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
         return Start(seq=self.seq, answer=self.answer, model=self.model)
 
 
-class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True):
+class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
     """A piece of the answer, in exactly one of its three voices."""
 
     seq: int
@@ -118,6 +118,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 Event = Start | Delta | Restart | Done | Stopped | Failed
 Terminal = Done | Stopped | Failed
+TERMINAL = frozenset({Done, Stopped, Failed})
+"""The same, for a look at an event's type on every chunk's way: `isinstance` with a union takes five times as long."""
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _encode = msgspec.json.Encoder().encode

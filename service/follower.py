@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from service import metrics
 from service.eventlog import Reader
-from service.events import Delta, Event, Terminal, merge_deltas
+from service.events import TERMINAL, Delta, Event, merge_deltas
 from service.renderings import Rendering
 
 LOOK_SECONDS = 1.0
@@ -81,7 +81,7 @@ class Follower:
 
     def _render(self, events: Sequence[Event]) -> bytes:
         self._heard_at = self._time()
-        self._ended = isinstance(events[-1], Terminal)
+        self._ended = type(events[-1]) in TERMINAL
         data = self._rendering.render(self._reader.answer_id, merge_deltas(events))
         if self._on_first_chunk is not None and any(type(event) is Delta for event in events):
             self._on_first_chunk()

@@ -21,3 +21,5 @@ app = create_app(settings)
 # them a pause of tens of milliseconds for every stream.
 gc.collect()
 gc.freeze()
+# A chunk makes some dozens of objects and no cycles. At the default of 700 the collector looks at every other chunk.
+gc.set_threshold(20_000, 20, 20)

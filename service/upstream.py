@@ -113,9 +113,13 @@ class UpstreamStream:
         Raises:
             UpstreamError: the answer could not be had, or broke off.
         """
-        if self._body is None or not self._body.begun:
-            return await self._first()
-        return await self._next(self._body)
+        body = self._body
+        deltas = await body.read() if body is not None and body.begun else await self._first()
+        if not deltas and self._body is not None:
+            self.ended = True
+            self.finish_reason = self._body.decoder.finish_reason
+            self.usage = self._body.decoder.usage
+        return deltas
 
     def close(self) -> None:
         """Close the connection, at once. May be called at any time, and twice."""
@@ -130,7 +134,7 @@ class UpstreamStream:
                 self._body = await client.open(self._request, self._last_seq, self._said)
                 if self._on_status is not None:
                     self._on_status()
-                return await self._next(self._body)
+                return await self._body.read()
             except UpstreamError as error:
                 self.close()
                 following = _next_try(tries, client, error)
@@ -139,14 +143,6 @@ class UpstreamStream:
                 if following is client:
                     await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 (dispersion, not a secret)
                 client = following
-
-    async def _next(self, body: "_Body") -> list[Delta]:
-        deltas = await body.read()
-        if not deltas:
-            self.ended = True
-            self.finish_reason = body.decoder.finish_reason
-            self.usage = body.decoder.usage
-        return deltas
 
 
 def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamError) -> "_Client | None":

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,17 +15,55 @@ from service.events import Terminal, parse_event_id
 from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
 
 
-class AnswerResponse(StreamingResponse):
-    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected.
+class ClientGoneError(Exception):
+    """The client has left."""
 
-    `gone` is the task that waits for that. Starlette would begin one of its own, with a task group around it.
-    """
+
+class Presence:
+    """Whether the client is still there. Starlette looks only once a response has begun, and in a task group."""
+
+    def __init__(self, request: Request) -> None:
+        self._waiting = asyncio.create_task(_gone(request))
+
+    @contextlib.contextmanager
+    def required(self) -> Iterator[None]:
+        """Interrupt what runs within as soon as the client leaves.
+
+        Raises:
+            ClientGoneError: it has left.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (this runs in one)
+        within = True
+
+        def interrupt(_: object) -> None:
+            if within:
+                task.cancel()
+
+        self._waiting.add_done_callback(interrupt)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._waiting.done() and task.uncancel() == 0:
+                raise ClientGoneError from None
+            raise
+        finally:
+            within = False
+            self._waiting.remove_done_callback(interrupt)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._waiting.cancel()
+
+
+class AnswerResponse(StreamingResponse):
+    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected."""
 
     def __init__(
         self,
         stream: AsyncGenerator[bytes],
         first: bytes | None,
-        gone: asyncio.Task[None],
+        presence: Presence,
         *,
         answer_id: str,
         rendering: Rendering,
@@ -33,7 +71,7 @@ class AnswerResponse(StreamingResponse):
         super().__init__(stream, media_type=rendering.media_type, headers=_headers(answer_id))
         self._stream = stream
         self._first = first
-        self._gone = gone
+        self._presence = presence
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Leave the media type as the contract has it: Starlette would add a charset to `text/event-stream`."""
@@ -49,16 +87,13 @@ class AnswerResponse(StreamingResponse):
             data = await anext(self._stream, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`gone` receives)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`presence` receives)
         """Serve until the stream ends or the client leaves; then close the stream."""
-        serving = asyncio.ensure_future(self.stream_response(send))
         try:
-            await asyncio.wait((serving, self._gone), return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(ClientGoneError), self._presence.required():
+                await self.stream_response(send)
         finally:
-            self._gone.cancel()
-            serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            self._presence.close()
             await self._stream.aclose()
 
 
@@ -118,23 +153,17 @@ async def answer_response(
 
     If the client leaves meanwhile, the stream is closed at once: nobody else would notice before the response begins.
     """
-    gone = asyncio.create_task(_gone(request))
-    first = asyncio.ensure_future(anext(stream, None))
-    begun = False
+    presence = Presence(request)
     try:
-        await asyncio.wait((first, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not first.done():
+        with presence.required():
+            first = await anext(stream, None)
+    except BaseException as error:
+        presence.close()
+        await stream.aclose()
+        if isinstance(error, ClientGoneError):
             return Response(status_code=CLIENT_GONE)
-        response = AnswerResponse(stream, first.result(), gone, answer_id=answer_id, rendering=rendering)
-        begun = True
-        return response
-    finally:
-        if not begun:
-            gone.cancel()
-            first.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await first
-            await stream.aclose()
+        raise
+    return AnswerResponse(stream, first, presence, answer_id=answer_id, rendering=rendering)
 
 
 CLIENT_GONE = 499

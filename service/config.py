@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.upstream import Continuation
@@ -73,15 +74,31 @@ class Settings(BaseSettings):
     heartbeat_seconds: PositiveSeconds = Field(15, description="A silent stream shows a sign of life this often.")
     drain_seconds: Seconds = Field(30, description="How long running answers may go on when a worker is to stop.")
 
+    max_answers: int = Field(400, ge=1, description="Answers that a worker generates at once; beyond it 503.")
+    max_answers_per_client: int = Field(
+        50, ge=1, description="Those of one client, by its address or its API key; beyond it 429."
+    )
+    max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of other sites' pages that may use this service, separated by commas."
+    )
+
     max_body_bytes: int = Field(1 << 20, ge=1, description="The longest request body.")
     max_query_characters: int = Field(32_000, ge=1, description="The longest query.")
     max_history_turns: int = Field(200, ge=0, description="The most earlier turns.")
-    max_answer_bytes: int = Field(4 << 20, ge=1, description="The longest answer, as UTF-8.")
+    max_answer_bytes: int = Field(4 << 20, ge=1, description="The longest answer, as the bytes of its log.")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_url")
+    @classmethod
+    def _log_url(cls, value: str) -> str:
+        if not value.startswith("file:///"):
+            raise PydanticCustomError("log_url", "Should be file:///<absolute path>")
+        return value
 
     @property
     def allowed_models(self) -> tuple[str, ...]:

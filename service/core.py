@@ -9,7 +9,7 @@ from service.eventlog import Retention, open_event_log
 from service.events import StoppedBy, Terminal
 from service.follower import Follower
 from service.producer import Limits
-from service.producers import Producers
+from service.producers import Bounds, Producers
 from service.renderings import Rendering
 from service.upstream import Endpoint, TimeOuts, Upstream
 
@@ -40,9 +40,11 @@ class Core:
             self.log,
             self.upstream,
             Limits(settings.answer_seconds, settings.max_answer_bytes, settings.unwatched_seconds),
+            Bounds(settings.max_answers, settings.max_answers_per_client),
             recovery=settings.recovery,
             models=settings.allowed_models,
         )
+        self.followers = 0
         self._drain: asyncio.Task[None] | None = None
 
     @property
@@ -73,15 +75,24 @@ class Core:
 
         Raises:
             UnknownAnswer: there is no such answer.
+            Unavailable: there are as many followers as there may be.
         """
+        if self.followers >= self.settings.max_followers:
+            raise Unavailable("too_many_followers", "Too many answers are being read. Try again in a moment.")
+        reader = await self.log.open(answer_id, after)
+        self.followers += 1
         return Follower(
-            await self.log.open(answer_id, after),
+            reader,
             rendering,
             heartbeat_seconds=self.settings.heartbeat_seconds,
             on_orphan=self.producers.adopt,
             has_left=lambda: self.left,
             on_first_chunk=on_first_chunk,
+            on_close=self._follower_left,
         )
+
+    def _follower_left(self) -> None:
+        self.followers -= 1
 
     async def stop(self, answer_id: str, by: StoppedBy = "user") -> None:
         """Stop the answer, whichever worker produces it; return once its terminal event is in the log.

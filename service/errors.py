@@ -3,6 +3,7 @@
     FolyamError                     a code, a sentence fit for a user, an HTTP status
     ├── BadInput            4xx     the request is wrong; names the field
     ├── UnknownAnswer       404     no such answer, or it has expired
+    ├── TooMany             429     this client has enough under way; a retry makes sense
     ├── Unavailable         503     this worker cannot take the request now; a retry makes sense
     └── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
         ├── (before the first byte) becomes the response's status
@@ -62,6 +63,13 @@ class UnknownAnswer(FolyamError):
 
     def __init__(self) -> None:
         super().__init__("unknown_answer", "There is no such answer, or it has expired.", status=404)
+
+
+class TooMany(FolyamError):
+    """This client has enough under way."""
+
+    def __init__(self, code: str, message: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(code, message, status=429, retryable=True, retry_after=str(retry_after_seconds))
 
 
 class Unavailable(FolyamError):

@@ -24,6 +24,7 @@ class Follower:
         on_orphan: Callable[[str], None],
         has_left: Callable[[], bool],
         on_first_chunk: Callable[[], None] | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self._reader = reader
         self._rendering = rendering
@@ -31,6 +32,7 @@ class Follower:
         self._on_orphan = on_orphan
         self._has_left = has_left
         self._on_first_chunk = on_first_chunk
+        self._on_close = on_close
         self._time = asyncio.get_running_loop().time
         self._heard_at = self._time()
         self._begun = False
@@ -78,6 +80,8 @@ class Follower:
             self._closed = True
             self._reader.close()
             metrics.follower_left()
+            if self._on_close is not None:
+                self._on_close()
 
     def _render(self, events: Sequence[Event]) -> bytes:
         self._heard_at = self._time()

@@ -1,5 +1,6 @@
 """structlog: JSON for machines, colours for a person at a terminal. Lines carry ids, never what people wrote."""
 
+import asyncio
 import logging
 import sys
 import traceback
@@ -32,6 +33,16 @@ def configure_logging() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+
+
+def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the event loop's own complaints logged as ours are: it would print what an exception says."""
+    logger = structlog.get_logger()
+
+    def complain(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        logger.error("event_loop", complaint=context.get("message"), exc_info=context.get("exception"))
+
+    loop.set_exception_handler(complain)
 
 
 def _serialize(event: structlog.typing.EventDict, **_: object) -> str:

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from service import metrics
-from service.errors import FolyamError
+from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import EventLog, Lease
 from service.events import Delta, Request, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
@@ -23,17 +25,34 @@ MOST_CLAIMS = 3
 _logger = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many answers one worker generates at once."""
+
+    answers: int
+    answers_per_client: int
+
+
 class Producers:
     """This worker's producers, and what becomes of other workers' orphans."""
 
     def __init__(
-        self, log: EventLog, upstream: Upstream, limits: Limits, *, recovery: Recovery | None, models: Sequence[str]
+        self,
+        log: EventLog,
+        upstream: Upstream,
+        limits: Limits,
+        bounds: Bounds,
+        *,
+        recovery: Recovery | None,
+        models: Sequence[str],
     ) -> None:
         self._log = log
         self._upstream = upstream
         self._limits = limits
         self._recovery: Recovery = recovery or ("continue" if upstream.continues else "restart")
         self._models = models
+        self._bounds = bounds
+        self._clients: Counter[str] = Counter()
         self._running: dict[str, Producer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._adopting: set[str] = set()
@@ -41,18 +60,34 @@ class Producers:
         self._watchman = asyncio.create_task(self._watch())
         self._tender = asyncio.create_task(self._tend())
 
-    async def start(self, request: Request, answer_id: str, *, begun_at: float) -> Producer:
+    async def start(self, request: Request, answer_id: str, *, client: str, begun_at: float) -> Producer:
         """Begin the answer: its log is there when this returns, the upstream is asked soon after.
 
-        `begun_at` is when its request came, by the event loop's clock.
+        `client` is who asked, of whatever form; `begun_at` is when, by the event loop's clock.
 
         Raises:
-            Unavailable: the log cannot take it.
+            TooMany: the client has as many answers under way as it may.
+            Unavailable: so has the worker, or the log cannot take it.
         """
+        # Told at once, in place of a queue: who waits unseen reloads, and asks again.
+        if len(self._running) >= self._bounds.answers:
+            raise Unavailable("too_many_answers", "Too many answers are under way. Try again in a moment.")
+        if self._clients[client] >= self._bounds.answers_per_client:
+            raise TooMany(
+                "too_many_answers_of_yours", "You have too many answers under way. Let one of them end first."
+            )
         lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3)))
         counted = metrics.answer_metrics(request.model, self._models)
         counted.started()
-        return self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
+        producer = self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
+        self._clients[client] += 1
+        producer.task.add_done_callback(lambda _: self._let_go(client))
+        return producer
+
+    def _let_go(self, client: str) -> None:
+        self._clients[client] -= 1
+        if not self._clients[client]:
+            del self._clients[client]
 
     def stop(self, answer_id: str, by: StoppedBy) -> bool:
         """Stop the answer if this worker produces it; tell whether it does."""
@@ -121,7 +156,10 @@ class Producers:
             how = "fail"
         counted = metrics.answer_metrics(start.model, self._models)
         counted.taken_over(how)
-        producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=start.at, taken_over=how)
+        # The clocks of two processes agree only on the time of day, and that may have been set in between.
+        age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)
+        begun_at = asyncio.get_running_loop().time() - age
+        producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at, taken_over=how)
         if how == "continue":
             producer.said = said
         self._run(producer)

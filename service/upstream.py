@@ -1,8 +1,10 @@
 """The OpenAI-compatible API: a request in, deltas out. The openai package's exceptions stop here."""
 
 import asyncio
+import math
 import random
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from service.breaker import Breaker
 from service.chunks import ChunkDecoder
 from service.connection import BrokenConnectionError
 from service.errors import UpstreamError
@@ -25,6 +28,13 @@ Continuation = Literal["none", "assistant", "vllm", "prefix"]
 same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
 
 _UNAVAILABLE = "The model's server cannot answer now."
+BREAKER_FAILURES = 10
+"""After so many failures in a row an upstream is not asked any more,"""
+BREAKER_SECONDS = 2.0
+"""but for one request in so many seconds."""
+ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
+"""The reasons of failures that say the upstream is not there, or not well. Others are answers, if unwelcome ones."""
+
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
 
@@ -159,6 +169,7 @@ class _Client:
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._time_outs = time_outs
+        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_SECONDS, time.monotonic)
         self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen: a router has many servers
         self._openai = openai.AsyncOpenAI(
             api_key=endpoint.api_key,
@@ -176,6 +187,25 @@ class _Client:
         Raises:
             UpstreamError: another status came, or none.
         """
+        if not self._breaker.admits():
+            raise UpstreamError(
+                "upstream_unavailable",
+                "The model's server cannot answer now.",
+                reason="breaker",
+                retry_after=str(math.ceil(BREAKER_SECONDS)),
+            )
+        try:
+            body = await self._open(request, last_seq, said)
+        except UpstreamError as error:
+            if error.reason in ABSENT:
+                self._breaker.failed()
+            else:
+                self._breaker.succeeded()
+            raise
+        self._breaker.succeeded()
+        return body
+
+    async def _open(self, request: Request, last_seq: int, said: str) -> "_Body":
         try:
             async with asyncio.timeout(self._time_outs.status):
                 response = await self._post(request, said)

@@ -4,9 +4,9 @@ import re
 import pytest
 
 from service import errors
-from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer, UpstreamError
+from service.errors import BadInput, FolyamError, TooMany, Unavailable, UnknownAnswer, UpstreamError
 
-KINDS = (FolyamError, BadInput, UnknownAnswer, Unavailable, UpstreamError)
+KINDS = (FolyamError, BadInput, UnknownAnswer, TooMany, Unavailable, UpstreamError)
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:
@@ -22,6 +22,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         (BadInput("code", "Sentence."), 422, False),
         (BadInput("code", "Sentence.", status=400), 400, False),
         (UnknownAnswer(), 404, False),
+        (TooMany("code", "Sentence."), 429, True),
         (Unavailable("code", "Sentence."), 503, True),
         (UpstreamError("upstream_cut", "Sentence."), 502, True),
     ],

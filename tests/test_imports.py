@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/producers.py", "service/producer.py", "service/follower.py"),
     ("service/config.py",),
     ("service/eventlog/", "service/upstream.py", "service/renderings/"),
-    ("service/chunks.py", "service/transport.py", "service/connection.py", "service/metrics.py"),
+    ("service/chunks.py", "service/transport.py", "service/connection.py", "service/breaker.py", "service/metrics.py"),
     ("service/events.py", "service/errors.py", "service/logging.py", "service/worker.py", "service/__init__.py"),
 )
 
@@ -33,7 +33,7 @@ KNOWN_TO = {
     ),
     "starlette": ("service/app.py", "service/routes/", "service/middleware.py", "service/http_errors.py"),
     "openai": ("service/upstream.py",),
-    "aiohttp": ("service/upstream.py", "service/transport.py"),
+    "httptools": ("service/connection.py",),
     "httpx2": ("service/upstream.py", "service/transport.py"),
     "prometheus_client": ("service/metrics.py",),
     "inotify_simple": ("service/eventlog/wakeups.py",),

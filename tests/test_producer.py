@@ -13,9 +13,10 @@ from typing import Any
 import prometheus_client
 import pytest
 
+from service.errors import TooMany, Unavailable
 from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Terminal, Turn, new_answer_id
 from service.producer import Recovery
-from service.producers import MOST_CLAIMS
+from service.producers import MOST_CLAIMS, Bounds
 from service.upstream import TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
@@ -385,6 +386,7 @@ async def test_an_orphan_is_recovered_as_configured(
     after = [event for event in events if event.seq > 3]
     assert one_end(events)
     assert seqs_without_gaps(events)
+    assert not isinstance(events[-1], Done) or 0 < events[-1].timing.duration_seconds < DEADLINE_SECONDS
     match recovery:
         case "continue":
             assert text_of(events) == "w1 w2 w3 w4 "
@@ -520,3 +522,38 @@ async def test_deltas_are_logged_as_they_came(here: Worker) -> None:
         Delta(4, text="c"),
         Delta(5, refusal="d"),
     ]
+
+
+# What is under way at once
+
+
+async def test_beyond_its_bound_a_worker_begins_no_answer_until_one_has_ended(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, bounds=Bounds(answers=2, answers_per_client=2)) as here:
+        running = [await here.start(key, stall_after=1) for _ in range(2)]
+        with pytest.raises(Unavailable) as refused:
+            await here.ask(Request(command(key=f"{key} refused"), "test-model"), client="somebody else")
+        assert (refused.value.code, refused.value.status) == ("too_many_answers", 503)
+        assert refused.value.headers()["Retry-After"] == "1"
+        running[0].stop("user")
+        await here.follow(running[0].answer_id)
+        await running[0].task
+        await asyncio.sleep(0)  # for what is to happen when a task is done
+        assert isinstance((await here.follow((await here.start(chunks=1)).answer_id))[-1], Done)
+    assert upstream.requests(f"{key} refused") == []
+
+
+async def test_one_client_beyond_its_bound_leaves_room_for_others(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    async with worker(tmp_path, upstream, bounds=Bounds(answers=10, answers_per_client=2)) as here:
+        request = Request(command(stall_after=1), "test-model")
+        mine = [await here.ask(request, client="me") for _ in range(2)]
+        with pytest.raises(TooMany) as refused:
+            await here.ask(request, client="me")
+        assert (refused.value.code, refused.value.status) == ("too_many_answers_of_yours", 429)
+        assert refused.value.headers()["Retry-After"] == "1"
+        await here.ask(request, client="you")
+        mine[0].stop("user")
+        await mine[0].task
+        await asyncio.sleep(0)
+        await here.ask(request, client="me")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service import http_errors
-from service.errors import BadInput, Unavailable, UpstreamError
+from service.errors import BadInput, TooMany, Unavailable, UpstreamError
 from service.events import MERGED_CHARACTERS, Event
 from service.renderings import RENDERINGS
 from service.renderings.sse import RETRY_MILLISECONDS
@@ -17,6 +17,7 @@ PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 DEFAULT_STATUSES = {
     "BadInput": BadInput("code", "").status,
+    "TooMany": TooMany("code", "").status,
     "Unavailable": Unavailable("code", "").status,
     "UpstreamError": UpstreamError("code", "").status,
 }

@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import UpstreamError
 from service.events import Delta, Request, Turn, Usage, new_answer_id
-from service.upstream import Continuation, Endpoint, TimeOuts, Upstream, UpstreamStream
+from service.upstream import BREAKER_FAILURES, Continuation, Endpoint, TimeOuts, Upstream, UpstreamStream
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
@@ -620,3 +620,25 @@ async def test_closing_an_answer_that_was_never_begun_is_nothing(upstream: Upstr
     async with upstream_of(endpoint(upstream)) as asked:
         asked.stream(request(key), last_seq=1).close()
     assert records(upstream, key) == []
+
+
+async def test_an_upstream_that_is_down_is_not_asked_by_everybody(upstream: UpstreamProcess, key: str) -> None:
+    client = Upstream([Endpoint(upstream.base_url, "key")], PATIENT, retries=0)
+    reasons = []
+    for _ in range(BREAKER_FAILURES + 5):
+        with pytest.raises(UpstreamError) as failed:
+            await client.stream(Request(command(key=key, status=503), "test-model"), last_seq=1).read()
+        reasons.append(failed.value.reason)
+    assert reasons == ["unavailable"] * BREAKER_FAILURES + ["breaker"] * 5
+    assert failed.value.retry_after is not None
+    assert len(upstream.requests(key)) == BREAKER_FAILURES
+    await client.aclose()
+
+
+async def test_a_request_that_is_refused_does_not_trip_it(upstream: UpstreamProcess, key: str) -> None:
+    client = Upstream([Endpoint(upstream.base_url, "key")], PATIENT, retries=0)
+    for _ in range(BREAKER_FAILURES + 5):
+        with pytest.raises(UpstreamError) as failed:
+            await client.stream(Request(command(key=key, status=429), "test-model"), last_seq=1).read()
+        assert failed.value.reason == "rate_limited"
+    await client.aclose()

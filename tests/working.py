@@ -11,7 +11,7 @@ from service.eventlog import Retention
 from service.eventlog.files import FileEventLog
 from service.events import Delta, Event, Request, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
-from service.producers import Producers
+from service.producers import Bounds, Producers
 from service.upstream import Continuation, Endpoint, TimeOuts, Upstream
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
@@ -20,6 +20,7 @@ from tests.waiting import DEADLINE_SECONDS
 LONG_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 PATIENT = Limits(answer_seconds=LONG_SECONDS, answer_bytes=1 << 30, unwatched_seconds=LONG_SECONDS)
+GENEROUS = Bounds(answers=1000, answers_per_client=1000)
 TIME_OUTS = TimeOuts(10, 10, 10, 10)
 
 
@@ -34,8 +35,9 @@ class Worker:
         """Begin an answer that goes by the script."""
         return await self.ask(Request(command(key=key, **script), "test-model"))
 
-    async def ask(self, request: Request) -> Producer:
-        return await self.producers.start(request, new_answer_id(), begun_at=asyncio.get_running_loop().time())
+    async def ask(self, request: Request, client: str = "somebody") -> Producer:
+        begun_at = asyncio.get_running_loop().time()
+        return await self.producers.start(request, new_answer_id(), client=client, begun_at=begun_at)
 
     async def follow(self, answer: str, *, watch: bool = True) -> list[Event]:
         """All events of the answer to its terminal one."""
@@ -75,13 +77,14 @@ async def worker(
     upstream: UpstreamProcess,
     *,
     limits: Limits = PATIENT,
+    bounds: Bounds = GENEROUS,
     recovery: Recovery | None = None,
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
 ) -> AsyncIterator[Worker]:
     log = FileEventLog(str(directory), Retention())
     client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
-    producers = Producers(log, client, limits, recovery=recovery, models=["test-model"])
+    producers = Producers(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:
         yield Worker(log, producers)
     finally:

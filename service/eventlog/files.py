@@ -241,6 +241,8 @@ class FileReader:
         self._wake_at = 0.0
         self._notified = False
         log.readers.setdefault(answer_id, set()).add(self)
+        if watch and (lease := log.leases.get(answer_id)):
+            lease.changed()
 
     async def read(self) -> Sequence[Event]:
         lease = self._log.leases.get(self.answer_id)

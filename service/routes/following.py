@@ -140,7 +140,9 @@ async def follow(request: Request, core: Core, answer_id: str, after: int, rende
     if after >= last.seq and isinstance(last, Terminal):
         return Response(status_code=204, headers=_headers(answer_id))
     if after > last.seq:
-        raise BadInput("bad_last_event_id", "Last-Event-ID is ahead of the answer.", field="Last-Event-ID", status=400)
+        raise BadInput(
+            "bad_last_event_id", "Last-Event-ID, or after, is ahead of the answer.", field="Last-Event-ID", status=400
+        )
     if after:
         metrics.resumed(rendering.name)
     return await answer_response(_follow(core, answer_id, after, rendering), request, answer_id, rendering)

@@ -97,6 +97,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     core: Core,
     answer_id: str,
     rendering: Rendering,
+    client: str,
     arrived_at: float,
     model: str,
     history: Sequence[events.Turn] = (),
@@ -110,11 +111,15 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     Raises:
         HTTPException: the upstream's status is not 200, and was known within `status_wait_seconds`. Later failures are
             events.
-        Unavailable: there is no log to write the answer to.
+        TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
     request = events.Request(query, model, tuple(history), temperature, max_tokens)
-    producer = await core.producers.start(request, answer_id, begun_at=arrived_at)
-    follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
+    producer = await core.producers.start(request, answer_id, client=client, begun_at=arrived_at)
+    try:
+        follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
+    except FolyamError:
+        producer.stop("unwatched")
+        raise
     try:
         error = await producer.status(core.settings.status_wait_seconds)
         if error is not None:
@@ -138,6 +143,7 @@ async def _generate(request: Request, question: Question) -> Response:
         core=core,
         answer_id=answer_id,
         rendering=rendering,
+        client=request.client.host if request.client else "",
         arrived_at=request.state.arrived_at,
         model=model,
         history=[events.Turn(turn.role, turn.content) for turn in question.history],

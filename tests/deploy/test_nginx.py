@@ -214,6 +214,12 @@ def test_a_service_that_is_down_gives_a_json_error(nginx: Nginx, backend: Backen
     reply = nginx.request("/generate", "POST", b"{}")
     assert reply.status == 502
     assert error_of(reply)["code"] == "service_unreachable"
+    assert reply.headers.get_all("Retry-After") == ["2"], "it may be there again soon"
+
+
+def test_the_services_own_retry_after_passes_alone(nginx: Nginx, backend: Backend) -> None:
+    backend.answer = respond("503 Busy", b"{}", "Retry-After: 9")
+    assert nginx.request("/generate", "POST", b"{}").headers.get_all("Retry-After") == ["9"]
 
 
 def test_a_body_over_the_limit_gives_a_json_error_and_is_not_passed_on(nginx: Nginx, backend: Backend) -> None:

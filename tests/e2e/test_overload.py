@@ -1,0 +1,89 @@
+"""Beyond its bounds the service refuses at once, in the contract's form, and says when to come again."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client, Stream, script
+from tests.e2e.conftest import Stack
+from tests.e2e.stack import Nginx, Service, eventually
+from tests.upstream.process import UpstreamProcess
+
+
+@pytest.fixture
+def small(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    settings = {
+        "FOLYAM_MAX_ANSWERS": "3",
+        "FOLYAM_MAX_ANSWERS_PER_CLIENT": "2",
+        "FOLYAM_MAX_FOLLOWERS": "4",
+        "FOLYAM_CORS_ORIGINS": "https://example.org",
+    }
+    with (
+        Service(tmp_path, tmp_path / "answers", upstream.base_url, workers=1, settings=settings) as service,
+        Nginx(tmp_path, service.address, web_root) as nginx,
+    ):
+        yield Stack(upstream, service, nginx)
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    """Streams that are open to the test's end."""
+    with ExitStack() as streams:
+        yield streams
+
+
+def ask_as(opened: ExitStack, client: Client, address: str, query: str) -> tuple[int, str | None, str]:
+    """Ask the service as nginx does for a client of that address; return the status, Retry-After and error's code."""
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
+    stream = opened.enter_context(client.open("POST", "/generate", json.dumps({"query": query}).encode(), headers))
+    code = "" if stream.status == 200 else json.loads(stream.read())["error"]["code"]
+    return stream.status, stream.headers["Retry-After"], code
+
+
+def test_too_many_answers_of_one_client_are_429_and_of_all_503(small: Stack, opened: ExitStack) -> None:
+    endless = script(endless=True, pace=0.05)
+    mine = [opened.enter_context(small.client.ask(endless)) for _ in range(2)]
+    refused = small.client.generate(endless)
+    assert (refused.status, refused.headers.get_all("Retry-After")) == (429, ["1"])
+    assert refused.json["error"]["code"] == "too_many_answers_of_yours"
+    assert ask_as(opened, small.direct, "192.0.2.1", endless)[0] == 200, "another client is served"
+    assert ask_as(opened, small.direct, "192.0.2.2", endless) == (503, "1", "too_many_answers")
+    small.client.stop(mine[0].answer)
+    assert eventually(lambda: ask_as(opened, small.direct, "192.0.2.2", script(chunks=1))[0] == 200)
+    rejected = small.direct.metrics()
+    assert rejected['folyam_requests_rejected_total{reason="too_many_answers"}'] >= 1
+    assert rejected['folyam_requests_rejected_total{reason="too_many_answers_of_yours"}'] == 1
+
+
+def test_what_a_client_says_of_its_address_is_not_believed(small: Stack, opened: ExitStack) -> None:
+    endless = script(endless=True, pace=0.05)
+    statuses = [ask_as(opened, small.client, f"192.0.2.{number}", endless)[0] for number in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+def follow(stack: Stack, answer: str) -> Stream:
+    return stack.client.open("GET", f"/answers/{answer}")
+
+
+def test_too_many_followers_are_503_and_leave_the_others_alone(small: Stack, opened: ExitStack) -> None:
+    with small.client.ask(script(chunks=40, pace=0.05)) as stream:
+        followers = [opened.enter_context(follow(small, stream.answer)) for _ in range(3)]
+        refused = small.client.request("GET", f"/answers/{stream.answer}")
+        assert (refused.status, refused.headers.get_all("Retry-After")) == (503, ["1"])
+        assert refused.json["error"]["code"] == "too_many_followers"
+        followers[0].close()
+        assert eventually(lambda: opened.enter_context(follow(small, stream.answer)).status == 200)
+        assert [*stream.events()][-1]["type"] == "done"
+
+
+def test_only_pages_of_the_named_origins_may_read(small: Stack, stack: Stack) -> None:
+    for client, origin, allowed in (
+        (small.client, "https://example.org", "https://example.org"),
+        (small.client, "https://example.com", None),
+        (stack.client, "https://example.org", None),
+    ):
+        reply = client.request("GET", "/livez", headers={"Origin": origin})
+        assert reply.headers["Access-Control-Allow-Origin"] == allowed

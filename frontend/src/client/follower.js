@@ -122,7 +122,7 @@ export class Follower {
       }
     };
     const giveUp = () => connection.abort();
-    const giveBack = await this.#slots.take(this.#signal, () => answered && leave("turn"));
+    const slot = await this.#slots.take(this.#signal, () => answered && leave("turn"));
     this.#signal.addEventListener("abort", giveUp);
     const { silenceMs, suspicionMs, resumeMs } = this.#options.patience;
     const fallSilent = () => {
@@ -153,7 +153,15 @@ export class Follower {
       } else {
         error = (await refusal(response)) ?? undefined;
         if (!error) {
-          await this.#read(response, silence, giveUp);
+          await this.#read(
+            response,
+            () => {
+              silence.alive();
+              slot.alive();
+              this.#subject.alive();
+            },
+            giveUp,
+          );
         }
       }
     } catch (trouble) {
@@ -166,7 +174,7 @@ export class Follower {
       clearTimeout(unanswered);
       silence.end();
       deaf();
-      giveBack();
+      slot.giveBack();
       connection.abort();
     }
     return { why, silentMs: silence.silentMs, error };
@@ -174,20 +182,17 @@ export class Follower {
 
   /**
    * @param {Response} response
-   * @param {{alive: () => void}} silence
+   * @param {() => void} onLife
    * @param {() => void} hangUp
    */
-  async #read(response, silence, hangUp) {
+  async #read(response, onLife, hangUp) {
     const id = response.headers.get("X-Answer-Id");
     if (id !== null && this.#state.id === null) {
       this.#subject.identify(id);
     }
     this.#subject.enter(this.#state.text === "" && this.#state.reasoning === "" ? "waiting" : "streaming");
     await readStream(/** @type {ReadableStream<Uint8Array>} */ (response.body), {
-      onLife: () => {
-        silence.alive();
-        this.#subject.alive();
-      },
+      onLife,
       onMessage: (data) => {
         if (this.#receive(data)) {
           setTimeout(hangUp, GOODBYE_MS);

@@ -71,7 +71,8 @@ export function createSlots({ name, count, sliceMs }) {
      *
      * @param {AbortSignal} signal
      * @param {() => void} onWanted called, perhaps repeatedly, when another waits and the slice is over
-     * @returns {Promise<() => void>} gives the slot back
+     * @returns {Promise<{giveBack: () => void, alive: () => void}>} `alive` is to be called with every sign of life: a
+     *   hidden tab's timers come up to a second late, what the network brings does not
      */
     async take(signal, onWanted) {
       const leaveQueue = await holdLock(`${name} turn`, { signal });
@@ -84,23 +85,31 @@ export function createSlots({ name, count, sliceMs }) {
       const { slot, release } = taken;
       const sliceEndsMs = performance.now() + sliceMs;
       const channel = new BroadcastChannel(name);
+      let wanted = false;
       /** @type {ReturnType<typeof setTimeout> | undefined} */
       let yielding;
-      channel.onmessage = ({ data }) => {
-        if (data !== slot) {
+      const look = () => {
+        if (!wanted) {
           return;
         }
         const restMs = sliceEndsMs - performance.now();
         if (restMs <= 0) {
-          onWanted(); // without a timer, which a hidden tab would get late
+          onWanted();
         } else {
-          yielding ??= setTimeout(onWanted, restMs);
+          yielding ??= setTimeout(look, restMs);
         }
       };
-      return () => {
-        clearTimeout(yielding);
-        channel.close();
-        release();
+      channel.onmessage = ({ data }) => {
+        wanted ||= data === slot;
+        look();
+      };
+      return {
+        alive: look,
+        giveBack() {
+          clearTimeout(yielding);
+          channel.close();
+          release();
+        },
       };
     },
   };
@@ -110,6 +119,6 @@ export function createSlots({ name, count, sliceMs }) {
 export const UNLIMITED = {
   /** @type {ReturnType<typeof createSlots>["take"]} */
   async take() {
-    return () => {};
+    return { giveBack() {}, alive() {} };
   },
 };

@@ -2,6 +2,7 @@
  * The conversations that this browser keeps: questions, and answers by their ids; their texts once they are over.
  *
  * @typedef {object} Turn
+ * @property {string} id
  * @property {string} question
  * @property {number} askedAt Unix time in milliseconds
  * @property {string | null} answer the answer's id, once known
@@ -16,6 +17,8 @@
  */
 
 const KEY = "folyam.conversations";
+/** Half of what the service takes by default. */
+const MOST_EARLIER_TURNS = 50;
 
 /** @param {Storage} storage */
 export function createConversations(storage) {
@@ -50,14 +53,29 @@ export function createConversations(storage) {
     /** @param {string} answer */
     withAnswer: (answer) => list().find(({ turns }) => turns.some((turn) => turn.answer === answer)) ?? null,
 
-    /** Keeps a conversation as it is now, as the newest. @param {Conversation} conversation */
-    keep(conversation) {
-      write([conversation, ...list().filter(({ id }) => id !== conversation.id)]);
+    /**
+     * Keeps a new conversation, or a new turn of one, as the newest. Other tabs may have added turns of their own.
+     *
+     * @param {Conversation} conversation
+     * @param {Turn} turn
+     */
+    begin(conversation, turn) {
+      const others = list().filter(({ id }) => id !== conversation.id);
+      const turns = list().find(({ id }) => id === conversation.id)?.turns ?? [];
+      write([{ id: conversation.id, turns: [...turns, turn] }, ...others]);
     },
 
-    /** Keeps what became of a conversation that may have been erased meanwhile. @param {Conversation} conversation */
-    update(conversation) {
-      write(list().map((kept) => (kept.id === conversation.id ? conversation : kept)));
+    /**
+     * Keeps what became of a turn, unless its conversation has been erased meanwhile.
+     *
+     * @param {Turn} turn
+     */
+    update(turn) {
+      const updated = list().map((conversation) => ({
+        ...conversation,
+        turns: conversation.turns.map((kept) => (kept.id === turn.id ? turn : kept)),
+      }));
+      write(updated);
     },
 
     /** @param {string} id */
@@ -74,7 +92,8 @@ export function createConversations(storage) {
  * @param {Turn} turn
  */
 export function historyBefore({ turns }, turn) {
-  return turns.slice(0, turns.indexOf(turn)).flatMap(({ question, kept }) =>
+  const earlier = turns.slice(0, turns.indexOf(turn)).slice(-MOST_EARLIER_TURNS);
+  return earlier.flatMap(({ question, kept }) =>
     kept?.text
       ? [
           { role: /** @type {const} */ ("user"), content: question },

@@ -37,10 +37,10 @@ function emptyConversation() {
 /** @param {string} question */
 function ask(question) {
   /** @type {Turn} */
-  const turn = { question, askedAt: Date.now(), answer: null, kept: null };
+  const turn = { id: crypto.randomUUID(), question, askedAt: Date.now(), answer: null, kept: null };
   current.turns.push(turn);
   opened.set(current.id, current);
-  conversations.keep(current);
+  conversations.begin(current, turn);
   append(turn);
   begin(current, turn);
   scroll.goToTheEnd();
@@ -64,11 +64,13 @@ function begin(conversation, turn) {
  */
 function follow(conversation, turn, request) {
   const answer = openAnswer(request);
+  const before = turn.kept;
   followed.set(turn, answer);
   answer.subscribe((state) => {
     if (state.id !== null && state.id !== turn.answer) {
       turn.answer = state.id;
-      conversations.update(conversation);
+      turn.kept = null; // a reload from here on follows the new answer
+      conversations.update(turn);
       nameInAddress(conversation, turn);
     }
     views.get(turn)?.show(state);
@@ -78,9 +80,9 @@ function follow(conversation, turn, request) {
     if (state.end || state.failure) {
       const { phase, end, failure } = state;
       // A new try that came to nothing takes away nothing.
-      const { text, reasoning } = state.text === "" && turn.kept ? turn.kept : state;
+      const { text, reasoning } = state.text === "" && before ? before : state;
       turn.kept = { phase, text, reasoning, end, failure };
-      conversations.update(conversation);
+      conversations.update(turn);
     }
     showWhatCanBeDone();
   });
@@ -106,7 +108,10 @@ function append(turn) {
       view.expectAnother();
       begin(conversation, turn);
     },
-    onGoOn: () => follow(conversation, turn, { answer: String(turn.answer) }),
+    onGoOn: () => {
+      view.expectAnother();
+      follow(conversation, turn, { answer: String(turn.answer) });
+    },
     onGrown: () => scroll.follow(),
     link: () => linkTo(turn),
   });
@@ -167,9 +172,9 @@ function goWhereTheAddressSays() {
     open(known);
     return;
   }
-  const turn = { question: link.question, askedAt: Date.now(), answer: link.answer, kept: null };
+  const turn = { id: crypto.randomUUID(), ...link, askedAt: Date.now(), kept: null };
   const linked = { ...emptyConversation(), turns: [turn] };
-  conversations.keep(linked);
+  conversations.begin(linked, turn);
   open(linked);
 }
 

@@ -21,6 +21,7 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+UNWATCHED_SECONDS = 10
 TABLES = pytest.StashKey[dict[str, list[str]]]()
 
 Open = Callable[..., BrowserContext]
@@ -30,7 +31,7 @@ Open = Callable[..., BrowserContext]
 def page_stack(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
     """The stack with its defaults, which the page's patience goes by; only what nobody watches ends sooner."""
     directory = tmp_path_factory.mktemp("page")
-    settings = {"FOLYAM_UNWATCHED_SECONDS": "6", "FOLYAM_CONTINUE": "assistant"}
+    settings = {"FOLYAM_UNWATCHED_SECONDS": str(UNWATCHED_SECONDS), "FOLYAM_CONTINUE": "assistant"}
     with (
         Service(directory, directory / "answers", upstream.base_url, settings=settings) as service,
         Nginx(directory, service.address, web_root) as nginx,

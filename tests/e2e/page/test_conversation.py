@@ -8,8 +8,9 @@ from collections.abc import Callable
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import Stack
-from tests.e2e.page.conftest import Open
+from tests.e2e.page.conftest import UNWATCHED_SECONDS, Open
 from tests.e2e.page.reader import Reader, numbered
+from tests.e2e.page.wire import Wire
 from tests.upstream.script import command
 
 
@@ -138,7 +139,7 @@ def test_who_reads_above_is_left_there(reader: Reader) -> None:
     reader.sees_words(40)
     at_the_end = "() => document.scrollingElement.scrollHeight - scrollY - innerHeight < 50"
     page.wait_for_function(at_the_end)
-    page.mouse.wheel(0, -600)
+    page.evaluate("() => scrollBy(0, -600)")
     page.wait_for_function(f"() => !({at_the_end})()")
     top = page.evaluate("scrollY")
     seen = reader.sees_words(len(reader.words) + 50)
@@ -171,6 +172,55 @@ def test_earlier_conversations_are_kept_found_and_erased_here_and_on_the_server(
     assert reply.status == 404
     page.reload()
     expect(page.locator(".turn")).to_have_count(0)
+
+
+def test_two_tabs_of_one_conversation_lose_nothing_of_each_other(reader: Reader) -> None:
+    page = reader.page
+    reader.ask(command(key="shared-1", chunks=150, pace=0.02))
+    reader.sees_words(3)
+    other = Reader(page.context.new_page()).open(reader.link)
+    other.sees_words(3)
+    page.keyboard.press("Escape")
+    reader.sees_phase("stopped")
+    other.sees_phase("stopped")
+    reader.ask("And then?")
+    reader.sees_the_end()
+    other.page.get_by_role("button", name="Ask again").click()
+    other.sees_the_end()
+    page.reload()
+    expect(page.locator(".question").last).to_have_text("And then?")
+    expect(page.locator(".turn")).to_have_count(2)
+
+
+def test_a_reload_while_asking_again_follows_the_new_answer(reader: Reader) -> None:
+    again = {"text": "new{n} ", "chunks": 100, "pace": 0.02}
+    reader.ask(command(key="reloaded again", chunks=3, first=[{}, again]))
+    reader.sees_the_end()
+    reader.page.get_by_role("button", name="Ask again").click()
+    expect(reader.page.locator(".markdown")).to_contain_text("new5 ")
+    reader.page.reload()
+    reader.sees_the_end()
+    assert reader.words == [f"new{number}" for number in range(1, 101)]
+
+
+def test_following_that_was_given_up_goes_on_where_it_was(device: Open, wire: Wire) -> None:
+    context = device()
+    reader = Reader(context.new_page()).open(wire.url)
+    reader.ask(command(key="given up", chunks=100, pace=0.02))
+    reader.sees_words(5)
+    reader.page.evaluate(
+        "() => { const kept = JSON.parse(localStorage['folyam.conversations']);"
+        " kept[0].turns[0].kept = {phase: 'failed', text: 'w1 w2 ', reasoning: '', end: null,"
+        " failure: {code: 'unreachable', message: '', retryable: true, of: 'connection', retryAfterMs: null}};"
+        " window.onpagehide = () => { localStorage['folyam.conversations'] = JSON.stringify(kept); }; }"
+    )
+    reader.page.reload()
+    reader.sees_phase("failed")
+    assert reader.sentence == "The answer could not be followed: the server could not be reached for too long."
+    assert reader.words == numbered(2)
+    reader.page.get_by_role("button", name="Go on").click()
+    reader.sees_the_end()
+    assert reader.words == numbered(100)
 
 
 def test_back_and_forward_lead_from_conversation_to_conversation(reader: Reader) -> None:
@@ -235,7 +285,7 @@ def test_stopping_closes_the_upstream_at_once(
         (stop_from_the_page, 1.0),
         (stop_from_another_tab, 1.0),
         (stop_from_another_device, 1.0),
-        (close_everything, 6.0 + 1.5),
+        (close_everything, UNWATCHED_SECONDS + 1.5),
     ):
         reader = Reader(device().new_page()).open(url)
         reader.ask(command(key=way.__name__, endless=True, pace=0.02))
@@ -243,7 +293,7 @@ def test_stopping_closes_the_upstream_at_once(
         at = way(reader)
         [record] = page_stack.upstream.wait_closed(way.__name__, seconds=allowed + 2)
         took = max(0.0, record["closed_at"] - at)
-        of_which = " (unwatched_seconds is 6)" if way is close_everything else ""
+        of_which = f" (unwatched_seconds is {UNWATCHED_SECONDS})" if way is close_everything else ""
         show("Stop: seconds until the upstream's connection was closed", f"{way.__name__:28}{took:6.2f}{of_which}")
         assert took < allowed
         assert record["closed_by"] == "client"

@@ -23,6 +23,8 @@ STOP_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.02
 BIN = Path(sys.executable).parent
 
+UNLIMITED = "1000000"
+
 NGINX = """
 daemon off;
 worker_processes 1;
@@ -133,6 +135,9 @@ def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
         "FOLYAM_LOG_URL": f"file://{folder}/log",
         "FOLYAM_BIND": f"127.0.0.1:{port}",
         "FOLYAM_WORKERS": "1",
+        # The whole load is one client's, and held against no limit.
+        "FOLYAM_MAX_ANSWERS": UNLIMITED,
+        "FOLYAM_MAX_ANSWERS_PER_CLIENT": UNLIMITED,
     }
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
     with _process(command, settings, folder) as process:

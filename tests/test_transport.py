@@ -1,0 +1,389 @@
+"""The transport to upstreams, against servers of every habit, over real sockets."""
+
+import asyncio
+import base64
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from service import transport
+from service.connection import HIGH_WATER_BYTES, BrokenConnectionError
+from service.transport import BODY, ERROR_BODY_BYTES, Body, Transport
+from tests.waiting import until
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+HELLO = b"5\r\nhello\r\n"
+END = b"0\r\n\r\n"
+PATIENCE_SECONDS = 10
+
+
+@asynccontextmanager
+async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve each connection so; yield the port."""
+    ended: list[asyncio.Task[None]] = []
+
+    async def each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        ended.append(task)
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(each, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        await asyncio.sleep(0.01)  # for the transports, which close a little later
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    transport._proxy.cache_clear()
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Transport]:
+    sender = Transport(connect_seconds=PATIENCE_SECONDS)
+    yield sender
+    await sender.aclose()
+
+
+async def ask(sender: Transport, url: str) -> httpx2.Response:
+    request = httpx2.Request("POST", url, content=b'{"question": 1}', headers={"X-Mine": "yes"})
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await sender.handle_async_request(request)
+
+
+async def whole(response: httpx2.Response) -> bytes:
+    body: Body = response.extensions[BODY]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return b"".join([data async for data in body])
+
+
+async def request_on(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(len(b'{"question": 1}'))
+
+
+def saying(*pieces: bytes, close: bool = True) -> Serve:
+    """A server that reads one request and says this."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_on(reader)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        if not close:
+            await reader.read()
+
+    return serve
+
+
+async def test_a_request_goes_out_whole_and_a_chunked_body_comes_in(sender: Transport) -> None:
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await request_on(reader))
+        writer.write(CHUNKED + HELLO + HELLO + END)
+        await reader.read()
+
+    async with server(serve) as port:
+        response = await ask(sender, f"http://127.0.0.1:{port}/v1/chat?x=1")
+        assert (response.status_code, await whole(response)) == (200, b"hellohello")
+        await sender.aclose()
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"POST /v1/chat?x=1 HTTP/1.1"
+    assert b"Host: 127.0.0.1:%d" % port in lines
+    assert b"X-Mine: yes" in lines
+    assert body == b'{"question": 1}'
+
+
+async def test_one_connection_carries_one_request_after_the_other(sender: Transport) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await request_on(reader):
+            writer.write(CHUNKED + HELLO + END)
+
+    async with server(serve) as port:
+        for _ in range(3):
+            assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"
+        assert connections == 1
+        together = await asyncio.gather(*(ask(sender, f"http://127.0.0.1:{port}/") for _ in range(3)))
+        assert [await whole(response) for response in together] == [b"hello"] * 3
+        assert connections == 3, "a request waits for no other's connection"
+        await sender.aclose()
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender: Transport) -> None:
+    # Each response is whole and says nothing of the connection's end, which follows.
+    async with server(saying(CHUNKED + HELLO + END)) as port:
+        for _ in range(3):
+            assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"
+            await until(lambda: not sender._connections)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "body"),
+    [
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", b"lo"), b"hello"),
+        ((b"HTTP/1.0 200 OK\r\n\r\nhel", b"lo until the end"), b"hello until the end"),
+        ((b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", CHUNKED, HELLO, END), b"hello"),
+        ((CHUNKED + b"5;extension=1\r\nhel", b"lo\r\n0\r\nTrailer: x\r\n\r\n"), b"hello"),
+        ((*[CHUNKED[at : at + 1] for at in range(len(CHUNKED))], HELLO, END), b"hello"),
+    ],
+    ids=["length", "until the end", "early hints", "extensions and trailers", "byte by byte"],
+)
+async def test_a_body_ends_as_its_framing_says(sender: Transport, pieces: tuple[bytes, ...], body: bytes) -> None:
+    async with server(saying(*pieces)) as port:
+        assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == body
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(CHUNKED, HELLO), (CHUNKED, HELLO, b"not a chunk"), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",)],
+    ids=["cut", "garbage", "short"],
+)
+async def test_a_body_that_breaks_off_is_no_whole_one_and_what_came_is_kept(
+    sender: Transport, pieces: tuple[bytes, ...]
+) -> None:
+    async with server(saying(*pieces)) as port:
+        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
+        assert await body.read() == b"hello"
+        with pytest.raises(BrokenConnectionError):
+            await body.read()
+
+
+@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 2",), (b"SSH-2.0-OpenSSH\r\n",)], ids=["none", "half", "another's"])
+async def test_a_response_that_does_not_begin_is_an_error(sender: Transport, pieces: tuple[bytes, ...]) -> None:
+    async with server(saying(*pieces)) as port:
+        with pytest.raises(httpx2.ReadError):
+            await ask(sender, f"http://127.0.0.1:{port}/")
+
+
+async def test_what_is_not_read_makes_the_server_wait(sender: Transport) -> None:
+    piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    sent = 0
+    blocked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await request_on(reader)
+        writer.write(CHUNKED)
+        for _ in range(1000):
+            writer.write(piece)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.5)
+            except TimeoutError:
+                blocked.set()
+                await writer.drain()
+            sent += len(piece)
+        writer.write(END)
+
+    async with server(serve) as port:
+        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await blocked.wait()
+        assert sent < 32 << 20, "the rest of the 64 MiB waits at the server's"
+        first = await body.read()
+        assert len(first) < 2 * HIGH_WATER_BYTES
+        rest = sum([len(data) async for data in body])
+        assert len(first) + rest == 1000 * 0x10000
+
+
+async def test_an_endless_error_is_read_only_so_far(sender: Transport) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_on(reader)
+        writer.write(b"HTTP/1.1 500 Oh\r\nRetry-After: 3\r\nX-Secret: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+            await writer.drain()
+
+    async with server(serve) as port:
+        response = await ask(sender, f"http://127.0.0.1:{port}/")
+        assert response.status_code == 500
+        assert ERROR_BODY_BYTES <= len(response.content) < ERROR_BODY_BYTES + 2 * HIGH_WATER_BYTES
+        assert response.headers["Retry-After"] == "3"
+        assert "X-Secret" not in response.headers
+
+
+async def test_closing_ends_the_connection_at_once(sender: Transport) -> None:
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_on(reader)
+        writer.write(CHUNKED + HELLO)
+        try:
+            await reader.read()
+        finally:
+            gone.set()
+
+    async with server(serve) as port:
+        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
+        assert await body.read() == b"hello"
+        body.close()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await gone.wait()
+
+
+async def test_a_wait_can_be_ended(sender: Transport) -> None:
+    async with server(saying(CHUNKED, close=False)) as port:
+        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
+        reading = asyncio.create_task(body.read())
+        await asyncio.sleep(0)
+        body.expire()
+        with pytest.raises(TimeoutError):
+            await reading
+        body.close()
+
+
+async def test_nobody_there_and_no_such_name_are_errors_of_connecting(sender: Transport) -> None:
+    async with server(saying()) as port:
+        pass
+    for url in (f"http://127.0.0.1:{port}/", "http://name.invalid/", f"https://127.0.0.1:{port}/"):
+        with pytest.raises(httpx2.ConnectError):
+            await ask(sender, url)
+
+
+async def test_a_connection_that_takes_too_long_is_a_time_out() -> None:
+    sender = Transport(connect_seconds=0.2)
+
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await reader.read()
+
+    async with server(silent) as port:
+        with pytest.raises(httpx2.ConnectTimeout):
+            await ask(sender, f"https://127.0.0.1:{port}/")  # The server never says a word of TLS.
+    await sender.aclose()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for localhost that signs itself."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost"]
+    key = path.with_suffix(".key")
+    made = subprocess.run(
+        [*command.split(), *names, "-keyout", str(key), "-out", str(path)], check=True, stderr=subprocess.DEVNULL
+    )
+    assert made.returncode == 0
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    return context
+
+
+@pytest.fixture
+async def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Transport]:
+    """A transport that trusts the certificate, by the usual variable."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    sender = Transport(connect_seconds=PATIENCE_SECONDS)
+    yield sender
+    await sender.aclose()
+
+
+async def test_https_is_verified_by_name_and_certificate(
+    sender: Transport, trusting: Transport, tls: ssl.SSLContext
+) -> None:
+    async with server(saying(CHUNKED, HELLO, END), tls) as port:
+        assert await whole(await ask(trusting, f"https://localhost:{port}/")) == b"hello"
+        with pytest.raises(httpx2.ConnectError):
+            await ask(trusting, f"https://127.0.0.1:{port}/")
+        with pytest.raises(httpx2.ConnectError):
+            await ask(sender, f"https://localhost:{port}/")
+
+
+# Proxies
+
+
+async def test_an_http_proxy_is_given_the_whole_address_and_who_asks(
+    sender: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await request_on(reader))
+        writer.write(CHUNKED + HELLO + END)
+
+    async with server(proxy) as port:
+        monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
+        assert await whole(await ask(sender, "http://upstream.example/v1")) == b"hello"
+    lines = seen[0].split(b"\r\n")
+    assert lines[0] == b"POST http://upstream.example/v1 HTTP/1.1"
+    assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") in lines
+
+
+async def test_an_https_proxy_makes_a_tunnel_and_sees_nothing_of_what_goes_through(
+    trusting: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(1 << 16):
+                seen.append(data)
+                target.write(data)
+
+        try:
+            await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+        finally:
+            there_writer.close()
+
+    async with server(saying(CHUNKED, HELLO, END), tls) as port, server(proxy) as proxy_port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy_port}")
+        assert await whole(await ask(trusting, f"https://localhost:{port}/v1")) == b"hello"
+    assert seen[0].split(b"\r\n")[0] == b"CONNECT localhost:%d HTTP/1.1" % port
+    assert b"question" not in b"".join(seen)
+
+
+async def test_a_proxy_that_refuses_is_an_error(trusting: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+
+    async with server(proxy) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(httpx2.TransportError):
+            await ask(trusting, "https://upstream.example/")
+
+
+async def test_what_is_excepted_from_the_proxy_goes_straight(
+    sender: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with server(saying(CHUNKED, HELLO, END)) as port:
+        assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"

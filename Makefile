@@ -1,5 +1,5 @@
 # What can be done here; `make` alone says it.
-.PHONY: help run test check bench setup setup-tests
+.PHONY: help run test check bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -12,6 +12,7 @@ help:
 	@echo 'make test     set up what is missing and run every check and test'
 	@echo 'make check    the quick part of it: linters, types, unit tests'
 	@echo 'make bench    measure what streaming through the service costs'
+	@echo 'make faults   break the running whole in every way for MINUTES (5), and check that nothing is lost'
 
 setup:
 	@deploy/local/setup.sh
@@ -35,3 +36,6 @@ check: setup-tests
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench
+
+faults: setup-tests
+	$(PYTHON) -m tests.faults --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))

@@ -1,0 +1,213 @@
+"""The one invariant, for a client and for a log: functions that return what is wrong, and nothing where all is well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.logfile import Event, read_log, unmerged
+from tests.faults.questions import Question
+from tests.faults.viewing import TERMINAL, Viewing
+
+MOST_CLAIMS = 3
+"""The service gives an answer up that was orphaned more often than this."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What may have happened to an answer besides its upstream's behaviour."""
+
+    recovery: str = "continue"
+    claims: int = 0
+    """How often it was taken over."""
+    may_be_unwatched: bool = False
+    disk_full: bool = False
+    damaged: bool = False
+    """Its log was truncated or deleted by the harness."""
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Of `failed` events that are true in these circumstances, whatever the upstream did."""
+        codes = set()
+        if self.claims > MOST_CLAIMS or (self.recovery == "fail" and self.claims):
+            codes.add("interrupted")
+        if self.disk_full or self.damaged:
+            codes |= {"log_full", "log_unavailable"}
+        return frozenset(codes)
+
+
+def text_of(events: Sequence[Event]) -> str:
+    """Return the text that the events leave on a screen."""
+    parts: list[str] = []
+    for event in events:
+        if event["type"] == "restart":
+            parts.clear()
+        elif event["type"] == "delta":
+            parts.append(event.get("text", ""))
+    return "".join(parts)
+
+
+def as_text(events: Sequence[Event]) -> str:
+    """Return the events as plain text, which says in brackets what is no whole answer."""
+    parts = []
+    for event in events:
+        match event["type"]:
+            case "delta":
+                parts.append(event.get("text") or event.get("refusal") or "")
+            case "restart":
+                parts.append("\n[restarted: the answer begins anew]\n")
+            case "stopped":
+                parts.append(f"\n[stopped: {event['by']}]\n")
+            case "failed":
+                parts.append(f"\n[failed: {event['message']}]\n")
+    return "".join(parts)
+
+
+def check_log(log: Sequence[Event], question: Question, around: Circumstances, *, asked_stop: bool) -> list[str]:
+    """Check a log that should have come to its end."""
+    if not log:
+        return ["the log is empty"]
+    wrong = []
+    if [event["seq"] for event in log] != list(range(1, len(log) + 1)):
+        wrong.append("the log's numbers have a gap or a double")
+    if log[0]["type"] != "start" or any(event["type"] == "start" for event in log[1:]):
+        wrong.append("the log does not begin with its one start")
+    if any(event["type"] in TERMINAL for event in log[:-1]):
+        wrong.append("the log goes on behind a terminal event")
+    if log[-1]["type"] not in TERMINAL:
+        return [*wrong, "no terminal event came"]
+    return [*wrong, *check_end(log, question, around, asked_stop=asked_stop)]
+
+
+def check_end(events: Sequence[Event], question: Question, around: Circumstances, *, asked_stop: bool) -> list[str]:
+    """Check that a terminal event is true."""
+    end, text = events[-1], text_of(events)
+    wrong = []
+    if not question.text.startswith(text):
+        wrong.append("the text is not how the upstream's begins")
+    match end["type"]:
+        case "done":
+            if text != question.text:
+                wrong.append(f"done, with {len(text)} of {len(question.text)} characters")
+        case "stopped":
+            if end["by"] == "user" and not asked_stop:
+                wrong.append("stopped by a user who did not ask")
+            if end["by"] == "unwatched" and not around.may_be_unwatched:
+                wrong.append("stopped as unwatched, and was watched")
+            if end["by"] not in ("user", "unwatched"):
+                wrong.append(f"stopped by {end['by']}")
+        case "failed":
+            if end["code"] not in question.codes | around.codes:
+                wrong.append(f"failed with {end['code']}, though nothing made that true")
+    return wrong
+
+
+def check_viewing(viewing: Viewing, log: Sequence[Event], around: Circumstances, *, asked_stop: bool) -> list[str]:
+    """Check what a client saw against the log."""
+    wrong = check_responses(viewing)
+    if viewing.hung:
+        wrong.append(f"hung: {viewing.hung}")
+    if viewing.refused:
+        return wrong
+    if viewing.gone:
+        if not around.damaged:
+            wrong.append(f"lost: {viewing.refusals[-1].status} for an answer that it had not seen to its end")
+        return wrong
+    if not viewing.answer:
+        if not (viewing.manner.leaves or viewing.hung):
+            wrong.append("neither an answer nor a refusal")
+        return wrong
+    if viewing.is_text:
+        return wrong + _check_text(viewing, log)
+    return wrong + _check_events(viewing, log, around, asked_stop=asked_stop)
+
+
+def check_responses(viewing: Viewing) -> list[str]:
+    """Check what is so of every response, whatever happened."""
+    wrong = []
+    for response in viewing.bodies:
+        if viewing.answer != response.headers.get("x-answer-id"):
+            wrong.append("two responses of one answer name different answers")
+        if response.headers.get("content-type", "").partition(";")[0] != viewing.manner.rendering:
+            wrong.append("the rendering is not the one asked for")
+    for refusal in viewing.refusals:
+        if refusal.status not in (204, 404, 429, 502, 503, 504):
+            wrong.append(f"refused with {refusal.status} {refusal.code}")
+        elif refusal.status != 204 and not refusal.code:
+            wrong.append(f"refused with {refusal.status} in another form than the contract's")
+        if refusal.code == "upstream_rate_limited" and refusal.retry_after != "7":
+            wrong.append("the upstream's Retry-After was lost")
+    return wrong
+
+
+def _check_events(viewing: Viewing, log: Sequence[Event], around: Circumstances, *, asked_stop: bool) -> list[str]:
+    seen = viewing.events()
+    if not seen:
+        return [] if viewing.manner.leaves or viewing.hung else ["nothing was seen"]
+    if seen[0]["seq"] != 1 or seen[0]["type"] != "start":
+        return [f"the first event seen is {seen[0]}"]
+    try:
+        parts = unmerged(seen, log)
+    except (AssertionError, KeyError, StopIteration) as error:
+        return [f"what was seen is not what the log has: {str(error)[:300]}"]
+    if parts != list(log[: len(parts)]):
+        place = next((n for n, pair in enumerate(zip(parts, log, strict=False)) if pair[0] != pair[1]), len(log))
+        return [f"what was seen parts from the log at its event {place + 1}"]
+    if seen[-1]["type"] in TERMINAL:
+        return check_end(parts, viewing.question, around, asked_stop=asked_stop)
+    return [] if viewing.manner.leaves or viewing.hung else ["no terminal event was seen"]
+
+
+def _check_text(viewing: Viewing, log: Sequence[Event]) -> list[str]:
+    if not log:
+        return ["there is no log"]
+    whole = as_text(log).encode()
+    for response in viewing.bodies:
+        if not whole.startswith(response.body):
+            return ["the text seen is not how the log's begins"]
+        if response.whole and (log[-1]["type"] not in TERMINAL or bytes(response.body) != whole):
+            return ["plain text came to a whole end before the answer did: a cut that looks like an end"]
+    return []
+
+
+def check_damaged(viewing: Viewing, *, asked_stop: bool) -> list[str]:
+    """Check a client whose answer's log was damaged: no hang, no forged text, no false success."""
+    wrong = [f"hung: {viewing.hung}"] if viewing.hung else []
+    question = viewing.question
+    if viewing.is_text:
+        for response in viewing.bodies:
+            text = response.body.decode(errors="replace")
+            if response.whole and "\n[" not in text and text != question.text:
+                wrong.append("plain text came to a whole end that is not the whole text")
+        return wrong
+    try:
+        seen = viewing.events()
+    except ValueError:
+        return [*wrong, "what came is not JSON"]
+    numbers = [event["seq"] for event in seen]
+    if numbers != sorted(set(numbers)):
+        wrong.append("numbers came twice or in disorder")
+    for event in seen:
+        if event.get("text", "") not in question.text:
+            wrong.append("a text came that the upstream did not send")
+            break
+    if seen and seen[-1]["type"] == "done" and text_of(seen) != question.text:
+        wrong.append("done, and the text is not whole")
+    if seen and seen[-1]["type"] == "stopped" and seen[-1]["by"] == "user" and not asked_stop:
+        wrong.append("stopped by a user who did not ask")
+    return wrong
+
+
+def log_of(directory: Path, answer: str) -> list[Event]:
+    """Return the answer's log; empty where there is none or it cannot be read."""
+    try:
+        return read_log(directory, answer)
+    except (OSError, ValueError):
+        return []
+
+
+def claims_of(directory: Path, answer: str) -> int:
+    """Return how often the answer was taken over."""
+    try:
+        return (directory / f"{answer}.claims").stat().st_size
+    except OSError:
+        return 0

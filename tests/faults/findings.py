@@ -1,0 +1,106 @@
+"""What a run found: counts, waits, and violations with their evidence."""
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench.percentiles import percentile
+from tests.faults.viewing import Viewing
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must not be."""
+
+    what: str
+    where: str
+    """The client's number, or the answer's id."""
+
+
+@dataclass
+class Findings:
+    """Of one run."""
+
+    seed: int
+    directory: Path
+    faults: Counter[str] = field(default_factory=Counter)
+    questions: Counter[str] = field(default_factory=Counter)
+    manners: Counter[str] = field(default_factory=Counter)
+    renderings: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    clients: int = 0
+    answers: int = 0
+    logs: int = 0
+    resumes: int = 0
+    unreached: int = 0
+    refused_without_retry_after: int = 0
+    takeovers: int = 0
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds without a byte of an answer that was taken over, by what had ended its producer."""
+    violations: list[Violation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def violate(self, what: str, where: str) -> None:
+        """Add a violation."""
+        self.violations.append(Violation(what, where))
+
+    def keep(self, viewing: Viewing, wrong: list[str], log: Path) -> None:
+        """Keep what shows that something is wrong with what a client saw."""
+        folder = self.directory / "evidence" / viewing.number.replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            *wrong,
+            f"seed: {self.seed}",
+            f"answer: {viewing.answer}",
+            f"manner: {viewing.manner}",
+            f"question: {viewing.question.kind}: {viewing.question.query}",
+            f"refusals: {viewing.refusals}",
+            f"unreached: {viewing.unreached}; hung: {viewing.hung!r}; asked to stop: {viewing.asked_stop}",
+            f"from {viewing.began_at:.3f} to {viewing.ended_at:.3f}, gaps {viewing.gaps}",
+        ]
+        for number, response in enumerate(viewing.responses, 1):
+            (folder / f"response-{number}.bin").write_bytes(response.body)
+            lines += [f"response {number}: {response.request}", f"  {response.status}, whole: {response.whole}"]
+        (folder / "client.txt").write_text("\n".join(lines) + "\n")
+        self.keep_log(log, folder)
+
+    def keep_log(self, log: Path, folder: Path | None = None) -> None:
+        """Keep an answer's log."""
+        folder = folder or self.directory / "evidence" / log.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (log, log.with_suffix(".claims")):
+            if path.exists():
+                shutil.copy(path, folder / f"log{path.suffix}")
+
+    def lines(self) -> list[str]:
+        """Return the report."""
+        lines = [
+            f"{'fault':36}{'injected':>9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.faults.items())),
+            f"{'upstream':36}{'asked':>9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.questions.items())),
+            f"{'clients':36}{self.clients:9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted((self.manners + self.renderings).items())),
+            f"{'answers checked':36}{self.answers:9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.ends.items())),
+            f"{'logs checked':36}{self.logs:9}",
+            f"{'take-overs':36}{self.takeovers:9}",
+            f"{'resumes':36}{self.resumes:9}",
+            f"{'requests that nobody took':36}{self.unreached:9}",
+            f"{'requests refused':36}{sum(self.refusals.values()):9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.refusals.items())),
+            f"{'  of 429 and 503, no Retry-After':36}{self.refused_without_retry_after:9}",
+        ]
+        if self.waits:
+            lines.append(f"{'wait for a new producer, s':36}{'n':>9}{'p50':>8}{'p99':>8}{'max':>8}")
+            for name, waits in sorted(self.waits.items()):
+                figures = "".join(f"{percentile(waits, part):8.2f}" for part in (0.5, 0.99, 1))
+                lines.append(f"  {name:34}{len(waits):9}{figures}")
+        lines += self.notes
+        lines.append(f"{'violations':36}{len(self.violations):9}")
+        lines += [
+            f"  {what}: {count}" for what, count in Counter(each.what for each in self.violations).most_common(20)
+        ]
+        return lines

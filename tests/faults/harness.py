@@ -1,0 +1,321 @@
+"""One run: the clients, the faults of the plan, and the checks."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tests.faults import questions, viewing
+from tests.faults.checks import Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
+from tests.faults.findings import Findings
+from tests.faults.kinds import Planned
+from tests.faults.questions import Question
+from tests.faults.stack import UNWATCHED_SECONDS, Stack
+from tests.faults.viewing import TERMINAL, Manner, Viewer, Viewing
+from tests.upstream.body import whole_text
+from tests.upstream.script import from_query
+
+SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
+"""After this long without a fault or a client, every answer has its end."""
+MOST_WAIT_SECONDS = 3.0
+"""For a new producer, after a worker's SIGKILL."""
+
+
+@dataclass
+class Happened:
+    """A fault that was injected."""
+
+    name: str
+    orphans: bool
+    at: float
+    until: float = float("inf")
+
+
+@dataclass
+class Asked:
+    """What is known of an answer."""
+
+    question: Question
+    viewings: list[Viewing] = field(default_factory=list)
+    watched: bool = True
+    damaged: bool = False
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def stop(self) -> bool:
+        """Whether any of its clients asked for a stop."""
+        return any(seen.asked_stop for seen in self.viewings)
+
+
+class Run:
+    """Clients and faults on one stack."""
+
+    def __init__(self, stack: Stack, findings: Findings, say: Callable[[str], None] = lambda _: None) -> None:
+        self.findings = findings
+        self.happened: list[Happened] = []
+        self._stack = stack
+        self._say = say
+        self._asked: dict[str, Asked] = {}
+        self._damaged: set[str] = set()
+        self._full: list[list[float]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._late: list[tuple[float, Viewing]] = []
+
+    async def go(self, seconds: float, clients: int, planned: Sequence[Planned]) -> None:
+        """Run for so long, let everything settle, and check."""
+        ends_at = time.monotonic() + seconds
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(clients):
+                    group.create_task(self._client(number, ends_at))
+                group.create_task(self._faults(planned, ends_at))
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self._stack.go_on()
+            for task in self._tasks:
+                task.cancel()
+        await self._settle()
+
+    # The clients
+
+    async def _client(self, number: int, ends_at: float) -> None:
+        turn = 0
+        first = random.Random(f"begin {self.findings.seed} {number}")  # noqa: S311 (reproducible, not secret)
+        await asyncio.sleep(first.uniform(0, 2))
+        while time.monotonic() < ends_at:
+            turn += 1
+            key = f"{self.findings.seed}/{number}/{turn}"
+            numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
+            await self._visit(Viewing(key, questions.draw(numbers, key), viewing.draw(numbers)), numbers)
+
+    async def _visit(self, seen: Viewing, numbers: random.Random) -> None:
+        viewer = Viewer(self._stack.door, seen, numbers)
+        second: asyncio.Task[None] | None = None
+        running = asyncio.create_task(viewer.run())
+        try:
+            await viewer.begun.wait()
+            if seen.answer:
+                self._know(seen)
+                if seen.manner.seconds:
+                    second = asyncio.create_task(self._second(seen, numbers))
+            await running
+        finally:
+            running.cancel()
+            if second is not None:
+                await second
+        self._ended(seen)
+
+    async def _second(self, first: Viewing, numbers: random.Random) -> None:
+        await asyncio.sleep(numbers.uniform(0, 1))
+        manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(numbers.randint(1, 4000),))
+        seen = Viewing(f"{first.number}/second", first.question, manner, answer=first.answer)
+        await Viewer(self._stack.door, seen, numbers).run()
+        self._ended(seen)
+
+    def _know(self, seen: Viewing) -> None:
+        asked = self._asked.setdefault(seen.answer, Asked(seen.question, began_at=seen.began_at))
+        asked.watched = not seen.manner.leaves
+        asked.viewings.append(seen)
+
+    def _ended(self, seen: Viewing) -> None:
+        if seen.answer and seen.answer not in self._asked:
+            self._know(seen)
+        if seen.manner.leaves and seen.answer:
+            self._late.append((time.monotonic() + SETTLE_SECONDS, seen))
+            self._check_late()
+        else:
+            self._check(seen)
+
+    def _check_late(self) -> None:
+        # In order, so that the first is the first due.
+        while self._late and self._late[0][0] <= time.monotonic():
+            self._check(self._late.pop(0)[1])
+
+    # What faults may ask
+
+    def storm(self, kind: str, clients: int, seed: int) -> None:
+        """Have so many more clients come at once."""
+        for number in range(clients):
+            key = f"{self.findings.seed}/{kind}-{seed}/{number}"
+            numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
+            if kind == "429":
+                question, manner = questions.rate_limited(key), Manner(numbers.choice(viewing.RENDERINGS))
+            else:
+                question = questions.plain(numbers, key)
+                cut = numbers.choice([0, numbers.randint(1, 300), numbers.randint(1, 3000)])
+                manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(cut,), leaves=True)
+            self._spawn(self._visit(Viewing(key, question, manner), numbers))
+
+    def damage(self, answer: str) -> None:
+        """Note that the answer's log was damaged."""
+        self._damaged.add(answer)
+
+    def disk_is_full(self, *, full: bool) -> None:
+        """Note that nothing can be written now, or again."""
+        if full:
+            self._full.append([time.monotonic(), float("inf")])
+        else:
+            self._full[-1][1] = time.monotonic() + 1
+
+    # The faults
+
+    async def _faults(self, planned: Sequence[Planned], ends_at: float) -> None:
+        before = 0.0
+        for each in planned:
+            await asyncio.sleep(each.at - before)
+            before = each.at
+            # What is due while something is down waits for it, and what comes after that keeps its distance: a crowd
+            # of faults at one moment would only show that nothing works where nothing runs.
+            async with self._stack.lock:
+                if time.monotonic() > ends_at:
+                    return
+            self._spawn(self._inject(each))
+
+    async def _inject(self, planned: Planned) -> None:
+        fault = planned.fault
+        happened = Happened(fault.name, fault.orphans, time.monotonic())
+        self.happened.append(happened)
+        self.findings.faults[fault.name] += 1
+        self._say(f"{planned.at:8.2f} {fault}")
+        try:
+            await fault.inject(self._stack, self)
+        except TimeoutError as error:
+            self.findings.violate(f"{fault.name}: {error}", f"{planned.at:.2f}")
+        happened.until = time.monotonic()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The checks
+
+    def _around(self, answer: str, asked: Asked, until: float) -> Circumstances:
+        return Circumstances(
+            recovery=self._stack.recovery,
+            claims=claims_of(self._stack.logs, answer),
+            may_be_unwatched=not asked.watched,
+            disk_full=any(start <= until and end >= asked.began_at for start, end in self._full),
+            damaged=answer in self._damaged,
+        )
+
+    def _check(self, seen: Viewing) -> None:
+        findings, logs = self.findings, self._stack.logs
+        findings.clients += 1
+        findings.manners[seen.manner.name] += 1
+        findings.renderings[seen.manner.rendering] += 1
+        findings.questions[seen.question.kind] += 1
+        findings.resumes += max(0, len(seen.bodies) - 1)
+        findings.unreached += seen.unreached
+        for refusal in seen.refusals:
+            findings.refusals[f"{refusal.status} {refusal.code}"] += 1
+            if refusal.status in (429, 503) and refusal.retry_after is None:
+                findings.refused_without_retry_after += 1
+        asked = self._asked.get(seen.answer, Asked(seen.question))
+        around = self._around(seen.answer, asked, seen.ended_at)
+        log = log_of(logs, seen.answer) if seen.answer else []
+        if around.damaged:
+            findings.ends["damaged"] += 1
+            wrong = check_damaged(seen, asked_stop=asked.stop)
+        else:
+            wrong = check_viewing(seen, log, around, asked_stop=asked.stop)
+            if seen.answer and not seen.gone:
+                if log and log[-1]["type"] in TERMINAL:  # Else in the end, when it had its time.
+                    wrong += check_log(log, seen.question, around, asked_stop=asked.stop)
+                findings.answers += 1
+                findings.ends[log[-1]["type"] if log else "no log"] += 1
+                findings.takeovers += around.claims
+                wrong += self._waited(seen, around)
+        for what in wrong:
+            findings.violate(what, seen.number)
+        if wrong:
+            self._say(f"VIOLATION {seen.number}: {'; '.join(wrong)}")
+            findings.keep(seen, wrong, logs / f"{seen.answer}.jsonl")
+
+    def _waited(self, seen: Viewing, around: Circumstances) -> list[str]:
+        if not around.claims or not seen.question.even or seen.manner.stall_after is not None:
+            return []
+        wrong = []
+        for start, end in seen.gaps:
+            meanwhile = [each for each in self.happened if each.at <= end and each.until >= start - MOST_WAIT_SECONDS]
+            names = {each.name for each in meanwhile if not each.name.startswith("storm")}
+            if not any(each.orphans for each in meanwhile):
+                continue
+            name = names.pop() if len(names) == 1 else "several at once"
+            self.findings.waits.setdefault(name, []).append(end - start)
+            if name == "worker SIGKILL" and end - start > MOST_WAIT_SECONDS:
+                wrong.append(f"waited {end - start:.1f} s for a new producer after a worker's SIGKILL")
+        return wrong
+
+    async def _settle(self) -> None:
+        """Wait until every log has its end; check the late ones and those whose id no client learned."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        open_ends = await asyncio.to_thread(self._unended)
+        while open_ends and time.monotonic() < deadline:
+            await asyncio.sleep(0.25)
+            open_ends = await asyncio.to_thread(self._unended, open_ends)
+        for _, seen in self._late:
+            self._check(seen)
+        self._late.clear()
+        for path in sorted(self._stack.logs.glob("*.jsonl")):
+            self._check_left(path.stem)
+        await self._check_upstream()
+
+    def _unended(self, among: Sequence[str] | None = None) -> list[str]:
+        answers = [path.stem for path in self._stack.logs.glob("*.jsonl")] if among is None else among
+        logs = ((answer, log_of(self._stack.logs, answer)) for answer in answers if answer not in self._damaged)
+        return [answer for answer, log in logs if not log or log[-1]["type"] not in TERMINAL]
+
+    def _check_left(self, answer: str) -> None:
+        if answer in self._damaged:
+            return
+        path = self._stack.logs / f"{answer}.jsonl"
+        asked = self._asked.get(answer)
+        try:
+            query = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])["request"]["query"]
+        except (OSError, ValueError, KeyError):
+            self.findings.violate("a log without a readable start", answer)
+            return
+        self.findings.logs += 1
+        if asked is None:  # Its client was cut before it learned the id.
+            script = from_query(query)
+            asked = Asked(
+                Question("unknown", script.key, query, whole_text(script), ANY_CODES), watched=False, began_at=0
+            )
+        around = self._around(answer, asked, time.monotonic())
+        wrong = check_log(log_of(self._stack.logs, answer), asked.question, around, asked_stop=asked.stop)
+        for what in wrong:
+            self.findings.violate(what, answer)
+        if wrong:
+            self._say(f"VIOLATION {answer}: {'; '.join(wrong)}")
+            self.findings.keep_log(path)
+
+    async def _check_upstream(self) -> None:
+        """Check that nobody is paid for words that nobody reads."""
+        deadline = time.monotonic() + 5
+        while True:
+            records = await asyncio.to_thread(self._stack.upstream.requests)
+            leaked = [record for record in records if record["closed_at"] is None]
+            if not leaked or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.25)
+        for record in leaked:
+            self.findings.violate("an upstream request is still open", record["key"])
+
+
+ANY_CODES = frozenset(
+    {
+        "upstream_cut",
+        "upstream_error",
+        "upstream_malformed",
+        "upstream_rate_limited",
+        "upstream_timeout",
+        "upstream_truncated",
+        "upstream_unavailable",
+    }
+)
+"""For an answer of which no client knows, so that its question is known from its log only."""

@@ -1,0 +1,117 @@
+"""What clients ask: each question tells the upstream how to answer, well or badly, and says which ends are true."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from tests.upstream.body import whole_text
+from tests.upstream.script import command, parse
+
+SILENCE_SECONDS = 6.0
+"""The service's patience with a silent upstream here: longer than a worker is held still, shorter than a run."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question."""
+
+    kind: str
+    key: str
+    query: str
+    text: str
+    """The whole of the upstream's numbered text."""
+    codes: frozenset[str] = frozenset()
+    """Of `failed` events, and of refusals, that the upstream's behaviour makes true."""
+    even: bool = False
+    """The upstream writes evenly, so that a gap is the service's."""
+
+
+PLAIN_WEIGHT = 12
+
+
+def plain(numbers: random.Random, key: str, chunks: tuple[int, int] = (20, 120)) -> Question:
+    """A well-behaved answer at a readable pace."""
+    pace = numbers.choice([0.02, 0.04, 0.06])
+    return _question("plain", key, even=True, chunks=numbers.randint(*chunks), pace=pace)
+
+
+def rate_limited(key: str) -> Question:
+    """Refused at once."""
+    return _question(
+        "429", key, "upstream_rate_limited", status=429, headers={"Retry-After": "7"}, error={"message": "slow down"}
+    )
+
+
+def draw(numbers: random.Random, key: str) -> Question:
+    """Choose a question."""
+    kind = numbers.choices(list(KINDS), [PLAIN_WEIGHT if kind == "plain" else 1 for kind in KINDS])[0]
+    return _make(kind, numbers, key)
+
+
+KINDS = (
+    "plain",
+    "unicode",
+    "reasoning",
+    "split at every byte",
+    "trickle",
+    "burst",
+    "late",
+    "late status",
+    "flaky",
+    "reset",
+    "closed",
+    "stall",
+    "truncated",
+    "garbage",
+    "error",
+    "429",
+    "500",
+)
+
+
+def _make(kind: str, numbers: random.Random, key: str) -> Question:  # noqa: C901, PLR0911, PLR0912 (a table)
+    chunks = numbers.randint(10, 60)
+    place = numbers.randrange(chunks)
+    given: dict[str, Any] = {"chunks": chunks, "pace": 0.03}
+    match kind:
+        case "plain":
+            return plain(numbers, key)
+        case "unicode":
+            return _question(kind, key, even=True, **given, text="ű{n}🐟\r\n\n event: done ")
+        case "reasoning":
+            return _question(kind, key, even=True, **given, reasoning=[f"r{n} " for n in range(20)])
+        case "split at every byte":
+            return _question(kind, key, chunks=4, split="bytes", role=numbers.random() < 0.5)
+        case "trickle":
+            return _question(kind, key, chunks=12, pace=0.5)
+        case "burst":
+            return _question(kind, key, chunks=2000, batch=50)
+        case "late":
+            return _question(kind, key, **given, first_chunk_delay=numbers.uniform(1, 3))
+        case "late status":
+            return _question(kind, key, **given, status_delay=numbers.uniform(0.5, 3))
+        case "flaky":
+            return _question(kind, key, **given, first=[{"cut_after": 0}])
+        case "reset":
+            return _question(kind, key, "upstream_cut", **given, cut_after=place)
+        case "closed":
+            return _question(kind, key, "upstream_cut", **given, cut_after=place, cut="fin")
+        case "stall":
+            return _question(kind, key, "upstream_timeout", **given, stall_after=place)
+        case "truncated":
+            return _question(kind, key, "upstream_truncated", **given, truncate_after=place)
+        case "garbage":
+            garbage = numbers.choice(['data: {"choices": [oops\n\n', "data: \xff\xfe\n\n", "data: [1]\n\n"])
+            return _question(kind, key, "upstream_malformed", **given, garbage_after=place, garbage=garbage)
+        case "error":
+            return _question(kind, key, "upstream_error", **given, error_after=place)
+        case "429":
+            return rate_limited(key)
+        case "500":
+            return _question(kind, key, "upstream_unavailable", status=500)
+    raise ValueError(kind)
+
+
+def _question(kind: str, key: str, *codes: str, even: bool = False, **script: Any) -> Question:  # noqa: ANN401 (Script)
+    query = command(key=key, **script)
+    return Question(kind, key, query, whole_text(parse({"key": key, **script})), frozenset(codes), even)

@@ -1,0 +1,160 @@
+"""Services that are broken on purpose, to show that the harness would notice.
+
+gunicorn starts `SabotagedWorker` in place of the service's own; `FOLYAM_TEST_SABOTAGE` names what it breaks, before the
+application is made. Nothing but these tests knows of this module.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service import follower, producer
+from service.eventlog import files
+from service.events import Delta, Done, Event, Failed, Terminal, Timing
+from service.worker import FolyamWorker
+
+VARIABLE = "FOLYAM_TEST_SABOTAGE"
+
+
+def no_lease() -> None:
+    """Every worker believes that every log is free."""
+    _replace(files, "lock", lambda *_: True)
+    _replace(files, "is_locked_by_another", lambda *_: False)
+
+
+def told_before_logged() -> None:
+    """A follower is sent events that the log has not got yet: the last of each append is written with the next."""
+    append = files.FileLease.append
+
+    async def late(self: files.FileLease, events: Sequence[Event]) -> None:
+        held: list[Event] = getattr(self, "held", [])
+        told = [*held, *events]
+        if isinstance(told[-1], Terminal):
+            await append(self, told)
+            return
+        self.held = told[-HELD_BACK:]  # type: ignore[attr-defined]
+        if len(told) > HELD_BACK:
+            await append(self, told[:-HELD_BACK])
+        for reader in self._log.readers.get(self.answer_id, ()):
+            early(reader).extend(events)
+            reader.wake()
+
+    read = files.FileReader.read
+
+    def early(reader: files.FileReader) -> list[Event]:
+        return EARLY.setdefault(id(reader), [])
+
+    async def read_early(self: files.FileReader) -> Sequence[Event]:
+        sent = LAST.get(id(self), 0)
+        logged = [event for event in await read(self) if event.seq > sent]
+        last = logged[-1].seq if logged else sent
+        unlogged = [event for event in early(self) if event.seq > last]
+        early(self).clear()
+        events = [*logged, *unlogged]
+        if events:
+            LAST[id(self)] = events[-1].seq
+        return events
+
+    close = files.FileReader.close
+
+    def forget(self: files.FileReader) -> None:
+        EARLY.pop(id(self), None)
+        LAST.pop(id(self), None)
+        close(self)
+
+    _replace(files.FileLease, "append", late)
+    _replace(files.FileReader, "read", read_early)
+    _replace(files.FileReader, "close", forget)
+
+
+HELD_BACK = 8
+EARLY: dict[int, list[Event]] = {}
+LAST: dict[int, int] = {}
+
+
+def no_end() -> None:
+    """The terminal event is forgotten."""
+    append = files.FileLease.append
+
+    async def endless(self: files.FileLease, events: Sequence[Event]) -> None:
+        kept = [event for event in events if not isinstance(event, Terminal)]
+        if kept:
+            await append(self, kept)
+
+    async def unmoved(self: Any, answer_id: str) -> None:  # noqa: ANN401 (a method of any class)
+        """Nor is it made good by a take-over."""
+
+    from service.producers import Producers  # noqa: PLC0415 (only where it is broken)
+
+    _replace(files.FileLease, "append", endless)
+    _replace(Producers, "_adopt", unmoved)
+
+
+def no_takeover() -> None:
+    """Nobody takes an orphan over."""
+    from service.producers import Producers  # noqa: PLC0415 (only where it is broken)
+
+    _replace(Producers, "adopt", lambda *_: None)
+
+
+def false_done() -> None:
+    """A failure is told as a success."""
+    end = producer.Producer._end
+
+    async def lie(self: producer.Producer, terminal: Terminal) -> None:
+        if isinstance(terminal, Failed):
+            terminal = Done(terminal.seq, "stop", None, Timing(None, 0.0))
+        await end(self, terminal)
+
+    _replace(producer.Producer, "_end", lie)
+
+
+def lost_delta() -> None:
+    """Now and then a follower skips an event."""
+    render = follower.Follower._render
+
+    def skip(self: follower.Follower, events: Sequence[Event]) -> bytes:
+        kept = [event for event in events if not (isinstance(event, Delta) and event.seq % 37 == 0)]
+        return render(self, kept or events[-1:])
+
+    _replace(follower.Follower, "_render", skip)
+
+
+def doubled_delta() -> None:
+    """Who resumes is sent the last event again."""
+    place = files._place
+    _replace(files, "_place", lambda descriptor, after: place(descriptor, max(0, after - 1)))
+
+
+def deaf_to_leaving() -> None:
+    """An answer goes on for ever with nobody following it, and is paid for."""
+    _replace(files.FileLease, "watched", lambda _: True)
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    each.__name__: each
+    for each in (
+        no_lease,
+        told_before_logged,
+        no_end,
+        no_takeover,
+        false_done,
+        lost_delta,
+        doubled_delta,
+        deaf_to_leaving,
+    )
+}
+
+
+class SabotagedWorker(FolyamWorker):
+    """The service's worker, and one thing in it broken."""
+
+    def init_process(self) -> None:
+        """Break it, then go on as usual."""
+        if name := os.environ.get(VARIABLE):
+            SABOTAGES[name]()
+        super().init_process()
+
+
+def _replace(owner: object, name: str, by: Callable[..., Any]) -> None:
+    setattr(owner, name, by)

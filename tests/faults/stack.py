@@ -1,0 +1,241 @@
+"""The stack under attack: nginx, gunicorn and the upstream, each of which can be killed and started again in place."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from deploy.local import ports
+from tests.e2e.stack import READY_SECONDS, Nginx, Program, is_ready
+from tests.faults.questions import SILENCE_SECONDS
+from tests.upstream.process import UpstreamProcess
+
+UNWATCHED_SECONDS = 8.0
+DRAIN_SECONDS = 2.0
+HUNG_SECONDS = 5
+"""After which gunicorn ends a worker that stands still. Its own configuration has 30; a run has no time for that."""
+LOOK_SECONDS = 0.02
+TMPFS_MEGABYTES = 12
+
+
+async def until(look: Callable[[], object], seconds: float, what: str) -> None:
+    """Return once it is so; TimeoutError if it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds} s: {what}")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+class Stack:
+    """A `with` block starts all of it and ends all of it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int = 4,
+        recovery: str = "continue",
+        settings: Mapping[str, str] | None = None,
+        worker_class: str | None = None,
+        small_disk: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.logs = directory / "answers"
+        self.recovery = recovery
+        self.workers_wanted = workers
+        self.small_disk = small_disk
+        self.address = ports.free()
+        self.lock = asyncio.Lock()
+        """Held while something is down on purpose: faults do not hit what is not there."""
+        self.upstream: UpstreamProcess
+        self._settings = dict(settings or {})
+        self._worker_class = worker_class
+        self._service: Program
+        self._nginx: Program
+        self._nginx_address: ports.Address
+        self._ending = ExitStack()
+
+    @property
+    def door(self) -> ports.Address:
+        """nginx's."""
+        return self._nginx_address
+
+    @property
+    def master(self) -> int:
+        """gunicorn's master process."""
+        return self._service.process.pid
+
+    @property
+    def nginx_master(self) -> int:
+        """nginx's."""
+        return self._nginx.process.pid
+
+    def workers(self) -> list[int]:
+        """The processes of the workers that there are now."""
+        try:
+            return sorted(child.pid for child in psutil.Process(self.master).children())
+        except psutil.NoSuchProcess:
+            return []
+
+    def settled_workers(self) -> list[int]:
+        """Those of them that have been there for a while."""
+        latest = time.time() - HUNG_SECONDS
+        settled = []
+        for pid in self.workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if psutil.Process(pid).create_time() < latest:
+                    settled.append(pid)
+        return settled
+
+    def __enter__(self) -> Self:
+        with ExitStack() as starting:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self.small_disk:
+                starting.enter_context(_tmpfs(self.logs))
+            self.upstream = starting.enter_context(UpstreamProcess.start())
+            starting.callback(self._end_service)
+            self._service = self._start_service()
+            self._wait_ready()
+            nginx = Nginx(self.directory, self.address, self._web_root())
+            self._nginx, self._nginx_address = nginx, nginx.address
+            starting.callback(self._end_nginx)
+            self._ending = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    async def start_service(self) -> None:
+        """Start gunicorn again, and wait until it serves."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            self._service = await asyncio.to_thread(self._start_service)
+            while self._service.process.poll() is None and time.monotonic() < deadline:
+                # Workers of a master that was killed may serve here, too, for as long as they drain.
+                serves = await asyncio.to_thread(_serves, self.address)
+                if serves and self.workers():
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"the service did not start: {self._service.log}")
+
+    async def end_service(self, how: signal.Signals) -> None:
+        """End gunicorn's master, and wait for that."""
+        self._service.process.send_signal(how)
+        await until(lambda: self._service.process.poll() is not None, READY_SECONDS, "the master ended")
+
+    async def start_nginx(self) -> None:
+        """Start nginx again in its place."""
+        self._nginx = Program(list(map(str, _arguments(self._nginx.process))), {}, self._nginx.log)
+        await until(lambda: _listens(self._nginx_address), READY_SECONDS, "nginx listens")
+
+    async def kill_nginx(self) -> None:
+        """Kill nginx, its workers too: they would go on serving, and keep the port."""
+        master = psutil.Process(self.nginx_master)
+        for process in (master, *master.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        await until(lambda: self._nginx.process.poll() is not None, READY_SECONDS, "nginx ended")
+
+    def go_on(self) -> None:
+        """Let whatever is held still run."""
+        for pid in (self.master, *self.workers()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _start_service(self) -> Program:
+        arguments = ["--timeout", str(HUNG_SECONDS)]
+        if self._worker_class:
+            arguments += ["--worker-class", self._worker_class]
+        environment = {
+            "FOLYAM_BIND": str(self.address),
+            "FOLYAM_WORKERS": str(self.workers_wanted),
+            "FOLYAM_LOG_URL": self.logs.as_uri(),
+            "FOLYAM_MODEL": "test-model",
+            "FOLYAM_CONTINUE": "assistant",
+            "FOLYAM_RECOVERY": self.recovery,
+            "FOLYAM_DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "FOLYAM_UNWATCHED_SECONDS": str(UNWATCHED_SECONDS),
+            "FOLYAM_SILENCE_SECONDS": str(SILENCE_SECONDS),
+            "FOLYAM_FIRST_CHUNK_SECONDS": str(SILENCE_SECONDS),
+            "FOLYAM_HEARTBEAT_SECONDS": "1",
+            "FOLYAM_STATUS_WAIT_SECONDS": "1",
+            "OPENAI_BASE_URL": self.upstream.base_url,
+            "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
+            "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
+            **self._settings,
+        }
+        program = str(Path(sys.executable).with_name("gunicorn"))
+        return Program(
+            [program, "-c", "deploy/gunicorn.conf.py", *arguments], environment, self.directory / "service.log"
+        )
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not is_ready(self.address) or len(self.workers()) < self.workers_wanted:
+            if self._service.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the service did not start:\n{self._service.log.read_text()[-2000:]}")
+            time.sleep(LOOK_SECONDS)
+
+    def _web_root(self) -> Path:
+        root = self.directory / "page"
+        root.mkdir(exist_ok=True)
+        (root / "index.html").write_text("<!doctype html><title>Folyam</title>\n")
+        return root
+
+    def _end_service(self) -> None:
+        if hasattr(self, "_service"):
+            self.go_on()
+            workers = self.workers()
+            self._service.stop(seconds=DRAIN_SECONDS + 15)
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _end_nginx(self) -> None:
+        self._nginx.stop(seconds=10)
+
+
+def can_mount() -> bool:
+    """Tell whether this machine lets us make a small disk."""
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+    )
+
+
+@contextlib.contextmanager
+def _tmpfs(place: Path) -> Iterator[None]:
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MEGABYTES}m", "tmpfs", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+def _arguments(process: "subprocess.Popen[bytes]") -> list[str]:
+    arguments = process.args
+    assert isinstance(arguments, list)
+    return arguments
+
+
+def _serves(address: ports.Address) -> bool:
+    return is_ready(address)
+
+
+def _listens(address: ports.Address) -> bool:
+    return ports.refusal(address) is not None

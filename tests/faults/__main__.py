@@ -8,17 +8,20 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from tests.e2e.stack import ROOT
+from tests.faults import restarts
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
-from tests.faults.kinds import DISK, PROCESSES, plan
+from tests.faults.kinds import DISK, PROCESSES, DiskFull, Planned, plan
+from tests.faults.soak import RETENTION, Soak
 from tests.faults.stack import Stack, can_mount
 
 DISK_SHARE = 0.15
 """Of the time, for faults of the log's disk, on a stack of its own: the invariant is weaker there."""
-LEAST_DISK_SECONDS = 15.0
+LEAST_SECONDS = 15.0
 
 
 def say(line: str) -> None:
@@ -35,47 +38,104 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=40, help="at a time (%(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="gunicorn's (%(default)s)")
     parser.add_argument("--recovery", choices=["continue", "restart", "fail"], default="continue")
+    parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
+    parser.add_argument("--rolling", action="store_true", help="only a rolling and a full restart under 100 streams")
+    parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
     options = parser.parse_args()
     directory = ROOT / "build" / "faults" / f"{time.strftime('%Y%m%d-%H%M%S')}-{options.seed}"
-    directory.mkdir(parents=True)
     say(f"seed {options.seed}")
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
-        sys.exit(asyncio.run(_main(options, directory)))
+        sys.exit(asyncio.run(Session(options, directory).main()))
     say("interrupted")
     sys.exit(130)
 
 
-async def _main(options: argparse.Namespace, directory: Path) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    seconds = options.minutes * 60
-    disk_seconds = max(LEAST_DISK_SECONDS, seconds * DISK_SHARE)
-    parts = [("processes", max(5.0, seconds - disk_seconds), PROCESSES), ("disk", disk_seconds, DISK)]
-    wrong = 0
-    for name, length, kinds in parts:
-        findings = Findings(options.seed, directory / name)
-        planned = plan(options.seed, length, kinds)
-        (directory / name).mkdir()
-        (directory / name / "plan.txt").write_text("\n".join(map(str, planned)) + "\n")
-        small_disk = name == "disk" and can_mount()
-        if name == "disk" and not small_disk:
-            planned = [each for each in planned if each.fault.name != "disk full"]
-            findings.notes.append("disk full: skipped, only root can make a small disk")
-        stack = Stack(directory / name, workers=options.workers, recovery=options.recovery, small_disk=small_disk)
-        say(f"\n{name}: {length:.0f} s, {len(planned)} faults, {options.clients} clients, {options.recovery}")
-        with stack:
-            run = Run(stack, findings, say if options.verbose else lambda _: None)
-            await run.go(length, options.clients, planned)
-        say("\n".join(findings.lines()))
-        (directory / name / "report.txt").write_text("\n".join(findings.lines()) + "\n")
-        wrong += len(findings.violations)
+class Session:
+    """What the command line asks for, one stack after the other."""
+
+    def __init__(self, options: argparse.Namespace, directory: Path) -> None:
+        self._options = options
+        self._directory = directory
+        self._violations = 0
+
+    async def main(self) -> int:
+        """Return the exit status."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        options = self._options
+        if options.rolling:
+            await self._part("rolling", restarts.rolling)
+        elif options.kills:
+            await self._part("kills", lambda stack, findings: restarts.kills(stack, findings, options.seed))
+        elif options.soak:
+            await self._part("soak", self._soak, settings=RETENTION)
+        else:
+            await self._part("processes", self._processes)
+            await self._part("disk", self._disk, small_disk=can_mount())
+        if self._violations:
+            say(f"\n{self._violations} violations; evidence in {self._directory}; again with --seed {options.seed}")
+        return 1 if self._violations else 0
+
+    async def _part(
+        self,
+        name: str,
+        work: Callable[[Stack, Findings], Awaitable[None]],
+        *,
+        settings: Mapping[str, str] | None = None,
+        small_disk: bool = False,
+    ) -> None:
+        options = self._options
+        directory = self._directory / name
+        findings = Findings(options.seed, directory)
+        say(f"\n{name}, recovery: {options.recovery}")
+        began_at = time.monotonic()
+        with Stack(
+            directory, workers=options.workers, recovery=options.recovery, settings=settings, small_disk=small_disk
+        ) as stack:
+            await work(stack, findings)
+        findings.notes.append(f"{'seconds, with settling':36}{time.monotonic() - began_at:9.0f}")
+        report = "\n".join(findings.lines())
+        say(report)
+        (directory / "report.txt").write_text(report + "\n")
+        self._violations += len(findings.violations)
         if not findings.violations:
-            shutil.rmtree(directory / name / "answers", ignore_errors=True)
-    if wrong:
-        say(f"\n{wrong} violations; evidence in {directory}; again with --seed {options.seed}")
-    return 1 if wrong else 0
+            shutil.rmtree(directory / "answers", ignore_errors=True)
+
+    @property
+    def _seconds(self) -> float:
+        return float(self._options.minutes) * 60
+
+    @property
+    def _disk_seconds(self) -> float:
+        return max(LEAST_SECONDS, self._seconds * DISK_SHARE)
+
+    async def _processes(self, stack: Stack, findings: Findings) -> None:
+        seconds = max(LEAST_SECONDS, self._seconds - self._disk_seconds)
+        await self._run(stack, findings, seconds, plan(findings.seed, seconds, PROCESSES))
+
+    async def _disk(self, stack: Stack, findings: Findings) -> None:
+        planned = plan(findings.seed, self._disk_seconds, DISK)
+        if not stack.small_disk:
+            planned = [each for each in planned if not isinstance(each.fault, DiskFull)]
+            findings.notes.append("disk full: skipped, because only root can make a small disk")
+        await self._run(stack, findings, self._disk_seconds, planned)
+
+    async def _soak(self, stack: Stack, findings: Findings) -> None:
+        soak = Soak(stack)
+        sampling = asyncio.create_task(soak.run())
+        try:
+            await self._run(stack, findings, self._seconds, plan(findings.seed, self._seconds, PROCESSES))
+        finally:
+            sampling.cancel()
+        soak.write(stack.directory, findings)
+
+    async def _run(self, stack: Stack, findings: Findings, seconds: float, planned: list[Planned]) -> None:
+        (stack.directory / "plan.txt").write_text("\n".join(map(str, planned)) + "\n")
+        run = Run(stack, findings, say if self._options.verbose else lambda _: None)
+        await run.go(seconds, self._options.clients, planned)
 
 
-main()
+if __name__ == "__main__":
+    main()

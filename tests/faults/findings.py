@@ -91,7 +91,7 @@ class Findings:
             f"{'requests that nobody took':36}{self.unreached:9}",
             f"{'requests refused':36}{sum(self.refusals.values()):9}",
             *(f"  {name:34}{count:9}" for name, count in sorted(self.refusals.items())),
-            f"{'  of 429 and 503, no Retry-After':36}{self.refused_without_retry_after:9}",
+            f"{'  for now, without Retry-After':36}{self.refused_without_retry_after:9}",
         ]
         if self.waits:
             lines.append(f"{'wait for a new producer, s':36}{'n':>9}{'p50':>8}{'p99':>8}{'max':>8}")

@@ -14,10 +14,12 @@ from tests.faults.findings import Findings
 from tests.faults.kinds import Planned
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
-from tests.faults.viewing import TERMINAL, Manner, Viewer, Viewing
+from tests.faults.viewing import PATIENT, TERMINAL, Manner, Patience, Viewer, Viewing
 from tests.upstream.body import whole_text
 from tests.upstream.script import from_query
 
+UPSTREAMS_OWN = "upstream_"
+"""How the codes of refusals begin that are not the service's. For its own, a client is told when to come again."""
 SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
 """After this long without a fault or a client, every answer has its end."""
 MOST_WAIT_SECONDS = 3.0
@@ -50,14 +52,36 @@ class Asked:
         return any(seen.asked_stop for seen in self.viewings)
 
 
+Choice = Callable[[random.Random, str], tuple[Question, Manner]]
+
+
+def anything(numbers: random.Random, key: str) -> tuple[Question, Manner]:
+    """Choose among all questions and all manners."""
+    return questions.draw(numbers, key), viewing.draw(numbers)
+
+
 class Run:
     """Clients and faults on one stack."""
 
-    def __init__(self, stack: Stack, findings: Findings, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        findings: Findings,
+        say: Callable[[str], None] = lambda _: None,
+        choose: Choice = anything,
+        *,
+        patience: Patience = PATIENT,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
         self.findings = findings
         self.happened: list[Happened] = []
         self._stack = stack
         self._say = say
+        self._choose = choose
+        self._patience = patience
+        self._settle_seconds = settle_seconds
+        self.found = asyncio.Event()
+        """Set at the first violation."""
         self._asked: dict[str, Asked] = {}
         self._damaged: set[str] = set()
         self._full: list[list[float]] = []
@@ -65,7 +89,10 @@ class Run:
         self._late: list[tuple[float, Viewing]] = []
 
     async def go(self, seconds: float, clients: int, planned: Sequence[Planned]) -> None:
-        """Run for so long, let everything settle, and check."""
+        """Run for so long, let everything settle, and check.
+
+        The faults of the plan come one after the other, with its pauses between them, until the time is over.
+        """
         ends_at = time.monotonic() + seconds
         try:
             async with asyncio.TaskGroup() as group:
@@ -90,10 +117,10 @@ class Run:
             turn += 1
             key = f"{self.findings.seed}/{number}/{turn}"
             numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
-            await self._visit(Viewing(key, questions.draw(numbers, key), viewing.draw(numbers)), numbers)
+            await self._visit(Viewing(key, *self._choose(numbers, key)), numbers)
 
     async def _visit(self, seen: Viewing, numbers: random.Random) -> None:
-        viewer = Viewer(self._stack.door, seen, numbers)
+        viewer = Viewer(self._stack.door, seen, self._patience)
         second: asyncio.Task[None] | None = None
         running = asyncio.create_task(viewer.run())
         try:
@@ -103,17 +130,19 @@ class Run:
                 if seen.manner.seconds:
                     second = asyncio.create_task(self._second(seen, numbers))
             await running
+            if second is not None:
+                await second
         finally:
             running.cancel()
             if second is not None:
-                await second
+                second.cancel()
         self._ended(seen)
 
     async def _second(self, first: Viewing, numbers: random.Random) -> None:
         await asyncio.sleep(numbers.uniform(0, 1))
         manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(numbers.randint(1, 4000),))
         seen = Viewing(f"{first.number}/second", first.question, manner, answer=first.answer)
-        await Viewer(self._stack.door, seen, numbers).run()
+        await Viewer(self._stack.door, seen, self._patience).run()
         self._ended(seen)
 
     def _know(self, seen: Viewing) -> None:
@@ -125,7 +154,7 @@ class Run:
         if seen.answer and seen.answer not in self._asked:
             self._know(seen)
         if seen.manner.leaves and seen.answer:
-            self._late.append((time.monotonic() + SETTLE_SECONDS, seen))
+            self._late.append((time.monotonic() + self._settle_seconds, seen))
             self._check_late()
         else:
             self._check(seen)
@@ -145,7 +174,7 @@ class Run:
             if kind == "429":
                 question, manner = questions.rate_limited(key), Manner(numbers.choice(viewing.RENDERINGS))
             else:
-                question = questions.plain(numbers, key)
+                question = questions.long(numbers, key)
                 cut = numbers.choice([0, numbers.randint(1, 300), numbers.randint(1, 3000)])
                 manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(cut,), leaves=True)
             self._spawn(self._visit(Viewing(key, question, manner), numbers))
@@ -213,7 +242,8 @@ class Run:
         findings.unreached += seen.unreached
         for refusal in seen.refusals:
             findings.refusals[f"{refusal.status} {refusal.code}"] += 1
-            if refusal.status in (429, 503) and refusal.retry_after is None:
+            passing = refusal.status in (429, 502, 503, 504) and not refusal.code.startswith(UPSTREAMS_OWN)
+            if passing and refusal.retry_after is None:
                 findings.refused_without_retry_after += 1
         asked = self._asked.get(seen.answer, Asked(seen.question))
         around = self._around(seen.answer, asked, seen.ended_at)
@@ -233,6 +263,7 @@ class Run:
         for what in wrong:
             findings.violate(what, seen.number)
         if wrong:
+            self.found.set()
             self._say(f"VIOLATION {seen.number}: {'; '.join(wrong)}")
             findings.keep(seen, wrong, logs / f"{seen.answer}.jsonl")
 
@@ -253,7 +284,7 @@ class Run:
 
     async def _settle(self) -> None:
         """Wait until every log has its end; check the late ones and those whose id no client learned."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self._settle_seconds
         open_ends = await asyncio.to_thread(self._unended)
         while open_ends and time.monotonic() < deadline:
             await asyncio.sleep(0.25)
@@ -291,6 +322,7 @@ class Run:
         for what in wrong:
             self.findings.violate(what, answer)
         if wrong:
+            self.found.set()
             self._say(f"VIOLATION {answer}: {'; '.join(wrong)}")
             self.findings.keep_log(path)
 

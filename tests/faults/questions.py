@@ -1,6 +1,7 @@
 """What clients ask: each question tells the upstream how to answer, well or badly, and says which ends are true."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,17 @@ class Question:
 PLAIN_WEIGHT = 12
 
 
-def plain(numbers: random.Random, key: str, chunks: tuple[int, int] = (20, 120)) -> Question:
+def plain(
+    numbers: random.Random, key: str, chunks: tuple[int, int] = (20, 120), paces: Sequence[float] = (0.02, 0.04, 0.06)
+) -> Question:
     """A well-behaved answer at a readable pace."""
-    pace = numbers.choice([0.02, 0.04, 0.06])
+    pace = numbers.choice(paces)
     return _question("plain", key, even=True, chunks=numbers.randint(*chunks), pace=pace)
+
+
+def long(numbers: random.Random, key: str) -> Question:
+    """An answer that would outlast the run, for clients that leave."""
+    return _question("long", key, chunks=numbers.randint(2000, 4000), pace=0.1)
 
 
 def rate_limited(key: str) -> Question:

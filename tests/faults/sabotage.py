@@ -1,19 +1,14 @@
 """Services that are broken on purpose, to show that the harness would notice.
 
-gunicorn starts `SabotagedWorker` in place of the service's own; `FOLYAM_TEST_SABOTAGE` names what it breaks, before the
-application is made. Nothing but these tests knows of this module.
+`tests.faults.worker` applies one of them in each worker, before the application is made.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from service import follower, producer
 from service.eventlog import files
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
-from service.worker import FolyamWorker
-
-VARIABLE = "FOLYAM_TEST_SABOTAGE"
 
 
 def no_lease() -> None:
@@ -144,16 +139,6 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         deaf_to_leaving,
     )
 }
-
-
-class SabotagedWorker(FolyamWorker):
-    """The service's worker, and one thing in it broken."""
-
-    def init_process(self) -> None:
-        """Break it, then go on as usual."""
-        if name := os.environ.get(VARIABLE):
-            SABOTAGES[name]()
-        super().init_process()
 
 
 def _replace(owner: object, name: str, by: Callable[..., Any]) -> None:

@@ -173,6 +173,7 @@ class Stack:
             "FOLYAM_FIRST_CHUNK_SECONDS": str(SILENCE_SECONDS),
             "FOLYAM_HEARTBEAT_SECONDS": "1",
             "FOLYAM_STATUS_WAIT_SECONDS": "1",
+            "FOLYAM_MAX_ANSWERS_PER_CLIENT": "1000",  # All clients are one here.
             "OPENAI_BASE_URL": self.upstream.base_url,
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),

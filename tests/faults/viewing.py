@@ -15,16 +15,26 @@ from tests.e2e.logfile import Event, json_events, sse_events
 from tests.faults.questions import Question
 from tests.faults.wire import Connection, Cut, Hung, Response, exchange
 
-PATIENCE_SECONDS = 30.0
-"""A client that hears nothing for so long has been forgotten: beyond the service's every wait under these settings."""
-WHOLE_SECONDS = 90.0
-"""For an answer with all its cuts and resumes."""
 AGAIN_SECONDS = 0.1
 GAP_SECONDS = 0.25
 MOST_RETRY_SECONDS = 2.0
 TERMINAL = ("done", "stopped", "failed")
 NDJSON = "application/x-ndjson"
 RENDERINGS = (JSON_LINES, NDJSON, SSE, TEXT)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """After how many seconds a client has been forgotten."""
+
+    silence: float
+    """Without a byte."""
+    whole: float
+    """For an answer with all its cuts and resumes."""
+
+
+PATIENT = Patience(silence=30.0, whole=90.0)
+"""Beyond the service's every wait under these settings."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +152,10 @@ class Viewing:
 class Viewer:
     """Plays one viewing."""
 
-    def __init__(self, address: Address, viewing: Viewing, numbers: random.Random) -> None:
+    def __init__(self, address: Address, viewing: Viewing, patience: Patience) -> None:
         self.viewing = viewing
         self._address = address
-        self._numbers = numbers
+        self._patience = patience
         self._cuts = list(viewing.manner.cuts)
         self._received = 0
         self._heard_at = 0.0
@@ -158,12 +168,12 @@ class Viewer:
         viewing = self.viewing
         viewing.began_at = self._heard_at = time.monotonic()
         try:
-            async with asyncio.timeout(WHOLE_SECONDS):
+            async with asyncio.timeout(self._patience.whole):
                 await self._run()
         except Hung as error:
             viewing.hung = str(error)
         except TimeoutError:
-            viewing.hung = f"not at its end after {WHOLE_SECONDS} s"
+            viewing.hung = f"not at its end after {self._patience.whole} s"
         finally:
             self.begun.set()
             viewing.ended_at = time.monotonic()
@@ -190,7 +200,7 @@ class Viewer:
             connection = await Connection.send(
                 self._address,
                 *self._request(),
-                patience=PATIENCE_SECONDS,
+                patience=self._patience.silence,
                 limit=limit,
                 narrow=manner.stall_after is not None,
             )
@@ -251,7 +261,7 @@ class Viewer:
         while True:
             try:
                 target = f"/answers/{self.viewing.answer}/stop"
-                response = await exchange(self._address, "POST", target, {}, patience=PATIENCE_SECONDS)
+                response = await exchange(self._address, "POST", target, {}, patience=self._patience.silence)
             except (Cut, Hung):
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue

@@ -62,7 +62,7 @@ export const BEHAVIOURS = {
   stalled: { course: once({ stallAfter: 5 }) },
   "stalled-before-the-first": { course: once({ stallAfter: 0 }) },
   "stalled-for-ever": { course: () => ({ stallAfter: 0 }) },
-  heartbeats: { firstMs: 700, heartbeatMs: 50 },
+  heartbeats: { firstMs: 2000, heartbeatMs: 50 },
   trickle: { chunks: 4, course: () => ({ byteByByte: true }) },
 
   "busy-once": {
@@ -109,6 +109,7 @@ export const BEHAVIOURS = {
   garbage: { course: once({ garbageAfter: 5 }) },
   "garbage-for-ever": { course: () => ({ garbageAfter: 0 }) },
   "retry-field": { course: once({ preamble: "retry: 1200\n\n", cutAfter: 5 }) },
+  "retry-field-for-ever": { course: once({ preamble: "retry: 99999999999\n\n", cutAfter: 5 }) },
   "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
   "no-answer-header": { noAnswerHeader: true, course: once({ cutAfter: 5 }) },
 

@@ -4,7 +4,7 @@ import { openAnswer } from "./index.js";
 const server = inject("server");
 
 /** Patience for tests: what takes half a minute in life takes a moment here. */
-const QUICK = { silenceMs: 300, suspicionMs: 100, retryMs: 20, maxRetryMs: 100, giveUpMs: 1200 };
+const QUICK = { silenceMs: 1000, suspicionMs: 100, retryMs: 20, maxRetryMs: 100, giveUpMs: 2500 };
 
 const TWENTY = Array.from({ length: 20 }, (_, index) => `ő${index + 1} `).join("");
 
@@ -253,6 +253,11 @@ describe("a connection that", () => {
     const began = performance.now();
     expect((await answer.finished).text).toBe(TWENTY);
     expect(performance.now() - began).toBeGreaterThan(550);
+  });
+
+  test("names_an_endless_pause_is_tried_again_before_giving_up", async () => {
+    const { answer } = ask("retry-field-for-ever");
+    expect(await answer.finished).toMatchObject({ phase: "done", text: TWENTY });
   });
 
   test("asks_to_come_back_later_is_asked_later", async () => {

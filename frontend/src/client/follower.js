@@ -51,6 +51,8 @@ export class Follower {
   #tries = 0;
   #fruitlessMs = 0;
   #offlineMs = 0;
+  /** @type {FolyamError | undefined} what the service last said since then, if it said anything */
+  #complaint;
   /** @type {number} */
   #retryMs;
   /** @type {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} */
@@ -133,7 +135,7 @@ export class Follower {
     const unanswered =
       this.#state.id === null
         ? undefined
-        : setTimeout(fallSilent, resumeMs * 2 ** Math.max(0, this.#tries - 1));
+        : setTimeout(fallSilent, Math.min(silenceMs, resumeMs * 2 ** Math.max(0, this.#tries - 1)));
     const deaf = listenForWakeups((kind) => {
       if (kind === "online" || silence.silentMs > suspicionMs) {
         this.#forgetTrouble();
@@ -199,7 +201,8 @@ export class Follower {
         }
       },
       onRetry: (ms) => {
-        this.#retryMs = ms;
+        // However long a pause is asked for, there is to be another try before giving up.
+        this.#retryMs = Math.min(ms, this.#options.patience.giveUpMs / 2);
       },
     });
   }
@@ -259,6 +262,7 @@ export class Follower {
     const { patience } = this.#options;
     const offline = isOffline();
     this.#mayTryAgain(error, offline);
+    this.#complaint = error ?? this.#complaint;
     this.#tries += 1;
     const askedMs = error?.retryAfterMs ?? null;
     const ms =
@@ -269,11 +273,11 @@ export class Follower {
     ) {
       throw offline
         ? new FolyamError("offline", "This device has been offline for too long.")
-        : new FolyamError(error?.code ?? "unreachable", error?.message ?? GAVE_UP[why] ?? GAVE_UP.cut, {
-            status: error?.status ?? null,
-            retryAfterMs: askedMs,
-            cause: error,
-          });
+        : new FolyamError(
+            this.#complaint?.code ?? "unreachable",
+            this.#complaint?.message ?? GAVE_UP[why] ?? GAVE_UP.cut,
+            { status: this.#complaint?.status ?? null, retryAfterMs: askedMs, cause: this.#complaint },
+          );
     }
     const what = offline ? "network" : askedMs === null ? "retry" : "service";
     this.#subject.enter(this.#state.id === null ? "connecting" : "reconnecting", {
@@ -318,6 +322,7 @@ export class Follower {
     this.#tries = 0;
     this.#fruitlessMs = 0;
     this.#offlineMs = 0;
+    this.#complaint = undefined;
   }
 
   /**

@@ -27,6 +27,9 @@ SHORT_READERS = 8
 HELD = 400
 WARM_UP = 20
 REST_SECONDS = 0.003
+LOOK_SECONDS = 0.5
+DISTURBED = 0.05
+"""When others use more of the machine than this, a run's figures are in doubt."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,24 @@ class Meter:
         self.upstream_share = used["upstream"] / wall
         self.load_share = used["load"] / wall
         self.others_share = max(0.0, (used["machine"] - used["ours"]) / wall / (os.cpu_count() or 1))
+
+
+class Patience:
+    """Waits for others' work on the machine to pass, but not for ever: so many seconds in all."""
+
+    def __init__(self, around: Surroundings, seconds: float) -> None:
+        self._around = around
+        self._seconds = seconds
+
+    async def wait(self) -> None:
+        """Return when the machine is calm, or the patience is at its end."""
+        while self._seconds > 0:
+            self._seconds -= LOOK_SECONDS
+            meter = Meter((), self._around)
+            await asyncio.sleep(LOOK_SECONDS)
+            meter.stop()
+            if meter.others_share < DISTURBED:
+                return
 
 
 async def first_chunks(stacks: list[Stack], around: Surroundings, requests: int) -> dict[str, FirstChunk]:

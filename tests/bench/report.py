@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable
 
-from tests.bench.measurements import CHUNKS, LONG_CHUNKS, Paced, Short, Unpaced
+from tests.bench.measurements import CHUNKS, DISTURBED, LONG_CHUNKS, Paced, Short, Unpaced
 from tests.bench.run import Results
 
 BEGIN = "<!-- bench: begin -->"
 END = "<!-- bench: end -->"
-DISTURBED = 0.05
-"""When others used more of the machine than this, a run's figures are in doubt."""
-
 SHARES = ("serving", "upstream", "load", "others")
 """Of one core each; others' of the whole machine."""
 

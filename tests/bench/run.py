@@ -19,6 +19,7 @@ from tests.bench.measurements import (
     FirstChunk,
     Followed,
     Paced,
+    Patience,
     Short,
     Surroundings,
     Unpaced,
@@ -46,12 +47,30 @@ class Size:
     short_answers: int
     unpaced_chunks: int
     follows: int
+    patience_seconds: float
+    """Waited in all for others' work to pass."""
 
 
 FULL = Size(
-    "full", runs=3, levels=(1, 32, 128, 400), first_requests=300, short_answers=100, unpaced_chunks=4000, follows=20
+    "full",
+    runs=3,
+    levels=(1, 32, 128, 400),
+    first_requests=300,
+    short_answers=100,
+    unpaced_chunks=4000,
+    follows=20,
+    patience_seconds=120,
 )
-QUICK = Size("quick", runs=1, levels=(32, 128), first_requests=60, short_answers=50, unpaced_chunks=2000, follows=5)
+QUICK = Size(
+    "quick",
+    runs=1,
+    levels=(32, 128),
+    first_requests=60,
+    short_answers=50,
+    unpaced_chunks=2000,
+    follows=5,
+    patience_seconds=10,
+)
 
 
 @dataclass
@@ -117,6 +136,8 @@ def run(size: Size, wanted: tuple[str, ...], say: Callable[[str], None]) -> Resu
 
 async def _measure(results: Results, around: Surroundings, stacks: list[Stack], say: Callable[[str], None]) -> None:
     size = results.size
+    patience = Patience(around, size.patience_seconds)
+    await patience.wait()
     say(f"first chunk, {size.first_requests} requests each")
     results.first_chunk = await first_chunks(stacks, around, size.first_requests)
     every_paced: dict[str, dict[int, list[Paced]]] = {stack.name: {} for stack in stacks}
@@ -125,10 +146,12 @@ async def _measure(results: Results, around: Surroundings, stacks: list[Stack], 
     for number in range(1, size.runs + 1):
         for streams in size.levels:
             for stack in stacks:
+                await patience.wait()
                 say(f"run {number} of {size.runs}: {streams} streams through {stack.name}")
                 every_paced[stack.name].setdefault(streams, []).append(await paced(stack, around, streams))
                 gc.collect()
         for stack in stacks:
+            await patience.wait()
             say(f"run {number} of {size.runs}: short and unpaced answers through {stack.name}")
             every_short[stack.name].append(await short(stack, around, size.short_answers))
             gc.collect()

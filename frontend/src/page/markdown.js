@@ -34,14 +34,14 @@ export function createMarkdown(root) {
   /** @type {Place} */
   const place = { nodes: [root], lastHeading: 2, text: "" };
   const parser = smd.parser(rendererInto(place));
-  /** @type {Text | null} */
+  /** @type {HTMLElement | null} */
   let plain = null;
 
   /** What the parser cannot digest is shown as it is. @param {string} text */
   const giveUp = (text) => {
     showText(place);
-    plain = document.createTextNode(text);
-    partOf(root).appendChild(make("p", { class: "plain", dir: "auto" }, plain));
+    plain = make("p", { class: "plain", dir: "auto" }, text);
+    partOf(root).appendChild(plain);
   };
 
   return {
@@ -52,7 +52,7 @@ export function createMarkdown(root) {
         const slice = pieceOf(text, at, SLICE);
         at += slice.length;
         if (plain) {
-          plain.appendData(slice);
+          appendText(plain, slice);
           continue;
         }
         try {
@@ -265,6 +265,11 @@ function showText(place) {
   if (text === "") {
     return;
   }
+  appendText(node, text);
+}
+
+/** @param {Node} node @param {string} text */
+function appendText(node, text) {
   if (node.lastChild instanceof Text && node.lastChild.length < LONGEST_TEXT_NODE) {
     node.lastChild.appendData(text);
   } else {

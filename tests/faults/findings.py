@@ -38,7 +38,9 @@ class Findings:
     refused_without_retry_after: int = 0
     takeovers: int = 0
     waits: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds without a byte of an answer that was taken over, by what had ended its producer."""
+    """Seconds from a producer's death to its successor's request to the upstream, by what had ended it."""
+    pauses: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds without a byte that clients of such answers saw: their own reconnects, and repeated deaths, included."""
     violations: list[Violation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -93,11 +95,14 @@ class Findings:
             *(f"  {name:34}{count:9}" for name, count in sorted(self.refusals.items())),
             f"{'  for now, without Retry-After':36}{self.refused_without_retry_after:9}",
         ]
-        if self.waits:
-            lines.append(f"{'wait for a new producer, s':36}{'n':>9}{'p50':>8}{'p99':>8}{'max':>8}")
-            for name, waits in sorted(self.waits.items()):
-                figures = "".join(f"{percentile(waits, part):8.2f}" for part in (0.5, 0.99, 1))
-                lines.append(f"  {name:34}{len(waits):9}{figures}")
+        for title, measured in (
+            ("wait for a new producer, s", self.waits),
+            ("pause that a client saw, s", self.pauses),
+        ):
+            lines.append(f"{title:36}{'n':>9}{'p50':>8}{'p99':>8}{'max':>8}")
+            for name, seconds in sorted(measured.items()):
+                figures = "".join(f"{percentile(seconds, part):8.2f}" for part in (0.5, 0.99, 1))
+                lines.append(f"  {name:34}{len(seconds):9}{figures}")
         lines += self.notes
         lines.append(f"{'violations':36}{len(self.violations):9}")
         lines += [

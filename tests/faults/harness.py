@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,10 @@ UPSTREAMS_OWN = "upstream_"
 """How the codes of refusals begin that are not the service's. For its own, a client is told when to come again."""
 SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
 """After this long without a fault or a client, every answer has its end."""
+WATCH_SECONDS = 0.25
+DEATH_SECONDS = 0.5
+"""What may lie between a fault and the upstream's seeing its connection closed."""
+NOBODY = "no worker left"
 MOST_WAIT_SECONDS = 3.0
 """For a new producer, after a worker's SIGKILL."""
 
@@ -84,24 +89,28 @@ class Run:
         """Set at the first violation."""
         self._asked: dict[str, Asked] = {}
         self._damaged: set[str] = set()
+        self._taken_over: set[str] = set()
         self._full: list[list[float]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: list[tuple[float, Viewing]] = []
 
-    async def go(self, seconds: float, clients: int, planned: Sequence[Planned]) -> None:
+    async def go(self, seconds: float, clients: int, planned: Sequence[Planned], *, once: bool = False) -> None:
         """Run for so long, let everything settle, and check.
 
-        The faults of the plan come one after the other, with its pauses between them, until the time is over.
+        The faults of the plan come one after the other, with its pauses between them, until the time is over. Until
+        then each client asks again and again, or `once`.
         """
         ends_at = time.monotonic() + seconds
+        watching = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(clients):
-                    group.create_task(self._client(number, ends_at))
+                    group.create_task(self._client(number, time.monotonic() if once else ends_at))
                 group.create_task(self._faults(planned, ends_at))
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
+            watching.cancel()
             self._stack.go_on()
             for task in self._tasks:
                 task.cancel()
@@ -113,7 +122,7 @@ class Run:
         turn = 0
         first = random.Random(f"begin {self.findings.seed} {number}")  # noqa: S311 (reproducible, not secret)
         await asyncio.sleep(first.uniform(0, 2))
-        while time.monotonic() < ends_at:
+        while not turn or time.monotonic() < ends_at:
             turn += 1
             key = f"{self.findings.seed}/{number}/{turn}"
             numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
@@ -221,6 +230,19 @@ class Run:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _watch(self) -> None:
+        """Note when no worker serves: there is no new producer to be had then."""
+        nobody: Happened | None = None
+        while True:
+            if self._stack.serving():
+                if nobody is not None:
+                    nobody.until = time.monotonic()
+                    nobody = None
+            elif nobody is None:
+                nobody = Happened(NOBODY, orphans=True, at=time.monotonic())
+                self.happened.append(nobody)
+            await asyncio.sleep(WATCH_SECONDS)
+
     # The checks
 
     def _around(self, answer: str, asked: Asked, until: float) -> Circumstances:
@@ -259,7 +281,7 @@ class Run:
                 findings.answers += 1
                 findings.ends[log[-1]["type"] if log else "no log"] += 1
                 findings.takeovers += around.claims
-                wrong += self._waited(seen, around)
+                self._stood_still(seen, around)
         for what in wrong:
             findings.violate(what, seen.number)
         if wrong:
@@ -267,20 +289,37 @@ class Run:
             self._say(f"VIOLATION {seen.number}: {'; '.join(wrong)}")
             findings.keep(seen, wrong, logs / f"{seen.answer}.jsonl")
 
-    def _waited(self, seen: Viewing, around: Circumstances) -> list[str]:
+    def _stood_still(self, seen: Viewing, around: Circumstances) -> None:
+        """Note how long a client of an answer that was taken over saw nothing of it."""
         if not around.claims or not seen.question.even or seen.manner.stall_after is not None:
-            return []
-        wrong = []
+            return
+        if not (seen.refusals or seen.unreached):
+            self._taken_over.add(seen.question.key)
         for start, end in seen.gaps:
-            meanwhile = [each for each in self.happened if each.at <= end and each.until >= start - MOST_WAIT_SECONDS]
-            names = {each.name for each in meanwhile if not each.name.startswith("storm")}
-            if not any(each.orphans for each in meanwhile):
+            if cause := self._cause(start, end):
+                self.findings.pauses.setdefault(cause, []).append(end - start)
+
+    def _check_waits(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Measure, where the upstream saw it, how long after a producer's death the next one came."""
+        before: dict[str, float] = {}
+        for record in records:
+            key, ended_at = record["key"], before.get(record["key"])
+            before[key] = record["closed_at"] or float("inf")
+            if key not in self._taken_over or ended_at is None:
                 continue
-            name = names.pop() if len(names) == 1 else "several at once"
-            self.findings.waits.setdefault(name, []).append(end - start)
-            if name == "worker SIGKILL" and end - start > MOST_WAIT_SECONDS:
-                wrong.append(f"waited {end - start:.1f} s for a new producer after a worker's SIGKILL")
-        return wrong
+            seconds = record["opened_at"] - ended_at
+            if cause := self._cause(ended_at - DEATH_SECONDS, record["opened_at"]):
+                self.findings.waits.setdefault(cause, []).append(seconds)
+                if cause == "worker SIGKILL" and seconds > MOST_WAIT_SECONDS:
+                    self.findings.violate("waited too long for a new producer after a worker's SIGKILL", key)
+
+    def _cause(self, start: float, end: float) -> str | None:
+        """Return what ended producers meanwhile: a fault, or several, or what was worse; None if nothing did."""
+        meanwhile = [each for each in self.happened if each.orphans and each.at <= end and each.until >= start]
+        names = {each.name for each in meanwhile}
+        if len(names) > 1:
+            return NOBODY if NOBODY in names else "several at once"
+        return names.pop() if names else None
 
     async def _settle(self) -> None:
         """Wait until every log has its end; check the late ones and those whose id no client learned."""
@@ -337,6 +376,7 @@ class Run:
             await asyncio.sleep(0.25)
         for record in leaked:
             self.findings.violate("an upstream request is still open", record["key"])
+        self._check_waits(records)
 
 
 ANY_CODES = frozenset(

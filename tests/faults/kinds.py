@@ -81,6 +81,16 @@ class WorkerKilled(_OnWorker):
     _signal = signal.SIGKILL
 
 
+class ServingWorkerKilled(WorkerKilled):
+    """The same, if another one serves and so can carry on."""
+
+    async def inject(self, stack: Stack, crowd: Crowd) -> None:
+        del crowd
+        serving = stack.serving()
+        if len(serving) > 1:
+            _send(serving[int(self.which * len(serving))], self._signal)
+
+
 class WorkerTerminated(_OnWorker):
     name = "worker SIGTERM"
     orphans = True
@@ -125,10 +135,10 @@ class WorkerHung(_OnWorker):
 
     async def _hit(self, pid: int, stack: Stack) -> None:
         # gunicorn does not miss a worker that has not given its first sign of life.
-        settled = stack.settled_workers()
-        if not settled:
+        serving = stack.serving()
+        if not serving:
             return
-        pid = settled[int(self.which * len(settled))]
+        pid = serving[int(self.which * len(serving))]
         _send(pid, signal.SIGSTOP)
         await until(lambda: pid not in stack.workers(), 2 * HUNG_SECONDS + 5, "gunicorn ends a hung worker")
 

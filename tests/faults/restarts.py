@@ -7,7 +7,7 @@ from tests.e2e.client import JSON_LINES, SSE, TEXT
 from tests.faults import questions
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
-from tests.faults.kinds import Fault, MasterReloaded, MasterTerminated, Planned, WorkerKilled
+from tests.faults.kinds import Fault, MasterReloaded, MasterTerminated, Planned, ServingWorkerKilled
 from tests.faults.questions import Question
 from tests.faults.stack import Stack
 from tests.faults.viewing import NDJSON, Manner
@@ -37,11 +37,13 @@ async def rolling(stack: Stack, findings: Findings, streams: int = 100, planned:
 
 
 async def kills(stack: Stack, findings: Findings, seed: int, answers: int = 200) -> None:
-    """Kill a random worker every second, under so many answers at once."""
+    """Kill a random worker every second, under so many answers at once; but never the last that serves."""
     numbers = random.Random(f"kills {seed}")  # noqa: S311 (reproducible, not secret)
-    faults: list[Fault] = [WorkerKilled(numbers.random()) for _ in range(int(KILLS_SECONDS))]
+    faults: list[Fault] = [ServingWorkerKilled(numbers.random()) for _ in range(int(KILLS_SECONDS))]
     run = Run(stack, findings, choose=slow_readers)
-    await run.go(2.5, answers, [Planned(1.0 + second, fault) for second, fault in enumerate(faults)])
+    await run.go(
+        KILLS_SECONDS, answers, [Planned(1.0 + second, fault) for second, fault in enumerate(faults)], once=True
+    )
 
 
 def slow_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ HUNG_SECONDS = 5
 """After which gunicorn ends a worker that stands still. Its own configuration has 30; a run has no time for that."""
 LOOK_SECONDS = 0.02
 TMPFS_MEGABYTES = 12
+STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
+"""uvicorn's line, by which a worker says that it serves."""
 
 
 async def until(look: Callable[[], object], seconds: float, what: str) -> None:
@@ -65,6 +68,8 @@ class Stack:
         self._nginx: Program
         self._nginx_address: ports.Address
         self._ending = ExitStack()
+        self._log_read = 0
+        self._started: set[int] = set()
 
     @property
     def door(self) -> ports.Address:
@@ -88,15 +93,14 @@ class Stack:
         except psutil.NoSuchProcess:
             return []
 
-    def settled_workers(self) -> list[int]:
-        """Those of them that have been there for a while."""
-        latest = time.time() - HUNG_SECONDS
-        settled = []
-        for pid in self.workers():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if psutil.Process(pid).create_time() < latest:
-                    settled.append(pid)
-        return settled
+    def serving(self) -> list[int]:
+        """Those of them that have come as far as serving."""
+        with (self.directory / "service.log").open("rb") as log:
+            log.seek(self._log_read)
+            *lines, tail = log.read().split(b"\n")
+            self._log_read = log.tell() - len(tail)
+        self._started.update(int(match[1]) for line in lines if (match := STARTED.match(line)))
+        return [pid for pid in self.workers() if pid in self._started]
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
@@ -186,7 +190,7 @@ class Stack:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not is_ready(self.address) or len(self.workers()) < self.workers_wanted:
+        while not is_ready(self.address) or len(self.serving()) < self.workers_wanted:
             if self._service.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not start:\n{self._service.log.read_text()[-2000:]}")
             time.sleep(LOOK_SECONDS)

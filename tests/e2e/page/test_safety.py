@@ -96,9 +96,11 @@ def test_links_open_apart_and_tell_nothing(reader: Reader, watch: Watch) -> None
 
 
 def test_a_megabyte_without_a_line_break_leaves_the_page_usable(reader: Reader) -> None:
-    reader.ask(command(key="megabyte", chunks=16, text="x" * 20_000))  # the longest text that a question can command
+    reader.ask(command(key="megabyte", chunks=52, text="x" * 20_000))  # the longest text that a question can command
     reader.sees_the_end()
-    expect(reader.page.locator(".figures")).to_be_visible()
+    reader.page.wait_for_function(
+        "length => document.querySelector('.markdown').textContent.length === length", arg=52 * 20_000
+    )
     began = time.monotonic()
     reader.page.fill("#query", "still here")
     assert reader.page.input_value("#query") == "still here"

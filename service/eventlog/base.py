@@ -20,7 +20,7 @@ class Lease(Protocol):
     claims: int
     """How often the answer was claimed lately, this time included; 0 for whoever began it."""
     on_change: Callable[[], None] | None
-    """Called when a follower of this worker left, or when somebody asked for a stop."""
+    """Called when a follower of this worker came or left, or when somebody asked for a stop."""
 
     async def append(self, events: Sequence[Event]) -> None:
         """Write the events. Followers of every worker can read them when this returns.

@@ -419,16 +419,16 @@ async def test_who_claims_an_answer_sees_its_followers(log: EventLog) -> None:
     assert not claimed.watched()
 
 
-async def test_the_producer_is_told_when_a_follower_of_its_worker_leaves(log: EventLog) -> None:
+async def test_the_producer_is_told_when_a_follower_of_its_worker_comes_or_leaves(log: EventLog) -> None:
     answer, lease = await begin(log)
     told = []
     lease.on_change = lambda: told.append(lease.watched())
     reader = await log.open(answer)
     unwatching = await log.open(answer, watch=False)
     unwatching.close()
-    assert told == []
+    assert told == [True]
     reader.close()
-    assert told == [False]
+    assert told == [True, False]
 
 
 # Stopping

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from openai import AsyncOpenAI, DefaultAioHttpClient, RateLimitError
+from openai import AsyncOpenAI, RateLimitError
 
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import NotAScript, command, from_query
@@ -118,7 +118,7 @@ def test_any_text_gets_a_plain_answer(upstream: UpstreamProcess) -> None:
 
 
 async def test_the_official_client_reads_it(upstream: UpstreamProcess) -> None:
-    async with AsyncOpenAI(base_url=upstream.base_url, api_key="k", http_client=DefaultAioHttpClient()) as client:
+    async with AsyncOpenAI(base_url=upstream.base_url, api_key="k") as client:
         stream = await client.chat.completions.create(
             model="test-model",
             messages=[{"role": "user", "content": command(chunks=3)}],

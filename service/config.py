@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     max_answers: int = Field(400, ge=1, description="Answers that a worker generates at once; beyond it 503.")
     max_answers_per_client: int = Field(
-        50, ge=1, description="Those of one client, by its address or its API key; beyond it 429."
+        50, ge=1, description="Those of one client, by its address; beyond it 429."
     )
     max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -263,6 +263,8 @@ class Run:
         findings.resumes += max(0, len(seen.bodies) - 1)
         findings.unreached += seen.unreached
         for refusal in seen.refusals:
+            if refusal.code == "log_full" and not any(start <= refusal.at <= end for start, end in self._full):
+                findings.violate("refused for a full disk that is not full", seen.number)
             findings.refusals[f"{refusal.status} {refusal.code}"] += 1
             passing = refusal.status in (429, 502, 503, 504) and not refusal.code.startswith(UPSTREAMS_OWN)
             if passing and refusal.retry_after is None:

@@ -9,11 +9,13 @@ import pytest
 from tests.faults import restarts
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
-from tests.faults.kinds import DISK, PROCESSES, DiskFull, plan
+from tests.faults.kinds import PROCESSES, DiskFull, Fault, LogDeleted, LogTruncated, Planned, plan
 from tests.faults.stack import Stack, can_mount
+from tests.faults.viewing import Patience
 
 SEED = 11
 CLIENTS = 20
+DISK_SECONDS = 6.0
 
 
 def attack(
@@ -39,15 +41,26 @@ def test_nothing_is_lost_whatever_happens_to_the_processes_the_upstream_and_the_
     assert not findings.violations, "\n".join(findings.lines())
 
 
-def test_a_damaged_or_full_disk_makes_no_false_success_no_forged_text_and_nobody_wait_for_ever(tmp_path: Path) -> None:
-    small_disk = can_mount()
-
+@pytest.mark.parametrize("kind", [LogDeleted, LogTruncated])
+def test_a_damaged_log_makes_no_false_success_no_forged_text_and_nobody_wait_for_ever(
+    tmp_path: Path, kind: type[Fault]
+) -> None:
     async def work(stack: Stack, findings: Findings) -> None:
-        planned = [each for each in plan(SEED, 8, DISK) if small_disk or not isinstance(each.fault, DiskFull)]
-        await Run(stack, findings).go(8, CLIENTS, planned)
+        planned = plan(SEED, DISK_SECONDS, ((kind, 1),))
+        await Run(stack, findings, patience=Patience(silence=15, whole=30)).go(DISK_SECONDS, CLIENTS, planned)
 
-    findings = attack(tmp_path, work, small_disk=small_disk)
+    findings = attack(tmp_path, work)
     assert findings.answers > 20
+    assert not findings.violations, "\n".join(findings.lines())
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root can make a small disk")
+def test_a_full_disk_is_said_to_be_full_and_recovers_by_itself(tmp_path: Path) -> None:
+    async def work(stack: Stack, findings: Findings) -> None:
+        await Run(stack, findings).go(DISK_SECONDS, CLIENTS, [Planned(1.5, DiskFull(2.0))])
+
+    findings = attack(tmp_path, work, small_disk=True)
+    assert findings.refusals["503 log_full"]
     assert not findings.violations, "\n".join(findings.lines())
 
 

@@ -1,0 +1,148 @@
+"""The checks themselves, on small logs: each kind of wrong is called so, and what is right passes."""
+
+import json
+import random
+
+import pytest
+
+from tests.e2e.logfile import Event
+from tests.faults import questions, viewing
+from tests.faults.checks import Circumstances, as_text, check_damaged, check_log, check_viewing, text_of
+from tests.faults.questions import Question
+from tests.faults.soak import is_flat, thirds
+from tests.faults.viewing import Manner, Refusal, Viewing
+from tests.faults.wire import Response
+
+ID = "0" * 32
+QUESTION = Question("plain", "k", "", "w1 w2 w3 ", frozenset({"upstream_cut"}))
+START: Event = {"type": "start", "seq": 1, "answer": ID, "model": "m"}
+CALM = Circumstances()
+
+
+def log(*rest: Event) -> list[Event]:
+    return [START, *({**event, "seq": seq} for seq, event in enumerate(rest, 2))]
+
+
+def delta(text: str) -> Event:
+    return {"type": "delta", "text": text}
+
+
+DONE: Event = {"type": "done", "finish_reason": "stop"}
+WHOLE = log(delta("w1 "), delta("w2 "), delta("w3 "), DONE)
+
+
+def lines(*events: Event) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def seen(*bodies: bytes, rendering: str = "application/json", whole: bool = True, leaves: bool = False) -> Viewing:
+    """A client that was sent these bodies."""
+    each = Viewing("1", QUESTION, Manner(rendering, leaves=leaves), answer=ID)
+    headers = {"x-answer-id": ID, "content-type": rendering}
+    each.responses = [Response("", 200, headers, bytearray(body), whole=whole) for body in bodies]
+    return each
+
+
+@pytest.mark.parametrize(
+    ("events", "around", "wrong"),
+    [
+        (WHOLE, CALM, ""),
+        (WHOLE[:-1], CALM, "no terminal event"),
+        (log(delta("w1 "), DONE), CALM, "done, with"),
+        (log(delta("w2 "), DONE), CALM, "not how the upstream's begins"),
+        ([*WHOLE, {**DONE, "seq": 6}], CALM, "behind a terminal"),
+        ([*WHOLE[:2], *WHOLE[3:]], CALM, "gap or a double"),
+        (log(delta("w1 "), {"type": "restart"}, *WHOLE[1:]), CALM, ""),
+        (log({"type": "failed", "code": "upstream_cut"}), CALM, ""),
+        (log({"type": "failed", "code": "internal"}), CALM, "failed with internal"),
+        (log({"type": "failed", "code": "interrupted"}), CALM, "failed with interrupted"),
+        (log({"type": "failed", "code": "interrupted"}), Circumstances("fail", claims=1), ""),
+        (log({"type": "failed", "code": "interrupted"}), Circumstances(claims=4), ""),
+        (log({"type": "stopped", "by": "user"}), CALM, "who did not ask"),
+        (log({"type": "stopped", "by": "unwatched"}), CALM, "was watched"),
+        (log({"type": "stopped", "by": "unwatched"}), Circumstances(may_be_unwatched=True), ""),
+        (log({"type": "stopped", "by": "shutdown"}), CALM, "stopped by shutdown"),
+    ],
+)
+def test_a_log(events: list[Event], around: Circumstances, wrong: str) -> None:
+    found = check_log(events, QUESTION, around, asked_stop=False)
+    assert bool(found) == bool(wrong)
+    assert wrong in "; ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("viewed", "wrong"),
+    [
+        (seen(lines(*WHOLE)), ""),
+        (seen(lines(*WHOLE[:3]) + b'{"type":"del', lines(*WHOLE[3:])), ""),
+        (seen(lines(START, {**delta("w1 w2 w3 "), "seq": 4}, WHOLE[-1])), ""),
+        (seen(lines(*WHOLE[:3]), lines(*WHOLE[2:])), "not what the log has"),
+        (seen(lines(*WHOLE[:2]), lines(*WHOLE[3:])), "not what the log has"),
+        (seen(lines(*WHOLE[:2], {**delta("w9 "), "seq": 3})), "not what the log has"),
+        (seen(lines(*WHOLE[:3])), "no terminal event was seen"),
+        (seen(lines(*WHOLE[:3]), leaves=True), ""),
+        (seen(lines(*WHOLE[1:])), "the first event"),
+        (seen(as_text(WHOLE).encode(), rendering="text/plain"), ""),
+        (seen(b"w1 w2 ", as_text(WHOLE).encode(), rendering="text/plain", whole=False), ""),
+        (seen(b"w1 w2 ", rendering="text/plain"), "a cut that looks like an end"),
+        (seen(b"w1 w3 ", rendering="text/plain", whole=False), "not how the log's begins"),
+        (seen(lines(*WHOLE), rendering="text/event-stream"), "nothing was seen"),
+    ],
+)
+def test_a_client(viewed: Viewing, wrong: str) -> None:
+    found = check_viewing(viewed, WHOLE, CALM, asked_stop=False)
+    assert bool(found) == bool(wrong)
+    assert wrong in "; ".join(found)
+
+
+def test_a_lost_answer_is_found_unless_its_log_was_damaged() -> None:
+    gone = seen(lines(*WHOLE[:2]))
+    gone.gone = True
+    gone.refusals = [Refusal(0, 404, "unknown_answer", None)]
+    assert check_viewing(gone, WHOLE, CALM, asked_stop=False)
+    assert not check_damaged(gone, asked_stop=False)
+
+
+def test_a_refusal_is_in_the_contracts_form_and_never_500() -> None:
+    refused = seen()
+    refused.refused = True
+    refused.refusals = [Refusal(0, 429, "upstream_rate_limited", "7")]
+    assert not check_viewing(refused, [], CALM, asked_stop=False)
+    refused.refusals = [Refusal(0, 500, "internal", None), Refusal(0, 503, "", "1")]
+    assert len(check_viewing(refused, [], CALM, asked_stop=False)) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        (lines(*WHOLE), ""),
+        (lines(*WHOLE[:2], {**DONE, "seq": 3}), "the text is not whole"),
+        (lines(START, {**delta("forged"), "seq": 2}), "did not send"),
+        (lines(*WHOLE[:2], *WHOLE[:2]), "twice"),
+    ],
+)
+def test_a_client_of_a_damaged_log(body: bytes, wrong: str) -> None:
+    found = check_damaged(seen(body), asked_stop=False)
+    assert bool(found) == bool(wrong)
+    assert wrong in "; ".join(found)
+
+
+def test_a_restart_forgets_the_text_so_far() -> None:
+    assert text_of(log(delta("w1 "), {"type": "restart"}, delta("w1 "), delta("w2 "))) == "w1 w2 "
+
+
+def seeded(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (reproducible, not secret)
+
+
+def test_clients_and_questions_follow_from_the_seed() -> None:
+    drawn = [(questions.draw(numbers, "k"), viewing.draw(numbers)) for numbers in (seeded(1), seeded(1))]
+    assert drawn[0] == drawn[1]
+    assert {questions.draw(seeded(seed), "k").kind for seed in range(2000)} == set(questions.KINDS)
+
+
+def test_growth_after_the_warm_up_is_told_from_noise() -> None:
+    assert thirds([1, 1, 1, 5, 5, 5, 9, 9, 9]) == (1, 9)
+    assert is_flat("memory_mib", 400, 430)
+    assert not is_flat("memory_mib", 400, 500)
+    assert not is_flat("metric_files", 50, 90)

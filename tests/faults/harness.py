@@ -88,6 +88,7 @@ class Run:
         self.found = asyncio.Event()
         """Set at the first violation."""
         self._asked: dict[str, Asked] = {}
+        self._claims: dict[str, int] = {}
         self._damaged: set[str] = set()
         self._taken_over: set[str] = set()
         self._full: list[list[float]] = []
@@ -246,9 +247,12 @@ class Run:
     # The checks
 
     def _around(self, answer: str, asked: Asked, until: float) -> Circumstances:
+        # The service forgets the claims of a minute ago, so they are remembered here from the first look.
+        claims = max(claims_of(self._stack.logs, answer), self._claims.get(answer, 0))
+        self._claims[answer] = claims
         return Circumstances(
             recovery=self._stack.recovery,
-            claims=claims_of(self._stack.logs, answer),
+            claims=claims,
             may_be_unwatched=not asked.watched,
             disk_full=any(start <= until and end >= asked.began_at for start, end in self._full),
             damaged=answer in self._damaged,
@@ -309,7 +313,7 @@ class Run:
             before[key] = record["closed_at"] or float("inf")
             if key not in self._taken_over or ended_at is None:
                 continue
-            seconds = record["opened_at"] - ended_at
+            seconds = max(0.0, record["opened_at"] - ended_at)
             if cause := self._cause(ended_at - DEATH_SECONDS, record["opened_at"]):
                 self.findings.waits.setdefault(cause, []).append(seconds)
                 if cause == "worker SIGKILL" and seconds > MOST_WAIT_SECONDS:
@@ -383,6 +387,7 @@ class Run:
 
 ANY_CODES = frozenset(
     {
+        "interrupted",
         "upstream_cut",
         "upstream_error",
         "upstream_malformed",

@@ -24,9 +24,9 @@ def broken(directory: Path, sabotage: str) -> set[str]:
 
     async def attack() -> Findings:
         findings = Findings(SEED, directory)
-        settings = {VARIABLE: sabotage, "FOLYAM_UNWATCHED_SECONDS": "3"}
+        settings = {VARIABLE: sabotage, "FOLYAM_UNWATCHED_SECONDS": "3", "FOLYAM_DRAIN_SECONDS": "0"}
         with Stack(directory, workers=3, settings=settings, worker_class=WORKER) as stack:
-            run = Run(stack, findings, patience=Patience(silence=6, whole=12), settle_seconds=8)
+            run = Run(stack, findings, patience=Patience(silence=6, whole=12), settle_seconds=6)
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS))
             found = asyncio.create_task(run.found.wait())
             await asyncio.wait((going, found), return_when=asyncio.FIRST_COMPLETED)

@@ -185,7 +185,8 @@ class Viewer:
     async def _run(self) -> None:
         viewing = self.viewing
         while not (viewing.over or viewing.refused or viewing.gone):
-            if await self._one() and viewing.manner.leaves:
+            cut = await self._one()
+            if viewing.manner.leaves and (cut or viewing.answer):
                 return
             if not (viewing.over or viewing.refused or viewing.gone):
                 await asyncio.sleep(AGAIN_SECONDS)

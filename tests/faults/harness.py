@@ -4,13 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from tests.faults import questions, viewing
-from tests.faults.checks import Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
+from tests.faults.checks import MOST_CLAIMS, Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
 from tests.faults.findings import Findings
 from tests.faults.kinds import Planned
 from tests.faults.questions import Question
@@ -21,6 +21,8 @@ from tests.upstream.script import from_query
 
 UPSTREAMS_OWN = "upstream_"
 """How the codes of refusals begin that are not the service's. For its own, a client is told when to come again."""
+CLAIMS_SECONDS = 50.0
+"""After a minute the service forgets how often an answer was taken over; its log alone does not tell."""
 SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
 """After this long without a fault or a client, every answer has its end."""
 WATCH_SECONDS = 0.25
@@ -353,6 +355,9 @@ class Run:
         asked = self._asked.get(answer)
         try:
             query = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])["request"]["query"]
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            return  # It has expired meanwhile.
         except (OSError, ValueError, KeyError):
             self.findings.violate("a log without a readable start", answer)
             return
@@ -363,6 +368,8 @@ class Run:
                 Question("unknown", script.key, query, whole_text(script), ANY_CODES), watched=False, began_at=0
             )
         around = self._around(answer, asked, time.monotonic())
+        if age > CLAIMS_SECONDS:
+            around = replace(around, claims=MOST_CLAIMS + 1)
         wrong = check_log(log_of(self._stack.logs, answer), asked.question, around, asked_stop=asked.stop)
         for what in wrong:
             self.findings.violate(what, answer)

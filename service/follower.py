@@ -12,6 +12,10 @@ LOOK_SECONDS = 1.0
 """How often a follower that hears nothing looks whether the answer still has a producer."""
 
 
+class CutShortError(Exception):
+    """This worker has left, and the answer goes on elsewhere. The response must not look as if it were whole."""
+
+
 class Follower:
     """Reads a log and renders what it reads. It holds an offset and never a queue: a slow reader costs no memory."""
 
@@ -43,8 +47,10 @@ class Follower:
     async def next(self) -> bytes | None:
         """Return the next bytes to send, waiting for them; None after the terminal event.
 
-        They are events or, where there were none for `heartbeat_seconds`, a sign of life. None without a terminal event
-        means that this worker has left: the client sees that it is missing, and resumes on another.
+        They are events or, where there were none for `heartbeat_seconds`, a sign of life.
+
+        Raises:
+            CutShortError: this worker has left before the terminal event.
         """
         if self._ended:
             return None
@@ -61,7 +67,7 @@ class Follower:
                 self._begun = True
                 return self._rendering.preamble
             if self._has_left():
-                return None
+                raise CutShortError
             if waited and self._reader.orphaned():
                 self._on_orphan(self._reader.answer_id)
             now = self._time()

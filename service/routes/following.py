@@ -10,8 +10,9 @@ from starlette.types import Receive, Scope, Send
 
 from service import metrics
 from service.core import Core
-from service.errors import BadInput, FolyamError
+from service.errors import BadInput, FolyamError, Unavailable
 from service.events import Terminal, parse_event_id
+from service.follower import CutShortError
 from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
 
 
@@ -88,9 +89,13 @@ class AnswerResponse(StreamingResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`presence` receives)
-        """Serve until the stream ends or the client leaves; then close the stream."""
+        """Serve until the stream ends or the client leaves; then close the stream.
+
+        A stream that is cut short leaves the response unfinished: the server closes the connection without the end that
+        HTTP has for a body, so that a cut never looks like a whole answer, not even in plain text.
+        """
         try:
-            with contextlib.suppress(ClientGoneError), self._presence.required():
+            with contextlib.suppress(ClientGoneError, CutShortError), self._presence.required():
                 await self.stream_response(send)
         finally:
             self._presence.close()
@@ -164,6 +169,8 @@ async def answer_response(
         await stream.aclose()
         if isinstance(error, ClientGoneError):
             return Response(status_code=CLIENT_GONE)
+        if isinstance(error, CutShortError):
+            raise Unavailable("draining", "This worker is leaving. Another one is there.") from None
         raise
     return AnswerResponse(stream, first, presence, answer_id=answer_id, rendering=rendering)
 

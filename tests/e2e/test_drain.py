@@ -4,13 +4,14 @@ import http.client
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.client import Client, Stream, question, resume_headers, script
+from tests.e2e.client import JSON_LINES, SSE, TEXT, Client, Stream, question, resume_headers, script
 from tests.e2e.conftest import Report, Stack
 from tests.e2e.logfile import Event, assert_equals_log, read_log
 from tests.e2e.stack import Nginx, Service, eventually
@@ -89,6 +90,15 @@ def test_an_answer_that_ends_within_the_drain_is_not_cut(short_drain: Stack) -> 
         assert [*events][-1]["type"] == "done"
     eventually(lambda: not set(short_drain.service.workers()) & set(old), 10)
     assert len(short_drain.upstream.requests("within")) == 1
+
+
+@pytest.mark.parametrize("accept", [JSON_LINES, SSE, TEXT])
+def test_a_response_that_the_drain_cuts_does_not_look_whole(short_drain: Stack, accept: str) -> None:
+    with short_drain.client.ask(script(chunks=CHUNKS, pace=PACE_SECONDS), accept=accept) as stream:
+        stream.read()
+        short_drain.service.process.send_signal(signal.SIGHUP)
+        with pytest.raises(http.client.IncompleteRead):
+            deque(iter(stream.read, b""))
 
 
 def test_a_whole_stop_leaves_answers_that_the_next_start_carries_on(

@@ -68,7 +68,17 @@ def take(stream: Stream, limit: int) -> bytes:
 @pytest.mark.parametrize("accept", [JSON_LINES, SSE])
 def test_curl_ended_by_a_signal_goes_on_where_it_was(stack: Stack, accept: str, number: signal.Signals) -> None:
     body, _ = question(script(chunks=40, pace=0.02))
-    command = ["curl", "-sN", "-H", "Content-Type: application/json", "-H", f"Accept: {accept}"]
+    # Started in the background, a test run has been told to ignore Ctrl-C, and hands that down.
+    command = [
+        "env",
+        "--default-signal=INT",
+        "curl",
+        "-sN",
+        "-H",
+        "Content-Type: application/json",
+        "-H",
+        f"Accept: {accept}",
+    ]
     address = f"{stack.client.url}/generate"
     with subprocess.Popen([*command, "-d", body, address], stdout=subprocess.PIPE) as curl:
         assert curl.stdout is not None

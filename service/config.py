@@ -75,9 +75,7 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = Field(30, description="How long running answers may go on when a worker is to stop.")
 
     max_answers: int = Field(400, ge=1, description="Answers that a worker generates at once; beyond it 503.")
-    max_answers_per_client: int = Field(
-        50, ge=1, description="Those of one client, by its address; beyond it 429."
-    )
+    max_answers_per_client: int = Field(50, ge=1, description="Those of one client, by its address; beyond it 429.")
     max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of other sites' pages that may use this service, separated by commas."

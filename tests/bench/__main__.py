@@ -1,6 +1,7 @@
 """`python -m tests.bench`: measure, print the tables, keep the figures."""
 
 import argparse
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> None:
     wanted = tuple(options.stacks.split(","))
     if unknown := set(wanted) - set(NAMES):
         parser.error(f"no such stack: {', '.join(sorted(unknown))}")
+    # Ended from outside, end what was started, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     results = run(QUICK if options.quick else FULL, wanted, say)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(results)), indent=1) + b"\n")

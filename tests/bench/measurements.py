@@ -28,6 +28,7 @@ HELD = 400
 WARM_UP = 20
 REST_SECONDS = 0.003
 LOOK_SECONDS = 0.5
+LOOKS = 20
 DISTURBED = 0.05
 """When others use more of the machine than this, a run's figures are in doubt."""
 
@@ -139,7 +140,7 @@ class Meter:
 
 
 class Patience:
-    """Waits for others' work on the machine to pass, but not for ever: so many seconds in all."""
+    """Waits for others' work on the machine to pass, but not for ever: some seconds each time, and so many in all."""
 
     def __init__(self, around: Surroundings, seconds: float) -> None:
         self._around = around
@@ -147,7 +148,9 @@ class Patience:
 
     async def wait(self) -> None:
         """Return when the machine is calm, or the patience is at its end."""
-        while self._seconds > 0:
+        for _ in range(LOOKS):
+            if self._seconds <= 0:
+                return
             self._seconds -= LOOK_SECONDS
             meter = Meter((), self._around)
             await asyncio.sleep(LOOK_SECONDS)

@@ -1,8 +1,10 @@
 """The stacks that are compared: how each is started, asked and counted."""
 
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ LOOK_EVERY_SECONDS = 0.02
 BIN = Path(sys.executable).parent
 
 UNLIMITED = "1000000"
+PR_SET_PDEATHSIG = 1
 
 NGINX = """
 daemon off;
@@ -221,6 +224,11 @@ def _workers(process: subprocess.Popen[bytes]) -> tuple[int, ...]:
     return tuple(workers)
 
 
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the benchmark is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 @contextmanager
 def _process(command: list[str], settings: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     # Nothing set for the shell we were started from changes what is measured.
@@ -228,7 +236,13 @@ def _process(command: list[str], settings: dict[str, str], folder: Path) -> Iter
     output = folder / "output.txt"
     with output.open("wb") as file, pinned(SERVING_CORE):
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**inherited, **settings}, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            command,
+            cwd=ROOT,
+            env={**inherited, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # there are no threads yet that it could disturb
         )
     try:
         yield process

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from service import metrics
-from service.eventlog import Reader
+from service.eventlog import DamagedLogError, Reader
 from service.events import TERMINAL, Delta, Event, merge_deltas
 from service.renderings import Rendering
 
@@ -13,7 +13,7 @@ LOOK_SECONDS = 1.0
 
 
 class CutShortError(Exception):
-    """This worker has left, and the answer goes on elsewhere. The response must not look as if it were whole."""
+    """This worker has left, or the log was damaged. The response must not look as if it were whole."""
 
 
 class Follower:
@@ -50,13 +50,13 @@ class Follower:
         They are events or, where there were none for `heartbeat_seconds`, a sign of life.
 
         Raises:
-            CutShortError: this worker has left before the terminal event.
+            CutShortError: this worker has left before the terminal event, or the log can't be read on.
         """
         if self._ended:
             return None
         waited = False
         while True:
-            events = await self._reader.read()
+            events = await self._read()
             if events:
                 first = not self._begun
                 data = self._render(events)
@@ -79,6 +79,12 @@ class Follower:
                 left = self._heartbeat_seconds
             await self._reader.wait(min(left, LOOK_SECONDS))
             waited = True
+
+    async def _read(self) -> Sequence[Event]:
+        try:
+            return await self._reader.read()
+        except DamagedLogError:
+            raise CutShortError from None
 
     def close(self) -> None:
         """Stop following. May be called twice."""

@@ -2,11 +2,11 @@
 
 from urllib.parse import unquote, urlsplit
 
-from service.eventlog.base import EventLog, Lease, Reader
+from service.eventlog.base import DamagedLogError, EventLog, Lease, Reader
 from service.eventlog.files import FileEventLog
 from service.eventlog.retention import Retention
 
-__all__ = ["EventLog", "Lease", "Reader", "Retention", "open_event_log"]
+__all__ = ["DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "open_event_log"]
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:

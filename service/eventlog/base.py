@@ -10,6 +10,10 @@ from typing import Protocol
 from service.events import Event, Start, StoppedBy
 
 
+class DamagedLogError(Exception):
+    """A log is not as it was written: shortened, or overwritten. It cannot be read on."""
+
+
 class Lease(Protocol):
     """The producer's claim on a log."""
 
@@ -45,7 +49,11 @@ class Reader(Protocol):
     answer_id: str
 
     async def read(self) -> Sequence[Event]:
-        """Return the next events, as many as there are up to some tens of kilobytes; empty if none yet."""
+        """Return the next events, as many as there are up to some tens of kilobytes; empty if none yet.
+
+        Raises:
+            DamagedLogError: the log is not as it was.
+        """
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be more to read, or after that many seconds."""

@@ -17,6 +17,7 @@ from typing import cast, get_args
 import msgspec
 
 from service.errors import Unavailable, UnknownAnswer
+from service.eventlog.base import DamagedLogError
 from service.eventlog.lines import last_line, offset_after
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
 from service.eventlog.retention import Retention, Sweep
@@ -119,7 +120,7 @@ class FileEventLog:
 
     async def tend(self) -> Sequence[str]:
         try:
-            return await asyncio.to_thread(self._sweep.run)
+            return await self._sweep.run()
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -177,6 +178,7 @@ class FileLease:
         self._log = log
         self._descriptor = descriptor
         self._readers = log.readers.setdefault(answer_id, set())
+        self._stop_path = str(log.path(answer_id).with_suffix(".stop"))
 
     async def append(self, events: Sequence[Event]) -> None:
         lines = [encode(event) for event in events]
@@ -203,12 +205,15 @@ class FileLease:
         return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
 
     def stop_requested(self) -> StoppedBy | None:
-        path = self._log.path(self.answer_id).with_suffix(".stop")
         try:
-            text = path.read_text(encoding="ascii")
+            descriptor = os.open(self._stop_path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return None
-        path.unlink(missing_ok=True)
+            return None  # Asked of each running answer four times a second, and this is what it mostly comes to.
+        try:
+            text = os.read(descriptor, 64).decode("ascii", "replace")
+        finally:
+            os.close(descriptor)
+        Path(self._stop_path).unlink(missing_ok=True)
         return cast("StoppedBy", text) if text in get_args(StoppedBy) else "user"
 
     def changed(self) -> None:
@@ -264,8 +269,13 @@ class FileReader:
             end = block.rfind(b"\n") + 1
             if end:
                 self._offset += end
-                return _decode_lines(block[:end])
+                try:
+                    return _decode_lines(block[:end])
+                except ValueError:
+                    raise DamagedLogError from None
             if len(block) < reach:
+                if os.fstat(self._descriptor).st_size < self._offset:
+                    raise DamagedLogError  # Somebody cut it: what was read is no longer there, and more never comes.
                 return ()
             reach *= 8  # One event longer than a read: a start with a long request, say.
 

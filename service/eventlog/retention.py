@@ -1,5 +1,7 @@
 """What stays in the directory and for how long."""
 
+import asyncio
+import contextlib
 import fcntl
 import os
 import time
@@ -10,6 +12,10 @@ from service.eventlog.lines import last_line
 from service.eventlog.locks import LEASE, is_locked_by_another
 from service.events import Terminal, decode, is_answer_id
 
+STEP = 32
+"""Files that are looked at in one go,"""
+PAUSE_SECONDS = 0.005
+"""and the pause after them."""
 LEFT_OVER_SECONDS = 60.0
 """After this long, a file that is no log (a log whose worker died before it began, a stop that nobody read) goes."""
 
@@ -25,13 +31,19 @@ class Retention:
 
 @dataclass(slots=True)
 class Sweep:
-    """Sweeps over one directory, remembering which logs were seen to have ended so as not to open them again."""
+    """Sweeps over one directory, remembering which logs were seen to have ended so as not to open them again.
+
+    It goes in small steps on the event loop. In a thread it held up every stream: between two of its steps the thread
+    keeps the interpreter for itself, for up to five milliseconds each time a stream's system call lets go of it.
+    """
 
     directory: Path
     retention: Retention
-    _ended: set[str] = field(default_factory=set)
+    _ended: dict[str, tuple[float, int]] = field(
+        default_factory=dict
+    )  # the time it was last written to, and its length
 
-    def run(self) -> list[str]:
+    async def run(self) -> list[str]:
         """Erase what has expired; return the ids of orphans. Does nothing while another worker sweeps."""
         descriptor = os.open(self.directory / ".sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -39,63 +51,75 @@ class Sweep:
         except BlockingIOError:
             return []
         else:
-            return self._run()
+            orphans, answers, size = await self._look()
+            await self._erase(answers, size)
+            return orphans
         finally:
             os.close(descriptor)
 
-    def _run(self) -> list[str]:
-        now = time.time()
+    async def _look(self) -> tuple[list[str], int, int]:
+        """Return the orphans, and the number and bytes of all logs."""
+        known, self._ended = self._ended, {}
         orphans = []
-        ended = []
         answers, size = 0, 0
-        seen = set()
         with os.scandir(self.directory) as entries:
-            for entry in entries:
+            for number, entry in enumerate(entries):
+                if number % STEP == STEP - 1:
+                    await asyncio.sleep(PAUSE_SECONDS)
                 name, _, kind = entry.name.partition(".")
-                if not is_answer_id(name):
-                    continue
                 try:
                     stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
+                if not is_answer_id(name):
+                    continue
                 if kind != "jsonl":
-                    if now - stat.st_mtime > LEFT_OVER_SECONDS:
-                        Path(entry.path).unlink(missing_ok=True)
+                    if time.time() - stat.st_mtime > LEFT_OVER_SECONDS:
+                        _unlink(entry.path)
                     continue
                 answers += 1
                 size += stat.st_size
-                match self._state(name, entry.path):
-                    case "ended":
-                        seen.add(name)
-                        ended.append((stat.st_mtime, stat.st_size, name, entry.path))
-                    case "orphan":
-                        orphans.append(name)
-        self._ended = seen
-        for modified, length, name, path in sorted(ended):
-            expired = now - modified > self.retention.seconds
-            if not expired and answers <= self.retention.answers and size <= self.retention.bytes:
+                state = "ended" if name in known else _state(entry.path)
+                if state == "ended":
+                    self._ended[name] = (stat.st_mtime, stat.st_size)
+                elif state == "orphan":
+                    orphans.append(name)
+        return orphans, answers, size
+
+    async def _erase(self, answers: int, size: int) -> None:
+        before = time.time() - self.retention.seconds
+        crowded = answers > self.retention.answers or size > self.retention.bytes
+        if not crowded and all(modified >= before for modified, _ in self._ended.values()):
+            return
+        for number, (name, (modified, length)) in enumerate(sorted(self._ended.items(), key=lambda item: item[1])):
+            if modified >= before and answers <= self.retention.answers and size <= self.retention.bytes:
                 break
-            Path(path).unlink(missing_ok=True)
-            self._ended.discard(name)
+            if number % STEP == STEP - 1:
+                await asyncio.sleep(PAUSE_SECONDS)
+            _unlink(self.directory / f"{name}.jsonl")
+            del self._ended[name]
             answers -= 1
             size -= length
-        return orphans
 
-    def _state(self, name: str, path: str) -> str:
-        if name in self._ended:
-            return "ended"
+
+def _unlink(path: str | Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 (a path for each of thousands of names costs more than this does)
+
+
+def _state(path: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "gone"
+    try:
+        if is_locked_by_another(descriptor, LEASE):
+            return "running"
+        line, _ = last_line(descriptor)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return "gone"
-        try:
-            if is_locked_by_another(descriptor, LEASE):
-                return "running"
-            line, _ = last_line(descriptor)
-            try:
-                event = decode(line)
-            except ValueError:
-                return "ended"  # Unreadable: nobody can take it over, and nobody be sent it.
-            return "ended" if isinstance(event, Terminal) else "orphan"
-        finally:
-            os.close(descriptor)
+            event = decode(line)
+        except ValueError:
+            return "ended"  # Unreadable: nobody can take it over, and nobody be sent it.
+        return "ended" if isinstance(event, Terminal) else "orphan"
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,5 @@
 # What can be done here; `make` alone says it.
-.PHONY: help run test test-page test-stack check bench faults setup setup-tests
+.PHONY: help run test test-page test-stack test-faults check bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -7,6 +7,7 @@ PYTHON := .venv/bin/python
 # Tests that start servers and browsers; the others are quick.
 SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
 PAGE := tests/e2e/page
+FAULTS := tests/faults
 
 help:
 	@echo 'make run      set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
@@ -25,17 +26,20 @@ setup-tests:
 run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
-# In two halves side by side: most of their time is waiting, for answers that are paced and for connections that are
-# cut. Each half is printed whole when it is over.
+# In three parts side by side: most of their time is waiting, for answers that are paced, connections that are cut and
+# workers that are killed. Each part is printed whole when it is over.
 test: check
-	@echo 'The tests with servers and browsers: some minutes, in two halves side by side'
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-page test-stack
+	@echo 'The tests with servers and browsers: some minutes, in three parts side by side'
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-page test-stack test-faults
 
 test-page:
 	$(PYTHON) -m pytest -p no:cacheprovider $(PAGE)
 
 test-stack:
-	$(PYTHON) -m pytest -p no:cacheprovider $(SLOW) --ignore=$(PAGE)
+	$(PYTHON) -m pytest -p no:cacheprovider $(SLOW) --ignore=$(PAGE) --ignore=$(FAULTS)
+
+test-faults:
+	$(PYTHON) -m pytest -p no:cacheprovider $(FAULTS)
 
 check: setup-tests
 	$(PYTHON) -m ruff check

@@ -3,13 +3,12 @@
 import argparse
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
 from tests.bench.report import report, written_into
-from tests.bench.run import FULL, QUICK, run
+from tests.bench.run import FULL, QUICK, Results, run
 from tests.bench.stacks import NAMES
 
 
@@ -26,16 +25,20 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
     )
+    parser.add_argument("--saved", type=Path, help="measure nothing, and print the tables of figures kept earlier")
     parser.add_argument("--write", type=Path, help="a page whose tables are to be replaced by these")
     options = parser.parse_args()
     wanted = tuple(options.stacks.split(","))
     if unknown := set(wanted) - set(NAMES):
         parser.error(f"no such stack: {', '.join(sorted(unknown))}")
-    # Ended from outside, end what was started, too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    results = run(QUICK if options.quick else FULL, wanted, say)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(results)), indent=1) + b"\n")
+    if options.saved:
+        results = msgspec.json.decode(options.saved.read_bytes(), type=Results)
+    else:
+        # Ended from outside, end what was started, too.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        results = run(QUICK if options.quick else FULL, wanted, say)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     tables = report(results)
     sys.stdout.write(tables)
     if options.write:

@@ -15,6 +15,10 @@ LOOK_SECONDS = 1.0
 class CutShortError(Exception):
     """This worker has left, or the log was damaged. The response must not look as if it were whole."""
 
+    def __init__(self, *, damaged: bool = False) -> None:
+        super().__init__()
+        self.damaged = damaged
+
 
 class Follower:
     """Reads a log and renders what it reads. It holds an offset and never a queue: a slow reader costs no memory."""
@@ -84,7 +88,7 @@ class Follower:
         try:
             return await self._reader.read()
         except DamagedLogError:
-            raise CutShortError from None
+            raise CutShortError(damaged=True) from None
 
     def close(self) -> None:
         """Stop following. May be called twice."""

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import metrics
 from service.core import Core
-from service.errors import BadInput, FolyamError, Unavailable
+from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import Terminal, parse_event_id
 from service.follower import CutShortError
 from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
@@ -169,6 +169,8 @@ async def answer_response(
         await stream.aclose()
         if isinstance(error, ClientGoneError):
             return Response(status_code=CLIENT_GONE)
+        if isinstance(error, CutShortError) and error.damaged:
+            raise UnknownAnswer from None  # What is left of the log is not the answer that the client knows.
         if isinstance(error, CutShortError):
             raise Unavailable("draining", "This worker is leaving. Another one is there.") from None
         raise

@@ -16,7 +16,7 @@ import pytest
 from inotify_simple import INotify
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
-from service.eventlog import Retention, open_event_log
+from service.eventlog import DamagedLogError, Retention, open_event_log
 from service.eventlog.files import FileEventLog, FileLease
 from service.eventlog.retention import LEFT_OVER_SECONDS
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
@@ -527,3 +527,14 @@ async def test_a_directory_can_be_tended_while_answers_are_written(log: FileEven
         await asyncio.gather(lease.append([say(seq)]), another.ask("tend"), log.tend())
     assert [event.seq for event in await read_all(log, answer)] == list(range(1, 30))
     await until(lambda: not log.wakeups._watches)
+
+
+async def test_a_reader_of_a_log_that_was_shortened_is_told(log: FileEventLog, directory: Path) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    reader = await log.open(answer)
+    assert await reader.read()
+    os.truncate(directory / f"{answer}.jsonl", 3)
+    with pytest.raises(DamagedLogError):
+        await reader.read()
+    reader.close()

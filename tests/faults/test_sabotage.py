@@ -44,11 +44,11 @@ def broken(directory: Path, sabotage: str) -> set[str]:
     ("sabotage", "signs"),
     [
         ("no_lease", ("the log",)),
-        ("told_before_logged", ("what was seen", "bad_last_event_id")),
+        ("told_before_logged", ("what was seen", "bad_last_event_id", "lost:")),
         ("no_end", ("no terminal event", "hung")),
         ("no_takeover", ("no terminal event", "hung")),
         ("false_done", ("done, with",)),
-        ("lost_delta", ("what was seen",)),
+        ("lost_delta", ("what was seen", "the text seen")),
         ("doubled_delta", ("what was seen",)),
         ("deaf_to_leaving", ("no terminal event",)),
     ],

@@ -36,7 +36,7 @@ test-page:
 	$(PYTHON) -m pytest -p no:cacheprovider $(PAGE)
 
 test-stack:
-	$(PYTHON) -m pytest -p no:cacheprovider $(SLOW) --ignore=$(PAGE) --ignore=$(FAULTS)
+	$(PYTHON) -m pytest -p no:cacheprovider $(filter-out $(FAULTS),$(SLOW)) --ignore=$(PAGE)
 
 test-faults:
 	$(PYTHON) -m pytest -p no:cacheprovider $(FAULTS)

@@ -26,11 +26,12 @@ setup-tests:
 run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
-# In three parts side by side: most of their time is waiting, for answers that are paced, connections that are cut and
-# workers that are killed. Each part is printed whole when it is over.
+# Two parts side by side, for most of their time is waiting: for answers that are paced, and workers that are killed. The
+# browser's part has the machine to itself. Each part is printed whole when it is over.
 test: check
-	@echo 'The tests with servers and browsers: some minutes, in three parts side by side'
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-page test-stack test-faults
+	@echo 'The tests with servers and browsers: some minutes'
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-stack test-faults
+	@$(MAKE) --no-print-directory test-page
 
 test-page:
 	$(PYTHON) -m pytest -p no:cacheprovider $(PAGE)

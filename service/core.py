@@ -15,6 +15,8 @@ from service.upstream import Endpoint, TimeOuts, Upstream
 
 STOP_SECONDS = 5.0
 """How long a stop waits for the terminal event, which comes within a second unless the producer hangs."""
+LOOK_SECONDS = 0.25
+"""How often a stop looks whether the answer still has a producer."""
 
 
 class Core:
@@ -127,10 +129,6 @@ class Core:
         await self.producers.aclose()
         await self.upstream.aclose()
         await self.log.aclose()
-
-
-LOOK_SECONDS = 0.25
-"""How often a stop looks whether the answer still has a producer."""
 
 
 def _endpoints(settings: Settings) -> list[Endpoint]:

@@ -18,6 +18,9 @@ STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.25
 """How often a stop looks whether the answer still has a producer."""
 
+LATE_SECONDS = 2.0
+"""How long a follower may stay at least, however late it came: a request is served even as its worker leaves."""
+
 
 class Core:
     """The log, the upstream and the producers of one worker. Made and closed on its event loop."""
@@ -54,10 +57,10 @@ class Core:
         """Whether this worker is to stop, and should be sent nothing new."""
         return self._drain is not None
 
-    @property
-    def left(self) -> bool:
-        """Whether it has left its answers to others, so that followers should go there too."""
-        return self._drain is not None and self._drain.done()
+    def _has_left(self, came_at: float) -> bool:
+        # Whether answers are left to others, so that a follower should go there too.
+        left = self._drain is not None and self._drain.done()
+        return left and asyncio.get_running_loop().time() - came_at >= LATE_SECONDS
 
     def leave(self) -> None:
         """Let running answers go on for `drain_seconds`, then leave them to other workers. Returns at once."""
@@ -83,12 +86,13 @@ class Core:
             raise Unavailable("too_many_followers", "Too many answers are being read. Try again in a moment.")
         reader = await self.log.open(answer_id, after)
         self.followers += 1
+        came_at = asyncio.get_running_loop().time()
         return Follower(
             reader,
             rendering,
             heartbeat_seconds=self.settings.heartbeat_seconds,
             on_orphan=self.producers.adopt,
-            has_left=lambda: self.left,
+            has_left=lambda: self._has_left(came_at),
             on_first_chunk=on_first_chunk,
             on_close=self._follower_left,
         )

@@ -10,15 +10,21 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
+from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 NOTIFY_SECONDS = 1.0
 """How often gunicorn is told that this worker lives, while it drains."""
+LATE_SECONDS = 1.0
+"""How long connections that were accepted before the listening ended may take to send their request."""
+LOOK_SECONDS = 0.02
+"""How often it is looked whether they have."""
 AFTER_DRAIN_SECONDS = 5
 """What followers have to reach the end of their answers after the drain, before their connections are closed."""
 
@@ -42,34 +48,55 @@ class FolyamWorker(UvicornWorker):
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = _DrainingServer(self)
+        server = DrainingServer(self.config, leave=self._leave, notify=self.notify)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
-
-class _DrainingServer(Server):
-    def __init__(self, worker: FolyamWorker) -> None:
-        super().__init__(worker.config)
-        self._worker = worker
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        core = getattr(self._worker.wsgi.state, "core", None)
+    def _leave(self) -> None:
+        core = getattr(self.wsgi.state, "core", None)
         if core is not None:
             core.leave()
+
+
+class DrainingServer(Server):
+    """uvicorn's server, ending gently. It calls `leave` when it is told to end, and `notify` while it does."""
+
+    def __init__(self, config: Config, *, leave: Callable[[], None], notify: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leave = leave
+        self._tell = notify
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note the signal, in its handler."""
+        self._leave()
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, serve what has come, and end."""
         notifying = asyncio.create_task(self._notify())
         try:
+            for server in self.servers:
+                server.close()
+            await self._hear_the_late()
             await super().shutdown(sockets)
         finally:
             notifying.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await notifying
 
+    async def _hear_the_late(self) -> None:
+        # uvicorn would close connections whose first request is still on its way, which is an error for whoever asks.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATE_SECONDS):
+                while self._silent_connections():  # noqa: ASYNC110 (uvicorn tells nobody)
+                    await asyncio.sleep(LOOK_SECONDS)
+
+    def _silent_connections(self) -> bool:
+        return any(getattr(connection, "cycle", None) is None for connection in self.server_state.connections)
+
     async def _notify(self) -> None:
         while True:
-            self._worker.notify()
+            self._tell()
             await asyncio.sleep(NOTIFY_SECONDS)

@@ -69,7 +69,9 @@ def test_a_reload_under_running_streams_loses_doubles_and_fails_nothing(short_dr
         short_drain.service.process.send_signal(signal.SIGHUP)
         # New requests are served all the while.
         while set(short_drain.service.workers()) & set(old):
-            assert short_drain.client.generate(script(chunks=1)).events[-1]["type"] == "done"
+            reply = short_drain.client.generate(script(chunks=1))
+            assert reply.status == 200, reply.body
+            assert reply.events[-1]["type"] == "done"
         results = [answer.result() for answer in answers]
     for answer, pieces in results:
         log = read_log(short_drain.logs, answer)

@@ -1,0 +1,75 @@
+"""A worker that leaves serves what has reached it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request as HTTPRequest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from service.config import Settings
+from service.core import Core
+from service.events import Delta, Request, Start, new_answer_id
+from service.follower import CutShortError
+from service.renderings.ndjson import JsonLines
+from service.worker import DrainingServer
+from tests.waiting import DEADLINE_SECONDS, until
+
+JSON = JsonLines("application/json")
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Core]:
+    core = Core(
+        Settings(
+            openai_base_url="http://127.0.0.1:9/v1", model="model", log_url=f"file://{tmp_path}/log", drain_seconds=0
+        )
+    )
+    yield core
+    await core.aclose()
+
+
+async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = await core.log.create(Start(1, new_answer_id(), "model", Request("words", "model"), 1.5))
+    core.leave()
+    monkeypatch.setattr("service.core.LATE_SECONDS", 0)
+    early = await core.follow(lease.answer_id, 1, JSON)
+    with pytest.raises(CutShortError):
+        await early.next()
+
+    monkeypatch.setattr("service.core.LATE_SECONDS", DEADLINE_SECONDS)
+    late = await core.follow(lease.answer_id, 1, JSON)
+    waiting = asyncio.create_task(late.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await lease.append([Delta(2, "text")])
+    assert b"text" in (await waiting or b"")
+    for follower in (early, late):
+        follower.close()
+    lease.release()
+
+
+async def _reply(_: HTTPRequest) -> PlainTextResponse:
+    return PlainTextResponse("served")
+
+
+async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> None:
+    config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), port=0, http="httptools", log_config=None)
+    server = DrainingServer(config, leave=lambda: None, notify=lambda: None)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    host, port = server.servers[0].sockets[0].getsockname()
+    reader, writer = await asyncio.open_connection(host, port)
+    await until(lambda: server.server_state.connections)
+    server.should_exit = True
+    await until(lambda: not server.servers[0].is_serving())
+    await asyncio.sleep(0)
+    writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert (await reader.read()).endswith(b"served")
+        writer.close()
+        await serving

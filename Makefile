@@ -26,12 +26,11 @@ setup-tests:
 run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
-# Two parts side by side, for most of their time is waiting: for answers that are paced, and workers that are killed. The
-# browser's part has the machine to itself. Each part is printed whole when it is over.
+# Three parts side by side, for most of their time is waiting: for answers that are paced, networks that are away, and
+# workers that are killed. Each part is printed whole when it is over.
 test: check
 	@echo 'The tests with servers and browsers: some minutes'
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-stack test-faults
-	@$(MAKE) --no-print-directory test-page
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-page test-stack test-faults
 
 test-page:
 	$(PYTHON) -m pytest -p no:cacheprovider $(PAGE)

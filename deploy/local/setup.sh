@@ -154,14 +154,21 @@ build_page() {
         }
         printf '%s' "$packages" >build/npm.done
     fi
-    sources=$(find frontend -name node_modules -prune -o -path frontend/dist -prune -o -type f -print0 |
+    # Only what the page consists of: checking it leaves files beside these, and a page that is being served must not be
+    # built again for them.
+    sources=$(cd frontend && find index.html package-lock.json vite.config.js public src -type f -print0 |
         sort -z | xargs -0 sha256sum | sha256sum)
     if [[ ! -f frontend/dist/index.html || $(cat build/page.done 2>/dev/null) != "$sources" ]]; then
         say "Building the page …"
-        npm run --prefix frontend --silent build >build/npm.log 2>&1 || {
+        rm -rf build/page build/page.old
+        npm run --prefix frontend --silent build -- --outDir "$PWD/build/page" >build/npm.log 2>&1 || {
             cat build/npm.log >&2
             give_up "The page could not be built. What its build said is above."
         }
+        # In one step: the old page may be served right now.
+        [[ ! -e frontend/dist ]] || mv frontend/dist build/page.old
+        mv build/page frontend/dist
+        rm -rf build/page.old
         printf '%s' "$sources" >build/page.done
     fi
 }

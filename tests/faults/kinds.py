@@ -17,6 +17,8 @@ from tests.e2e.stack import READY_SECONDS
 from tests.faults.stack import HUNG_SECONDS, Stack, until
 
 FILL_BYTES = 1 << 16
+MOST_CLOCK_SECONDS = 250.0
+"""Two jumps are less apart than an answer may take, which a take-over has to reckon by the time of day."""
 RECENT = 40
 """A log is chosen among so many: most of them run."""
 
@@ -243,6 +245,22 @@ class NginxKilled(_OnStack):
 
 
 @dataclass(frozen=True)
+class ClockJumped(Fault):
+    """The workers' time of day is another from one moment to the next, and stays so."""
+
+    name = "clock jump"
+    seconds: float
+
+    @classmethod
+    def draw(cls, numbers: random.Random) -> Self:
+        return cls(numbers.uniform(-MOST_CLOCK_SECONDS, MOST_CLOCK_SECONDS))
+
+    async def inject(self, stack: Stack, crowd: Crowd) -> None:
+        del crowd
+        stack.set_clock(self.seconds)
+
+
+@dataclass(frozen=True)
 class _Storm(Fault):
     clients: int
     seed: int
@@ -360,6 +378,7 @@ PROCESSES: tuple[tuple[type[Fault], int], ...] = (
     (NginxKilled, 2),
     (CancelStorm, 3),
     (RateLimitStorm, 2),
+    (ClockJumped, 2),
 )
 """With their weights."""
 DISK: tuple[tuple[type[Fault], int], ...] = ((DiskFull, 2), (LogTruncated, 3), (LogDeleted, 3), (WorkerKilled, 1))

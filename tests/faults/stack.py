@@ -19,12 +19,14 @@ import psutil
 from deploy.local import ports
 from tests.e2e.stack import READY_SECONDS, Nginx, Program, is_ready
 from tests.faults.questions import SILENCE_SECONDS
+from tests.faults.worker import CLOCK, ClockedWorker
 from tests.upstream.process import UpstreamProcess
 
 UNWATCHED_SECONDS = 8.0
 DRAIN_SECONDS = 2.0
 HUNG_SECONDS = 5
-"""After which gunicorn ends a worker that stands still. Its own configuration has 30; a run has no time for that."""
+"""After which gunicorn ends a worker that stands still. Its own configuration has 10; a run has no time for that."""
+CLOCKED_WORKER = f"{ClockedWorker.__module__}.{ClockedWorker.__name__}"
 LOOK_SECONDS = 0.02
 TMPFS_MEGABYTES = 12
 STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
@@ -50,11 +52,12 @@ class Stack:
         workers: int = 4,
         recovery: str = "continue",
         settings: Mapping[str, str] | None = None,
-        worker_class: str | None = None,
+        worker_class: str = CLOCKED_WORKER,
         small_disk: bool = False,
     ) -> None:
         self.directory = directory
         self.logs = directory / "answers"
+        self.clock = directory / "clock"
         self.recovery = recovery
         self.workers_wanted = workers
         self.small_disk = small_disk
@@ -105,6 +108,7 @@ class Stack:
     def __enter__(self) -> Self:
         with ExitStack() as starting:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self.set_clock(0)
             if self.small_disk:
                 starting.enter_context(_tmpfs(self.logs))
             self.upstream = starting.enter_context(UpstreamProcess.start())
@@ -154,6 +158,12 @@ class Stack:
                 process.kill()
         await until(lambda: self._nginx.process.poll() is not None, READY_SECONDS, "nginx ended")
 
+    def set_clock(self, seconds: float) -> None:
+        """Have the workers' time of day be so far off."""
+        new = self.clock.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self.clock)  # whole at any time
+
     def go_on(self) -> None:
         """Let whatever is held still run."""
         for pid in (self.master, *self.workers()):
@@ -161,10 +171,9 @@ class Stack:
                 os.kill(pid, signal.SIGCONT)
 
     def _start_service(self) -> Program:
-        arguments = ["--timeout", str(HUNG_SECONDS)]
-        if self._worker_class:
-            arguments += ["--worker-class", self._worker_class]
+        arguments = ["--timeout", str(HUNG_SECONDS), "--worker-class", self._worker_class]
         environment = {
+            CLOCK: str(self.clock),
             "FOLYAM_BIND": str(self.address),
             "FOLYAM_WORKERS": str(self.workers_wanted),
             "FOLYAM_LOG_URL": self.logs.as_uri(),

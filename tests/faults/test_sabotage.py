@@ -10,7 +10,7 @@ from tests.faults.harness import Run
 from tests.faults.kinds import CancelStorm, Planned, WorkerKilled
 from tests.faults.stack import Stack
 from tests.faults.viewing import Patience
-from tests.faults.worker import VARIABLE, SabotagedWorker
+from tests.faults.worker import SABOTAGE, SabotagedWorker
 
 SEED = 3
 SECONDS = 5.0
@@ -24,7 +24,7 @@ def broken(directory: Path, sabotage: str) -> set[str]:
 
     async def attack() -> Findings:
         findings = Findings(SEED, directory)
-        settings = {VARIABLE: sabotage, "FOLYAM_UNWATCHED_SECONDS": "3", "FOLYAM_DRAIN_SECONDS": "0"}
+        settings = {SABOTAGE: sabotage, "FOLYAM_UNWATCHED_SECONDS": "3", "FOLYAM_DRAIN_SECONDS": "0"}
         with Stack(directory, workers=3, settings=settings, worker_class=WORKER) as stack:
             run = Run(stack, findings, patience=Patience(silence=6, whole=12), settle_seconds=6)
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS))

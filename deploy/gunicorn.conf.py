@@ -35,7 +35,7 @@ worker_class = "service.worker.FolyamWorker"
 worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
 
 # A worker whose event loop has stood still this long is beyond help, and its answers wait for another one meanwhile
-# (default: 30). It is told of a sign of life every second; a slow start does not count.
+# (default: 30). A worker gives two signs of life in that time; a slow start does not count.
 timeout = 10
 
 # How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.

@@ -16,11 +16,14 @@ from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 NOTIFY_SECONDS = 1.0
 """How often gunicorn is told that this worker lives, while it drains."""
+UNSENT_BYTES = 1 << 14
+"""From so many on, the rest of an answer is left in its log until the client takes more (the default is 64 KiB)."""
 LATE_SECONDS = 1.0
 """How long connections that were accepted before the listening ended may take to send their request."""
 LOOK_SECONDS = 0.02
@@ -33,12 +36,21 @@ def _drain_seconds() -> float:
     return float(os.environ.get("FOLYAM_DRAIN_SECONDS") or 30)
 
 
+class ThriftyProtocol(HttpToolsProtocol):
+    """uvicorn's, holding less of what a client does not take: a stalled reader costs that much memory."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Serve a new connection."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=UNSENT_BYTES)
+
+
 class FolyamWorker(UvicornWorker):
     """Serves the application with uvloop and httptools."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": ThriftyProtocol,
         "lifespan": "on",
         "access_log": False,  # the application writes its own line
         "server_header": False,

@@ -24,7 +24,7 @@ from service.eventlog.retention import Retention, Sweep
 from service.eventlog.wakeups import Wakeups
 from service.events import Event, Start, StoppedBy, Terminal, decode, encode
 
-READ_BYTES = 1 << 16
+READ_BYTES = 1 << 14
 """How much a reader takes at once, and so about what a slow follower costs in memory."""
 POLL_SECONDS = 0.05
 """How often a reader looks by itself where the kernel cannot wake it."""

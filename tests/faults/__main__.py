@@ -9,10 +9,11 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.stack import ROOT
-from tests.faults import restarts
+from tests.faults import cancels, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
@@ -41,6 +42,8 @@ def main() -> None:
     parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
     parser.add_argument("--rolling", action="store_true", help="only a rolling and a full restart under 100 streams")
     parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
+    parser.add_argument("--cancels", type=int, default=0, help="only so many answers that are left or stopped")
+    parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
     options = parser.parse_args()
     directory = ROOT / "build" / "faults" / f"{time.strftime('%Y%m%d-%H%M%S')}-{options.seed}"
@@ -69,6 +72,11 @@ class Session:
             await self._part("rolling", restarts.rolling)
         elif options.kills:
             await self._part("kills", lambda stack, findings: restarts.kills(stack, findings, options.seed))
+        elif options.cancels:
+            work = partial(cancels.cancels, count=options.cancels)
+            await self._part("cancels", work, settings=cancels.SETTINGS)
+        elif options.stalls:
+            await self._part("stalls", partial(stalls.stalls, readers=options.stalls), settings=stalls.SETTINGS)
         elif options.soak:
             await self._part("soak", self._soak, settings=RETENTION)
         else:

@@ -17,16 +17,17 @@ from typing import Self
 import psutil
 
 from deploy.local import ports
+from tests.e2e.client import Client
 from tests.e2e.stack import READY_SECONDS, Nginx, Program, is_ready
 from tests.faults.questions import SILENCE_SECONDS
-from tests.faults.worker import CLOCK, ClockedWorker
+from tests.faults.worker import CLOCK, HarnessWorker
 from tests.upstream.process import UpstreamProcess
 
 UNWATCHED_SECONDS = 8.0
 DRAIN_SECONDS = 2.0
 HUNG_SECONDS = 5
 """After which gunicorn ends a worker that stands still. Its own configuration has 10; a run has no time for that."""
-CLOCKED_WORKER = f"{ClockedWorker.__module__}.{ClockedWorker.__name__}"
+HARNESS_WORKER = f"{HarnessWorker.__module__}.{HarnessWorker.__name__}"
 LOOK_SECONDS = 0.02
 TMPFS_MEGABYTES = 12
 STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
@@ -52,7 +53,7 @@ class Stack:
         workers: int = 4,
         recovery: str = "continue",
         settings: Mapping[str, str] | None = None,
-        worker_class: str = CLOCKED_WORKER,
+        worker_class: str = HARNESS_WORKER,
         small_disk: bool = False,
     ) -> None:
         self.directory = directory
@@ -163,6 +164,22 @@ class Stack:
         new = self.clock.with_suffix(".new")
         new.write_text(str(seconds))
         new.replace(self.clock)  # whole at any time
+
+    def tasks(self, pid: int) -> int:
+        """Return how many tasks a worker has."""
+        told = self.directory / f"tasks-{pid}"
+        told.unlink(missing_ok=True)
+        os.kill(pid, signal.SIGUSR2)
+        deadline = time.monotonic() + READY_SECONDS
+        while not (told.exists() and (text := told.read_text())):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"worker {pid} does not tell its tasks")
+            time.sleep(LOOK_SECONDS)
+        return int(text)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the service's metrics, over all its workers."""
+        return Client(self.address).metrics()
 
     def go_on(self) -> None:
         """Let whatever is held still run."""

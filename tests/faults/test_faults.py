@@ -1,12 +1,13 @@
 """What clients saw of a stack that was broken again and again: a short, seeded part of `make faults`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.faults import restarts
+from tests.faults import cancels, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import PROCESSES, DiskFull, Fault, LogDeleted, LogTruncated, Planned, plan
@@ -19,13 +20,17 @@ DISK_SECONDS = 6.0
 
 
 def attack(
-    directory: Path, work: Callable[[Stack, Findings], Awaitable[None]], *, small_disk: bool = False
+    directory: Path,
+    work: Callable[[Stack, Findings], Awaitable[None]],
+    *,
+    settings: Mapping[str, str] | None = None,
+    small_disk: bool = False,
 ) -> Findings:
     """What a run on a stack of its own found."""
 
     async def run() -> Findings:
         findings = Findings(SEED, directory)
-        with Stack(directory, workers=3, small_disk=small_disk) as stack:
+        with Stack(directory, workers=3, settings=settings, small_disk=small_disk) as stack:
             await work(stack, findings)
         return findings
 
@@ -68,6 +73,18 @@ def test_a_rolling_and_a_full_restart_go_unnoticed(tmp_path: Path) -> None:
     findings = attack(tmp_path, lambda stack, findings: restarts.rolling(stack, findings, streams=40))
     assert findings.faults.total() == len(restarts.ROLLING)
     assert findings.answers > 40
+    assert not findings.violations, "\n".join(findings.lines())
+
+
+def test_what_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
+    work = partial(cancels.cancels, count=150)
+    findings = attack(tmp_path, work, settings=cancels.SETTINGS)
+    assert findings.clients == 150
+    assert not findings.violations, "\n".join(findings.lines())
+
+
+def test_stalled_readers_cost_little_memory_and_nobody_else(tmp_path: Path) -> None:
+    findings = attack(tmp_path, partial(stalls.stalls, readers=150), settings=stalls.SETTINGS)
     assert not findings.violations, "\n".join(findings.lines())
 
 

@@ -1,6 +1,8 @@
-"""The service's worker with a clock that jumps, or with one thing in it broken, for gunicorn to start in its place."""
+"""The service's worker as the harness wants it: with a clock that jumps, or with one thing in it broken."""
 
+import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -12,14 +14,24 @@ SABOTAGE = "FOLYAM_TEST_SABOTAGE"
 """Names what is broken: one of `tests.faults.sabotage.SABOTAGES`."""
 
 
-class ClockedWorker(FolyamWorker):
-    """Lives by a time of day that jumps. The kernel's own, by which files are dated, stays as it is."""
+class HarnessWorker(FolyamWorker):
+    """Lives by a time of day that jumps, and tells its number of tasks when it gets the signal SIGUSR2.
+
+    The kernel's time of day, by which files are dated, stays as it is.
+    """
 
     def init_process(self) -> None:
         """Set the clock, then go on as usual."""
         file, true_time = Path(os.environ[CLOCK]), time.time
         time.time = lambda: true_time() + float(file.read_text())
         super().init_process()
+
+    async def _serve(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._tell)
+        await super()._serve()
+
+    def _tell(self) -> None:
+        Path(os.environ[CLOCK]).with_name(f"tasks-{os.getpid()}").write_text(str(len(asyncio.all_tasks())))
 
 
 class SabotagedWorker(FolyamWorker):

@@ -1,0 +1,98 @@
+"""Readers that take nothing, and what the service and other readers notice of them."""
+
+import asyncio
+from collections.abc import Sequence
+
+import psutil
+
+from tests.bench.load import connect_all
+from tests.bench.percentiles import percentile
+from tests.bench.stacks import ask_service
+from tests.e2e.client import question
+from tests.faults.findings import Findings
+from tests.faults.stack import Stack, until
+from tests.faults.wire import Connection, exchange
+from tests.upstream.script import command
+
+TEXT = "x" * 4000
+STALLED_BYTES = 32 << 20
+"""The answer that they do not read: many times what the buffers on the way hold."""
+SETTINGS = {"FOLYAM_MAX_ANSWER_BYTES": str(2 * STALLED_BYTES)}
+MOST_MEMORY_MIB = 0.1
+"""A stalled reader's: more, and five hundred of them would need more than they may."""
+NOISE_MIB = 10.0
+MOST_SLOWER = 3.0
+"""The healthy readers' p99 lag beside stalled ones, in parts of what it is without them,"""
+NOISE_MS = 200.0
+"""and what it may be more in any case: this machine may have other things to do. The figures tell more."""
+HEALTHY = 40
+CHUNKS = 100
+PACE_SECONDS = 0.05
+PATIENCE_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+QUIET_SECONDS = 0.1
+"""What idle workers use of the processor between two looks, at the most."""
+
+
+async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
+    """Measure healthy streams without, and then beside, so many readers of a long answer that take none of it."""
+    door, patience = stack.door, PATIENCE_SECONDS
+    body, headers = question(command(chunks=STALLED_BYTES // len(TEXT), text=TEXT))
+    long = await exchange(door, "POST", "/generate", headers, body, patience=patience)
+    where = long.headers["location"]
+    await _healthy(stack)  # warm-up
+    memory = _memory_mib(stack)
+    lags = await _healthy(stack)
+    stalled = [await Connection.send(door, "GET", where, {}, patience=patience, narrow=True) for _ in range(readers)]
+    try:
+        what = "all stalled readers are followers"
+        await until(lambda: stack.metrics()["folyam_followers"] >= readers, patience, what)
+        await _quiet(stack)
+        beside = await _healthy(stack)
+        grown = _memory_mib(stack) - memory
+        if stack.metrics()["folyam_followers"] < readers:
+            findings.violate("stalled readers were given all", "nginx, or a buffer")
+    finally:
+        for connection in stalled:
+            connection.reset()
+    p99, p99_beside = percentile(lags, 0.99), percentile(beside, 0.99)
+    findings.clients += readers
+    findings.notes += [
+        f"{'stalled readers':36}{readers:9}   of {len(long.body)} bytes",
+        f"{'memory grew by, MiB':36}{grown:9.1f}",
+        f"{'p99 lag of healthy streams, ms':36}{p99:9.2f}   without",
+        f"{'':36}{p99_beside:9.2f}   beside them",
+    ]
+    if grown > readers * MOST_MEMORY_MIB + NOISE_MIB:
+        findings.violate("memory grows with stalled readers", f"{grown:.1f} MiB")
+    if p99_beside > MOST_SLOWER * p99 + NOISE_MS:
+        findings.violate("stalled readers slow others down", f"p99 {p99:.2f} and then {p99_beside:.2f} ms")
+
+
+async def _healthy(stack: Stack) -> Sequence[float]:
+    """Return the lags of all chunks of some well-behaved streams, in milliseconds."""
+    clients = await connect_all((stack.door.host, stack.door.port), HEALTHY)
+    query = command(chunks=CHUNKS, pace=PACE_SECONDS, stamp=True)
+    try:
+        readings = await asyncio.gather(*(client.ask(ask_service(query)) for client in clients))
+    finally:
+        for client in clients:
+            client.close()
+    return [lag / 1000 for reading in readings for lag in reading.lags]
+
+
+async def _quiet(stack: Stack) -> None:
+    """Wait until the buffers on the way to the stalled readers are full, and the workers have nothing to do."""
+    workers = [psutil.Process(pid) for pid in stack.workers()]
+    used, before = _cpu_seconds(workers), -QUIET_SECONDS
+    while used - before >= QUIET_SECONDS:
+        await asyncio.sleep(LOOK_SECONDS)
+        used, before = _cpu_seconds(workers), used
+
+
+def _cpu_seconds(workers: Sequence[psutil.Process]) -> float:
+    return sum(sum(worker.cpu_times()[:2]) for worker in workers)
+
+
+def _memory_mib(stack: Stack) -> float:
+    return sum(float(psutil.Process(pid).memory_full_info().uss) for pid in stack.workers()) / 2**20

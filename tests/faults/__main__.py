@@ -18,7 +18,7 @@ from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
 from tests.faults.soak import RETENTION, Soak
-from tests.faults.stack import Stack, can_mount
+from tests.faults.stack import Stack, can_mount, local_model
 
 DISK_SHARE = 0.15
 """Of the time, for faults of the log's disk, on a stack of its own: the invariant is weaker there."""
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
     parser.add_argument("--rolling", action="store_true", help="only a rolling and a full restart under 100 streams")
     parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
+    parser.add_argument("--real-model", action="store_true", help="with --kills: the local model is the upstream")
     parser.add_argument("--cancels", type=int, default=0, help="only so many answers that are left or stopped")
     parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
@@ -70,8 +71,11 @@ class Session:
         options = self._options
         if options.rolling:
             await self._part("rolling", restarts.rolling)
+        elif options.kills and options.real_model:
+            with local_model(self._directory) as settings:
+                await self._part("kills", restarts.kills_with_a_model, settings=settings)
         elif options.kills:
-            await self._part("kills", lambda stack, findings: restarts.kills(stack, findings, options.seed))
+            await self._part("kills", restarts.kills)
         elif options.cancels:
             work = partial(cancels.cancels, count=options.cancels)
             await self._part("cancels", work, settings=cancels.SETTINGS)

@@ -19,12 +19,14 @@ class Question:
     kind: str
     key: str
     query: str
-    text: str
-    """The whole of the upstream's numbered text."""
+    text: str | None
+    """The whole of the upstream's numbered text; None for a real model's, which nobody knows beforehand."""
     codes: frozenset[str] = frozenset()
     """Of `failed` events, and of refusals, that the upstream's behaviour makes true."""
     even: bool = False
     """The upstream writes evenly, so that a gap is the service's."""
+    fields: tuple[tuple[str, object], ...] = ()
+    """What else the body of POST /generate has."""
 
 
 PLAIN_WEIGHT = 12

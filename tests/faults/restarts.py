@@ -1,20 +1,27 @@
 """A deployment under load, and workers killed by the second: what must go unnoticed."""
 
+import asyncio
 import random
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 from tests.e2e.client import JSON_LINES, SSE, TEXT
 from tests.faults import questions
+from tests.faults.checks import claims_of
 from tests.faults.findings import Findings
-from tests.faults.harness import Run
-from tests.faults.kinds import Fault, MasterReloaded, MasterTerminated, Planned, ServingWorkerKilled
+from tests.faults.harness import MOST_WAIT_SECONDS, Run
+from tests.faults.kinds import MasterReloaded, MasterTerminated, Planned, ServingWorkerKilled, WorkerKilled
 from tests.faults.questions import Question
 from tests.faults.stack import Stack
-from tests.faults.viewing import NDJSON, Manner
+from tests.faults.viewing import NDJSON, Manner, Patience
 
 ROLLING: tuple[Planned, ...] = (Planned(4.0, MasterReloaded(0)), Planned(9.0, MasterTerminated(0)))
 ROLLING_SECONDS = 14.0
 KILLS_SECONDS = 12.0
+CLAIMS_LOOK_SECONDS = 0.02
+MODEL_TOKENS = 24
+"""An answer's, at most: this machine's model writes some ninety a second in all."""
 
 
 def readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
@@ -36,16 +43,69 @@ async def rolling(stack: Stack, findings: Findings, streams: int = 100, planned:
         findings.violate(what, "rolling restart")
 
 
-async def kills(stack: Stack, findings: Findings, seed: int, answers: int = 200) -> None:
+async def kills(stack: Stack, findings: Findings, answers: int = 200) -> None:
     """Kill a random worker every second, under so many answers at once; but never the last that serves."""
-    numbers = random.Random(f"kills {seed}")  # noqa: S311 (reproducible, not secret)
-    faults: list[Fault] = [ServingWorkerKilled(numbers.random()) for _ in range(int(KILLS_SECONDS))]
     run = Run(stack, findings, choose=slow_readers)
-    await run.go(
-        KILLS_SECONDS, answers, [Planned(1.0 + second, fault) for second, fault in enumerate(faults)], once=True
-    )
+    await run.go(KILLS_SECONDS, answers, _a_kill_each_second(findings.seed), once=True)
+
+
+def _a_kill_each_second(seed: int) -> list[Planned]:
+    numbers = random.Random(f"kills {seed}")  # noqa: S311 (reproducible, not secret)
+    faults = [ServingWorkerKilled(numbers.random()) for _ in range(int(KILLS_SECONDS))]
+    return [Planned(1.0 + second, fault) for second, fault in enumerate(faults)]
 
 
 def slow_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
     """Choose an answer of about ten seconds."""
     return questions.plain(numbers, key, chunks=(80, 120), paces=(0.1,)), readers(numbers, key)[1]
+
+
+async def kills_with_a_model(stack: Stack, findings: Findings, answers: int = 200) -> None:
+    """Do the same with answers of the real local model, which goes on from the text so far."""
+    run = Run(stack, findings, choose=real_readers, patience=Patience(silence=120, whole=300))
+    claims = Claims(stack, run)
+    watching = asyncio.create_task(claims.watch())
+    try:
+        await run.go(KILLS_SECONDS, answers, _a_kill_each_second(findings.seed), once=True)
+    finally:
+        watching.cancel()
+    findings.waits["worker SIGKILL"] = claims.waits
+    for name, count in sorted(stack.metrics().items()):
+        if name.startswith("folyam_takeovers_total"):
+            findings.notes.append(f"{name:36}{count:9.0f}")
+    for seconds in claims.waits:
+        if seconds > MOST_WAIT_SECONDS:
+            findings.violate("waited too long for a new producer after a worker's SIGKILL", f"{seconds:.2f} s")
+
+
+def real_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
+    """Choose a question that a small model can answer, for a client that reads to the end."""
+    query = f"Name {numbers.randint(2, 9)} {numbers.choice(['rivers', 'lakes', 'birds', 'trees', 'cities'])}."
+    fields = (("max_tokens", MODEL_TOKENS),)
+    return Question("real model", key, query, None, fields=fields), Manner(numbers.choice([JSON_LINES, NDJSON, SSE]))
+
+
+class Claims:
+    """Watches the log's directory for take-overs, where no upstream of ours can tell of them."""
+
+    def __init__(self, stack: Stack, run: Run) -> None:
+        self.waits: list[float] = []
+        """Seconds from the last kill to each answer's new producer."""
+        self._stack = stack
+        self._run = run
+        self._known: Counter[str] = Counter()
+
+    async def watch(self) -> None:
+        """Look again and again, for ever."""
+        while True:
+            await asyncio.to_thread(self._look)
+            await asyncio.sleep(CLAIMS_LOOK_SECONDS)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for path in self._stack.logs.glob("*.claims"):
+            count = claims_of(self._stack.logs, path.stem)
+            kills = [each.at for each in self._run.happened if each.name == WorkerKilled.name]
+            if count > self._known[path.stem] and kills:
+                self._known[path.stem] = count
+                self.waits.append(now - max(kills))

@@ -17,8 +17,9 @@ from typing import Self
 import psutil
 
 from deploy.local import ports
+from deploy.local.model import NAME
 from tests.e2e.client import Client
-from tests.e2e.stack import READY_SECONDS, Nginx, Program, is_ready
+from tests.e2e.stack import READY_SECONDS, ROOT, Nginx, Program, eventually, is_ready
 from tests.faults.questions import SILENCE_SECONDS
 from tests.faults.worker import CLOCK, HarnessWorker
 from tests.upstream.process import UpstreamProcess
@@ -238,6 +239,24 @@ class Stack:
 
     def _end_nginx(self) -> None:
         self._nginx.stop(seconds=10)
+
+
+@contextlib.contextmanager
+def local_model(directory: Path) -> Iterator[dict[str, str]]:
+    """Start the local model; yield the settings with which the service asks it instead of the tests' upstream."""
+    directory.mkdir(parents=True, exist_ok=True)
+    address = ports.free()
+    command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
+    libraries = f"{ROOT / 'build' / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    with Program(command, {"LD_LIBRARY_PATH": libraries}, directory / "model.log") as model:
+        eventually(lambda: NAME in model.log.read_text(), READY_SECONDS)
+        yield {
+            "OPENAI_BASE_URL": f"http://{address}/v1",
+            "FOLYAM_MODEL": NAME,
+            "FOLYAM_STATUS_SECONDS": "300",
+            "FOLYAM_FIRST_CHUNK_SECONDS": "300",
+            "FOLYAM_SILENCE_SECONDS": "300",
+        }
 
 
 def can_mount() -> bool:

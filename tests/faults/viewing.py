@@ -236,7 +236,7 @@ class Viewer:
         if not viewing.answer:
             if manner.event_source:
                 return "GET", f"/generate?query={quote(viewing.question.query)}", {"Accept": manner.rendering}, b""
-            body, headers = question(viewing.question.query, manner.rendering)
+            body, headers = question(viewing.question.query, manner.rendering, **dict(viewing.question.fields))
             return "POST", "/generate", headers, body
         # Plain text tells no place to resume at: its reader begins again.
         headers = resume_headers(viewing.answer, 0 if viewing.is_text else viewing.last_seq, manner.rendering)

@@ -7,6 +7,8 @@ import httptools
 
 HIGH_WATER_BYTES = 1 << 18
 """When so much of a body waits to be read, the upstream is made to wait."""
+END_SECONDS = 0.25
+"""How long the end of a body may take whose contents have ended. With it the connection can be used again."""
 _FIRST_FINAL_STATUS = 200
 """The statuses below it announce another."""
 
@@ -66,6 +68,10 @@ class Exchange:
         """Close the connection, unless the response is whole: then another exchange may have it."""
         if not self.whole:
             self._connection.close()
+
+    def leave(self) -> None:
+        """Read no more, and close the connection soon, unless the body comes to its end before."""
+        self._loop.call_later(END_SECONDS, self.close)
 
     # What the connection calls.
 

@@ -22,7 +22,7 @@ from service.eventlog.lines import last_line, offset_after
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
 from service.eventlog.retention import Retention, Sweep
 from service.eventlog.wakeups import Wakeups
-from service.events import Event, Start, StoppedBy, Terminal, decode, encode
+from service.events import Event, Start, StoppedBy, Terminal, decode, encode_lines
 
 READ_BYTES = 1 << 14
 """How much a reader takes at once, and so about what a slow follower costs in memory."""
@@ -51,7 +51,7 @@ class FileEventLog:
     async def create(self, start: Start) -> "FileLease":
         path = self.path(start.answer)
         try:
-            descriptor = _begin(path, encode(start) + b"\n")
+            descriptor = _begin(path, encode_lines([start]))
         except OSError as error:
             raise _unavailable(error) from error
         return self._hold(start.answer, descriptor, start.seq, claims=0)
@@ -181,9 +181,7 @@ class FileLease:
         self._stop_path = str(log.path(answer_id).with_suffix(".stop"))
 
     async def append(self, events: Sequence[Event]) -> None:
-        lines = [encode(event) for event in events]
-        lines.append(b"")
-        data = b"\n".join(lines)
+        data = encode_lines(events)
         try:
             written = os.write(self._descriptor, data)
         except OSError as error:
@@ -193,7 +191,7 @@ class FileLease:
             # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
             data = data[: data.rfind(b"\n", 0, written) + 1]
             os.ftruncate(self._descriptor, self.size + len(data))
-        self.last_seq += data.count(b"\n")
+        self.last_seq += len(events) if whole else data.count(b"\n")
         self.tail_at, self.tail = (self.size, events) if whole else (-1, ())
         self.size += len(data)
         for reader in self._readers:

@@ -39,7 +39,7 @@ class Exchange:
             BrokenConnectionError: they will not come.
         """
         while not self.begun:
-            await self._wait()
+            await self._more()
 
     async def read(self) -> bytes:
         """Return what of the body has come since the last call, waiting for something; `b""` at the end.
@@ -51,7 +51,7 @@ class Exchange:
         while not self._pieces:
             if self.whole:
                 return b""
-            await self._wait()
+            await self._more()
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -94,14 +94,16 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Return what to wait for.
+
+        Raises:
+            BrokenConnectionError, TimeoutError: there is nothing to wait for.
+        """
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 class Connection(asyncio.Protocol):

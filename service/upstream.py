@@ -295,7 +295,7 @@ class _Body:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
-    async def read(self) -> list[Delta]:
+    async def read(self) -> list[Delta]:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
         """Return at least one delta, or none at a whole end.
 
         Raises:
@@ -307,7 +307,15 @@ class _Body:
                 raise decoder.failure
             if decoder.done:
                 return self._end()
-            data = await self._more()
+            try:
+                data = await self._exchange.read()
+            except TimeoutError:
+                if decoder.finish_reason is None:
+                    raise self._silent() from None
+                data = b""
+            except BrokenConnectionError:
+                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+                data = b""
             if data:
                 deltas = decoder.feed(data)
             elif decoder.finish_reason is not None:
@@ -323,16 +331,6 @@ class _Body:
                     self.begun = True
                     self._set_timer()  # The first chunk may have had longer than the next one has.
                 return deltas
-
-    async def _more(self) -> bytes:
-        try:
-            return await self._exchange.read()
-        except TimeoutError:
-            if self.decoder.finish_reason is None:
-                raise self._silent() from None
-        except BrokenConnectionError:
-            self.decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
-        return b""
 
     def close(self) -> None:
         self._stop_looking()

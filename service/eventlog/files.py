@@ -161,11 +161,11 @@ class FileEventLog:
         for answer_id in list(self.readers):
             self._wake(answer_id)
         for lease in list(self.leases.values()):
-            lease.changed()
+            lease.stop_written()
 
     def _stop_written(self, answer_id: str) -> None:
         if lease := self.leases.get(answer_id):
-            lease.changed()
+            lease.stop_written()
 
 
 class FileLease:
@@ -183,6 +183,7 @@ class FileLease:
         self._descriptor = descriptor
         self._readers = log.readers.setdefault(answer_id, set())
         self._stop_path = log.name(answer_id, "stop")
+        self._look_for_stop = True  # One may have been asked for before the answer was claimed.
 
     async def append(self, events: Sequence[Event]) -> None:
         data = encode_lines(events)
@@ -207,16 +208,24 @@ class FileLease:
         return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
 
     def stop_requested(self) -> StoppedBy | None:
+        # Asked of each running answer four times a second. The kernel is asked only where it does not tell by itself.
+        if not self._look_for_stop:
+            return None
+        self._look_for_stop = not self._log.wakeups.working
         try:
             descriptor = os.open(self._stop_path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return None  # Asked of each running answer four times a second, and this is what it mostly comes to.
+            return None
         try:
             text = os.read(descriptor, 64).decode("ascii", "replace")
         finally:
             os.close(descriptor)
         Path(self._stop_path).unlink(missing_ok=True)
         return cast("StoppedBy", text) if text in get_args(StoppedBy) else "user"
+
+    def stop_written(self) -> None:
+        self._look_for_stop = True
+        self.changed()
 
     def changed(self) -> None:
         if self.on_change is not None:

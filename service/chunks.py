@@ -8,7 +8,6 @@ keep-alives, LF or CRLF.
 
 import contextlib
 import json
-from collections.abc import Iterator
 
 import msgspec
 
@@ -43,6 +42,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
+_CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -72,7 +72,9 @@ class ChunkDecoder:
             for event in self._events(data):
                 self._chunk(event, deltas)
                 if self.done:
-                    break
+                    return deltas
+            if (self._tail or self._data) and len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
+                raise _malformed("an event is too long")
         except UpstreamError as error:
             self.failure = error
         return deltas
@@ -85,27 +87,31 @@ class ChunkDecoder:
             self._append(voice, "�", deltas)
         return deltas
 
-    def _events(self, data: bytes) -> Iterator[bytes]:
+    def _events(self, data: bytes) -> list[bytes]:
+        """Return the data of the events that end in these bytes."""
+        # Every read comes by here: what looks odd below takes a tenth of the instructions of what would look better.
         # Lines end with CR, LF or CRLF. JSON holds no raw CR, so that each of them ends a line.
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
-        if b"\r" in data:
+        if _CR in data:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._tail = (self._tail + data).split(b"\n")
+        if self._tail:
+            data = self._tail + data
+        lines = data.split(b"\n")
+        self._tail = lines.pop()
         if self._at_start and lines:
             self._at_start = False
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+        events = []
         for line in lines:
-            if line.startswith(b"data:"):
-                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            if line[:5] == b"data:":
+                self._data.append(line[5:])
             elif not line and self._data:
-                event = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
                 self._data.clear()
-                yield event
-        if len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
-            raise _malformed("an event is too long")
+        return events
 
     def _chunk(self, event: bytes, deltas: list[Delta]) -> None:
         event = event.strip()

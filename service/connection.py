@@ -7,6 +7,8 @@ import httptools
 
 HIGH_WATER_BYTES = 1 << 18
 """When so much of a body waits to be read, the upstream is made to wait."""
+END_SECONDS = 0.25
+"""How long the end of a body may take whose contents have ended. With it the connection can be used again."""
 _FIRST_FINAL_STATUS = 200
 """The statuses below it announce another."""
 
@@ -37,7 +39,7 @@ class Exchange:
             BrokenConnectionError: they will not come.
         """
         while not self.begun:
-            await self._wait()
+            await self._more()
 
     async def read(self) -> bytes:
         """Return what of the body has come since the last call, waiting for something; `b""` at the end.
@@ -49,7 +51,7 @@ class Exchange:
         while not self._pieces:
             if self.whole:
                 return b""
-            await self._wait()
+            await self._more()
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -66,6 +68,10 @@ class Exchange:
         """Close the connection, unless the response is whole: then another exchange may have it."""
         if not self.whole:
             self._connection.close()
+
+    def leave(self) -> None:
+        """Read no more, and close the connection soon, unless the body comes to its end before."""
+        self._loop.call_later(END_SECONDS, self.close)
 
     # What the connection calls.
 
@@ -88,14 +94,16 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Return what to wait for.
+
+        Raises:
+            BrokenConnectionError, TimeoutError: there is nothing to wait for.
+        """
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 class Connection(asyncio.Protocol):

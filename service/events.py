@@ -8,7 +8,7 @@ This module imports nothing of ours; every other layer speaks these words.
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -122,12 +122,19 @@ TERMINAL = frozenset({Done, Stopped, Failed})
 """The same, for a look at an event's type on every chunk's way: `isinstance` with a union takes five times as long."""
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+_encode_lines = _encoder.encode_lines
 
 
 def encode(event: Event) -> bytes:
     """Return the event as one line of JSON, without its line end. JSON escapes CR and LF, so it is always one line."""
     return _encode(event)
+
+
+def encode_lines(events: Sequence[Event]) -> bytes:
+    """Return the events as lines, each with its line end."""
+    return _encode_lines(events)
 
 
 def decode(line: bytes) -> Event:
@@ -155,10 +162,12 @@ def parse_event_id(text: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-def merge_deltas(events: Sequence[Event]) -> Iterable[Event]:
-    """Yield the events with neighbouring deltas of one voice merged, each under the seq of its last part."""
-    if len(events) == 1:
-        return events
+def merge_deltas(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events with neighbouring deltas of one voice merged, each under the seq of its last part."""
+    return events if len(events) == 1 else _merge(events)
+
+
+def _merge(events: Sequence[Event]) -> Sequence[Event]:
     merged: list[Event] = []
     parts: list[str] = []
     length = 0

@@ -48,7 +48,7 @@ class Follower:
         self._closed = False
         metrics.follower_came()
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> bytes | None:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
         """Return the next bytes to send, waiting for them; None after the terminal event.
 
         They are events or, where there were none for `heartbeat_seconds`, a sign of life.
@@ -60,7 +60,10 @@ class Follower:
             return None
         waited = False
         while True:
-            events = await self._read()
+            try:
+                events = await self._reader.read()
+            except DamagedLogError:
+                raise CutShortError(damaged=True) from None
             if events:
                 first = not self._begun
                 data = self._render(events)
@@ -83,12 +86,6 @@ class Follower:
                 left = self._heartbeat_seconds
             await self._reader.wait(min(left, LOOK_SECONDS))
             waited = True
-
-    async def _read(self) -> Sequence[Event]:
-        try:
-            return await self._reader.read()
-        except DamagedLogError:
-            raise CutShortError(damaged=True) from None
 
     def close(self) -> None:
         """Stop following. May be called twice."""

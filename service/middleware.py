@@ -76,12 +76,14 @@ class RequestLine:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
+        state["send"] = observe  # for a body in many pieces: what is between here and its response sees only its start
         try:
             await self._app(scope, receive, observe)
         except Exception:
             # Who asked has been told, or sees the response cut. uvicorn would print what the exception says.
             _logger.exception("request_broke", request_id=request_id)
         finally:
+            del state["send"]  # It leads back to the state, and only the collector would free the two.
             if scope["path"] not in _QUIET:
                 route = scope.get("route")
                 _logger.info(

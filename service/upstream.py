@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API: a request in, deltas out. The openai package's exceptions stop here."""
+"""The OpenAI-compatible API: a request in, deltas out. Its statuses become errors of ours here."""
 
 import asyncio
 import math
@@ -7,18 +7,20 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from http import HTTPStatus
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
+import msgspec
 import openai
 
 from service.breaker import Breaker
 from service.chunks import ChunkDecoder
-from service.connection import BrokenConnectionError
+from service.connection import BrokenConnectionError, Exchange
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
-from service.transport import BODY, Body, Transport
+from service.transport import ConnectTimeOutError, Transport, UnreachableError, start_of_body
 
 RETRY_SECONDS = (0.1, 0.4)
 """The pause before the same upstream is asked again, chosen at random between the two so that a crowd disperses."""
@@ -35,6 +37,8 @@ BREAKER_SECONDS = 2.0
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """The reasons of failures that say the upstream is not there, or not well. Others are answers, if unwelcome ones."""
 
+_BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+_encode = msgspec.json.Encoder().encode
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
 
@@ -91,7 +95,7 @@ class Upstream:
     async def aclose(self) -> None:
         """Close all connections."""
         for client in self._clients:
-            await client.aclose()
+            client.close()
 
 
 class UpstreamStream:
@@ -163,23 +167,41 @@ def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamErro
     return next((other for other in tries if again or other is not client), None)
 
 
+def _request_to(endpoint: Endpoint) -> httpx2.Request:
+    """Return what the openai package asks the endpoint with: the address, the credentials, its own headers."""
+    made: list[httpx2.Request] = []
+
+    def keep(request: httpx2.Request) -> httpx2.Response:
+        made.append(request)
+        return httpx2.Response(HTTPStatus.OK)
+
+    with openai.OpenAI(
+        api_key=endpoint.api_key,
+        base_url=endpoint.base_url,
+        max_retries=0,
+        timeout=None,
+        http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
+        # A compressed stream comes in blocks, not as it is written.
+        default_headers={"Accept-Encoding": "identity"},
+    ) as client:
+        client.post("/chat/completions", body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
+    return made[0]
+
+
 class _Client:
-    """The openai package, set up for one endpoint."""
+    """One endpoint, its connections, and what is known of it.
+
+    The openai package makes the request once. From one answer to the next only the body differs, and to make the rest
+    of it again, and to send it, the package takes 1.9 million instructions, half of an answer's set-up; for a model
+    object of each chunk, as its `chat.completions.create` makes them, ten times what a chunk costs in all.
+    """
 
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._time_outs = time_outs
         self._breaker = Breaker(BREAKER_FAILURES, BREAKER_SECONDS, time.monotonic)
         self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen: a router has many servers
-        self._openai = openai.AsyncOpenAI(
-            api_key=endpoint.api_key,
-            base_url=endpoint.base_url,
-            max_retries=0,  # The package would sleep through a 429's Retry-After, and knows no second endpoint.
-            timeout=None,  # Each wait has its own, here and in the transport.
-            http_client=httpx2.AsyncClient(transport=Transport(time_outs.connect)),
-            # A compressed stream comes in blocks, not as it is written.
-            default_headers={"Accept-Encoding": "identity"},
-        )
+        self._transport = Transport(_request_to(endpoint), time_outs.connect)
 
     async def open(self, request: Request, last_seq: int, said: str) -> "_Body":
         """Ask; return the body once the status 200 has come.
@@ -208,50 +230,35 @@ class _Client:
     async def _open(self, request: Request, last_seq: int, said: str) -> "_Body":
         try:
             async with asyncio.timeout(self._time_outs.status):
-                response = await self._post(request, said)
+                exchange = await self._ask(request, said)
+                if exchange.status != HTTPStatus.OK:
+                    raise _status_error(exchange, await start_of_body(exchange))
         except TimeoutError:
             raise _timeout("status", "did not answer") from None
-        except openai.APITimeoutError:
+        except ConnectTimeOutError:
             raise _timeout("connect", "could not be reached") from None
-        except openai.APIConnectionError:
+        except UnreachableError:
             raise UpstreamError("upstream_unreachable", "The model's server cannot be reached.") from None
-        except openai.APIStatusError as error:
-            raise _status_error(error) from None
-        body: Body | None = response.extensions.get(BODY)
-        if body is None:  # A 2xx with nothing to stream.
-            raise UpstreamError("upstream_unavailable", _UNAVAILABLE)
-        return _Body(body, ChunkDecoder(last_seq), self._time_outs)
+        return _Body(exchange, ChunkDecoder(last_seq), self._time_outs)
 
-    async def aclose(self) -> None:
-        await self._openai.close()
+    def close(self) -> None:
+        self._transport.close()
 
-    async def _post(self, request: Request, said: str) -> httpx2.Response:
+    async def _ask(self, request: Request, said: str) -> Exchange:
+        payload = self._payload(request, said)
         takes = self._takes_stream_options.get(request.model)
         if takes is False:
-            return await self._send(self._payload(request, said))
-        try:
-            response = await self._send(self._payload(request, said) | {"stream_options": {"include_usage": True}})
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            if takes:
-                raise
-            # Not every server knows the option; whether that was what it disliked shows when it is left out.
-            response = await self._send(self._payload(request, said))
-            self._takes_stream_options[request.model] = False
-        else:
+            return await self._transport.send(_encode(payload))
+        exchange = await self._transport.send(_encode(payload | {"stream_options": {"include_usage": True}}))
+        if exchange.status == HTTPStatus.OK:
             self._takes_stream_options[request.model] = True
-        return response
-
-    async def _send(self, payload: dict[str, Any]) -> httpx2.Response:
-        # The package's own `chat.completions.create` would transform each parameter, for half a millisecond, and make
-        # a model object of each chunk, for a quarter; its `post` is documented for this.
-        response = await self._openai.post(
-            "/chat/completions",
-            body=payload,
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=openai.AsyncStream[Any],
-        )
-        return cast("httpx2.Response", response)  # With this `cast_to` it returns the response itself.
+        elif exchange.status in _BAD_REQUEST and not takes:
+            # Not every server knows the option; whether that was what it disliked shows when it is left out.
+            exchange.close()
+            exchange = await self._transport.send(_encode(payload))
+            if exchange.status == HTTPStatus.OK:
+                self._takes_stream_options[request.model] = False
+        return exchange
 
     def _payload(self, request: Request, said: str) -> dict[str, Any]:
         endpoint = self.endpoint
@@ -277,18 +284,18 @@ class _Client:
 class _Body:
     """A response's body, decoded, with an end to each wait."""
 
-    def __init__(self, body: Body, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
+    def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
         self.begun = False
         self._ended = False
-        self._body = body
+        self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
         self._give_up_at = self._loop.time() + time_outs.first_chunk
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
-    async def read(self) -> list[Delta]:
+    async def read(self) -> list[Delta]:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
         """Return at least one delta, or none at a whole end.
 
         Raises:
@@ -300,7 +307,15 @@ class _Body:
                 raise decoder.failure
             if decoder.done:
                 return self._end()
-            data = await self._more()
+            try:
+                data = await self._exchange.read()
+            except TimeoutError:
+                if decoder.finish_reason is None:
+                    raise self._silent() from None
+                data = b""
+            except BrokenConnectionError:
+                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+                data = b""
             if data:
                 deltas = decoder.feed(data)
             elif decoder.finish_reason is not None:
@@ -317,20 +332,10 @@ class _Body:
                     self._set_timer()  # The first chunk may have had longer than the next one has.
                 return deltas
 
-    async def _more(self) -> bytes:
-        try:
-            return await self._body.read()
-        except TimeoutError:
-            if self.decoder.finish_reason is None:
-                raise self._silent() from None
-        except BrokenConnectionError:
-            self.decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
-        return b""
-
     def close(self) -> None:
         self._stop_looking()
         if not self._ended:
-            self._body.close()
+            self._exchange.close()
 
     def _stop_looking(self) -> None:
         if self._timer is not None:
@@ -345,7 +350,7 @@ class _Body:
                 raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
             self._stop_looking()
             self._ended = True
-            self._body.leave()
+            self._exchange.leave()
         return deltas
 
     def _silent(self) -> UpstreamError:
@@ -364,7 +369,7 @@ class _Body:
             self._set_timer()
         else:
             self._timer = None
-            self._body.expire()
+            self._exchange.expire()
 
 
 def _timeout(phase: str, what: str) -> UpstreamError:
@@ -373,33 +378,54 @@ def _timeout(phase: str, what: str) -> UpstreamError:
     )
 
 
-def _status_error(error: openai.APIStatusError) -> UpstreamError:
+def _status_error(exchange: Exchange, body: bytes) -> UpstreamError:
     """Return ours for an upstream's status. Its message is not passed on: it may hold a key or what others wrote."""
-    status = error.status_code
-    if status == httpx2.codes.TOO_MANY_REQUESTS:
-        retry_after = error.response.headers.get("retry-after", "")
+    status = exchange.status
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        retry_after = _header(exchange, b"retry-after")
         return UpstreamError(
             "upstream_rate_limited",
             "The model's server takes no more requests for now.",
             status=429,
             retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
         )
-    if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_CONTENT):
-        code = error.code if isinstance(error.code, str) and _CODE.fullmatch(error.code) else None
+    if status in _BAD_REQUEST:
+        code = _error_code(body)
         return UpstreamError(
             "upstream_bad_request",
             "The model's server refused the request's parameters" + (f" ({code})." if code else "."),
             status=400,
             retryable=False,
         )
-    if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return UpstreamError(
             "upstream_credentials", "The model's server refused this service's credentials.", retryable=False
         )
-    if status in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.GATEWAY_TIMEOUT):
+    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
         return _timeout("upstream", "did not answer")
-    if status == httpx2.codes.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         return UpstreamError(
             "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
         )
     return UpstreamError("upstream_unavailable", _UNAVAILABLE)
+
+
+def _header(exchange: Exchange, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == wanted), "")
+
+
+def _error_code(body: bytes) -> str | None:
+    """Return the `code` of an error in OpenAI's form, where it is one: `{"error": {"code": ...}}`."""
+    try:
+        code = msgspec.json.decode(body, type=_Refusal).error.code
+    except (ValueError, RecursionError):
+        return None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
+
+
+class _ErrorDetail(msgspec.Struct):
+    code: object = None
+
+
+class _Refusal(msgspec.Struct):
+    error: _ErrorDetail

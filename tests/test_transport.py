@@ -4,16 +4,15 @@ import asyncio
 import base64
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from service import transport
-from service.connection import HIGH_WATER_BYTES, BrokenConnectionError
-from service.transport import BODY, ERROR_BODY_BYTES, Body, Transport
+from service.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange
+from service.transport import ERROR_BODY_BYTES, ConnectTimeOutError, Transport, UnreachableError, start_of_body
 from tests.waiting import until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -55,26 +54,43 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    transport._proxy.cache_clear()
+
+
+class Sender:
+    """Transports, one an address, all closed at the end."""
+
+    def __init__(self, connect_seconds: float = PATIENCE_SECONDS) -> None:
+        self._connect_seconds = connect_seconds
+        self.transports: dict[str, Transport] = {}
+
+    def to(self, url: str) -> Transport:
+        if url not in self.transports:
+            request = httpx2.Request("POST", url, content=b"another", headers={"X-Mine": "yes"})
+            self.transports[url] = Transport(request, self._connect_seconds)
+        return self.transports[url]
+
+    async def ask(self, url: str) -> Exchange:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.to(url).send(b'{"question": 1}')
+
+    def close(self) -> None:
+        for transport in self.transports.values():
+            transport.close()
 
 
 @pytest.fixture
-async def sender() -> AsyncIterator[Transport]:
-    sender = Transport(connect_seconds=PATIENCE_SECONDS)
+def sender() -> Iterator[Sender]:
+    sender = Sender()
     yield sender
-    await sender.aclose()
+    sender.close()
 
 
-async def ask(sender: Transport, url: str) -> httpx2.Response:
-    request = httpx2.Request("POST", url, content=b'{"question": 1}', headers={"X-Mine": "yes"})
+async def whole(exchange: Exchange) -> bytes:
+    pieces: list[bytes] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
-        return await sender.handle_async_request(request)
-
-
-async def whole(response: httpx2.Response) -> bytes:
-    body: Body = response.extensions[BODY]
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return b"".join([data async for data in body])
+        while data := await exchange.read():
+            pieces.append(data)
+    return b"".join(pieces)
 
 
 async def request_on(reader: asyncio.StreamReader) -> bytes:
@@ -96,7 +112,7 @@ def saying(*pieces: bytes, close: bool = True) -> Serve:
     return serve
 
 
-async def test_a_request_goes_out_whole_and_a_chunked_body_comes_in(sender: Transport) -> None:
+async def test_a_request_goes_out_whole_and_a_chunked_body_comes_in(sender: Sender) -> None:
     seen: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,9 +121,9 @@ async def test_a_request_goes_out_whole_and_a_chunked_body_comes_in(sender: Tran
         await reader.read()
 
     async with server(serve) as port:
-        response = await ask(sender, f"http://127.0.0.1:{port}/v1/chat?x=1")
-        assert (response.status_code, await whole(response)) == (200, b"hellohello")
-        await sender.aclose()
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/v1/chat?x=1")
+        assert (exchange.status, await whole(exchange)) == (200, b"hellohello")
+        sender.close()
     head, _, body = seen[0].partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     assert lines[0] == b"POST /v1/chat?x=1 HTTP/1.1"
@@ -116,7 +132,7 @@ async def test_a_request_goes_out_whole_and_a_chunked_body_comes_in(sender: Tran
     assert body == b'{"question": 1}'
 
 
-async def test_one_connection_carries_one_request_after_the_other(sender: Transport) -> None:
+async def test_one_connection_carries_one_request_after_the_other(sender: Sender) -> None:
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,20 +143,20 @@ async def test_one_connection_carries_one_request_after_the_other(sender: Transp
 
     async with server(serve) as port:
         for _ in range(3):
-            assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"
+            assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
         assert connections == 1
-        together = await asyncio.gather(*(ask(sender, f"http://127.0.0.1:{port}/") for _ in range(3)))
-        assert [await whole(response) for response in together] == [b"hello"] * 3
+        together = await asyncio.gather(*(sender.ask(f"http://127.0.0.1:{port}/") for _ in range(3)))
+        assert [await whole(exchange) for exchange in together] == [b"hello"] * 3
         assert connections == 3, "a request waits for no other's connection"
-        await sender.aclose()
+        sender.close()
 
 
-async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender: Transport) -> None:
+async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender: Sender) -> None:
     # Each response is whole and says nothing of the connection's end, which follows.
     async with server(saying(CHUNKED + HELLO + END)) as port:
         for _ in range(3):
-            assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"
-            await until(lambda: not sender._connections)
+            assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
+            await until(lambda: not sender.to(f"http://127.0.0.1:{port}/")._connections)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +170,9 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender:
     ],
     ids=["length", "until the end", "early hints", "extensions and trailers", "byte by byte"],
 )
-async def test_a_body_ends_as_its_framing_says(sender: Transport, pieces: tuple[bytes, ...], body: bytes) -> None:
+async def test_a_body_ends_as_its_framing_says(sender: Sender, pieces: tuple[bytes, ...], body: bytes) -> None:
     async with server(saying(*pieces)) as port:
-        assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == body
+        assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == body
 
 
 @pytest.mark.parametrize(
@@ -165,23 +181,23 @@ async def test_a_body_ends_as_its_framing_says(sender: Transport, pieces: tuple[
     ids=["cut", "garbage", "short"],
 )
 async def test_a_body_that_breaks_off_is_no_whole_one_and_what_came_is_kept(
-    sender: Transport, pieces: tuple[bytes, ...]
+    sender: Sender, pieces: tuple[bytes, ...]
 ) -> None:
     async with server(saying(*pieces)) as port:
-        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
-        assert await body.read() == b"hello"
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/")
+        assert await exchange.read() == b"hello"
         with pytest.raises(BrokenConnectionError):
-            await body.read()
+            await exchange.read()
 
 
 @pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 2",), (b"SSH-2.0-OpenSSH\r\n",)], ids=["none", "half", "another's"])
-async def test_a_response_that_does_not_begin_is_an_error(sender: Transport, pieces: tuple[bytes, ...]) -> None:
+async def test_a_response_that_does_not_begin_is_an_error(sender: Sender, pieces: tuple[bytes, ...]) -> None:
     async with server(saying(*pieces)) as port:
-        with pytest.raises(httpx2.ReadError):
-            await ask(sender, f"http://127.0.0.1:{port}/")
+        with pytest.raises(UnreachableError):
+            await sender.ask(f"http://127.0.0.1:{port}/")
 
 
-async def test_what_is_not_read_makes_the_server_wait(sender: Transport) -> None:
+async def test_what_is_not_read_makes_the_server_wait(sender: Sender) -> None:
     piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     sent = 0
     blocked = asyncio.Event()
@@ -201,17 +217,17 @@ async def test_what_is_not_read_makes_the_server_wait(sender: Transport) -> None
         writer.write(END)
 
     async with server(serve) as port:
-        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/")
         async with asyncio.timeout(PATIENCE_SECONDS):
             await blocked.wait()
         assert sent < 32 << 20, "the rest of the 64 MiB waits at the server's"
-        first = await body.read()
+        first = await exchange.read()
         assert len(first) < 2 * HIGH_WATER_BYTES
-        rest = sum([len(data) async for data in body])
+        rest = len(await whole(exchange))
         assert len(first) + rest == 1000 * 0x10000
 
 
-async def test_an_endless_error_is_read_only_so_far(sender: Transport) -> None:
+async def test_an_endless_error_is_read_only_so_far(sender: Sender) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_on(reader)
         writer.write(b"HTTP/1.1 500 Oh\r\nRetry-After: 3\r\nX-Secret: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -220,14 +236,14 @@ async def test_an_endless_error_is_read_only_so_far(sender: Transport) -> None:
             await writer.drain()
 
     async with server(serve) as port:
-        response = await ask(sender, f"http://127.0.0.1:{port}/")
-        assert response.status_code == 500
-        assert ERROR_BODY_BYTES <= len(response.content) < ERROR_BODY_BYTES + 2 * HIGH_WATER_BYTES
-        assert response.headers["Retry-After"] == "3"
-        assert "X-Secret" not in response.headers
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/")
+        assert exchange.status == 500
+        assert (b"Retry-After", b"3") in exchange.headers
+        assert ERROR_BODY_BYTES <= len(await start_of_body(exchange)) < ERROR_BODY_BYTES + 2 * HIGH_WATER_BYTES
+        await until(lambda: not sender.to(f"http://127.0.0.1:{port}/")._connections)
 
 
-async def test_closing_ends_the_connection_at_once(sender: Transport) -> None:
+async def test_closing_ends_the_connection_at_once(sender: Sender) -> None:
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -239,43 +255,43 @@ async def test_closing_ends_the_connection_at_once(sender: Transport) -> None:
             gone.set()
 
     async with server(serve) as port:
-        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
-        assert await body.read() == b"hello"
-        body.close()
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/")
+        assert await exchange.read() == b"hello"
+        exchange.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await gone.wait()
 
 
-async def test_a_wait_can_be_ended(sender: Transport) -> None:
+async def test_a_wait_can_be_ended(sender: Sender) -> None:
     async with server(saying(CHUNKED, close=False)) as port:
-        body: Body = (await ask(sender, f"http://127.0.0.1:{port}/")).extensions[BODY]
-        reading = asyncio.create_task(body.read())
+        exchange = await sender.ask(f"http://127.0.0.1:{port}/")
+        reading = asyncio.create_task(exchange.read())
         await asyncio.sleep(0)
-        body.expire()
+        exchange.expire()
         with pytest.raises(TimeoutError):
             await reading
-        body.close()
+        exchange.close()
 
 
-async def test_nobody_there_and_no_such_name_are_errors_of_connecting(sender: Transport) -> None:
+async def test_nobody_there_and_no_such_name_are_errors_of_connecting(sender: Sender) -> None:
     async with server(saying()) as port:
         pass
     for url in (f"http://127.0.0.1:{port}/", "http://name.invalid/", f"https://127.0.0.1:{port}/"):
-        with pytest.raises(httpx2.ConnectError):
-            await ask(sender, url)
+        with pytest.raises(UnreachableError):
+            await sender.ask(url)
 
 
 async def test_a_connection_that_takes_too_long_is_a_time_out() -> None:
-    sender = Transport(connect_seconds=0.2)
+    sender = Sender(connect_seconds=0.2)
 
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
         await reader.read()
 
     async with server(silent) as port:
-        with pytest.raises(httpx2.ConnectTimeout):
-            await ask(sender, f"https://127.0.0.1:{port}/")  # The server never says a word of TLS.
-    await sender.aclose()
+        with pytest.raises(ConnectTimeOutError):
+            await sender.ask(f"https://127.0.0.1:{port}/")  # The server never says a word of TLS.
+    sender.close()
 
 
 # TLS
@@ -303,30 +319,29 @@ def tls(certificate: Path) -> ssl.SSLContext:
 
 
 @pytest.fixture
-async def trusting(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Transport]:
-    """A transport that trusts the certificate, by the usual variable."""
+def trusting(sender: Sender, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Sender:
+    """One that trusts the certificate, by the usual variable."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    sender = Transport(connect_seconds=PATIENCE_SECONDS)
-    yield sender
-    await sender.aclose()
+    return sender
 
 
 async def test_https_is_verified_by_name_and_certificate(
-    sender: Transport, trusting: Transport, tls: ssl.SSLContext
+    trusting: Sender, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with server(saying(CHUNKED, HELLO, END), tls) as port:
-        assert await whole(await ask(trusting, f"https://localhost:{port}/")) == b"hello"
-        with pytest.raises(httpx2.ConnectError):
-            await ask(trusting, f"https://127.0.0.1:{port}/")
-        with pytest.raises(httpx2.ConnectError):
-            await ask(sender, f"https://localhost:{port}/")
+        assert await whole(await trusting.ask(f"https://localhost:{port}/")) == b"hello"
+        with pytest.raises(UnreachableError):
+            await trusting.ask(f"https://127.0.0.1:{port}/")
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(UnreachableError):
+            await Sender().ask(f"https://localhost:{port}/")
 
 
 # Proxies
 
 
 async def test_an_http_proxy_is_given_the_whole_address_and_who_asks(
-    sender: Transport, monkeypatch: pytest.MonkeyPatch
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bytes] = []
 
@@ -336,14 +351,14 @@ async def test_an_http_proxy_is_given_the_whole_address_and_who_asks(
 
     async with server(proxy) as port:
         monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
-        assert await whole(await ask(sender, "http://upstream.example/v1")) == b"hello"
+        assert await whole(await sender.ask("http://upstream.example/v1")) == b"hello"
     lines = seen[0].split(b"\r\n")
     assert lines[0] == b"POST http://upstream.example/v1 HTTP/1.1"
     assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss") in lines
 
 
 async def test_an_https_proxy_makes_a_tunnel_and_sees_nothing_of_what_goes_through(
-    trusting: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    trusting: Sender, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bytes] = []
 
@@ -364,26 +379,24 @@ async def test_an_https_proxy_makes_a_tunnel_and_sees_nothing_of_what_goes_throu
 
     async with server(saying(CHUNKED, HELLO, END), tls) as port, server(proxy) as proxy_port:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy_port}")
-        assert await whole(await ask(trusting, f"https://localhost:{port}/v1")) == b"hello"
+        assert await whole(await trusting.ask(f"https://localhost:{port}/v1")) == b"hello"
     assert seen[0].split(b"\r\n")[0] == b"CONNECT localhost:%d HTTP/1.1" % port
     assert b"question" not in b"".join(seen)
 
 
-async def test_a_proxy_that_refuses_is_an_error(trusting: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_refuses_is_an_error(trusting: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
 
     async with server(proxy) as port:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        with pytest.raises(httpx2.TransportError):
-            await ask(trusting, "https://upstream.example/")
+        with pytest.raises(UnreachableError):
+            await trusting.ask("https://upstream.example/")
 
 
-async def test_what_is_excepted_from_the_proxy_goes_straight(
-    sender: Transport, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_excepted_from_the_proxy_goes_straight(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with server(saying(CHUNKED, HELLO, END)) as port:
-        assert await whole(await ask(sender, f"http://127.0.0.1:{port}/")) == b"hello"
+        assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"

@@ -186,6 +186,16 @@ async def test_the_conversation_and_the_parameters_are_passed_on(upstream: Upstr
     assert record["headers"]["accept-encoding"] == "identity"
 
 
+async def test_the_openai_package_makes_the_request(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as asked:
+        for _ in range(2):
+            await read_all(asked.stream(request(key), last_seq=1))
+    first, second = (record["headers"] for record in records(upstream, key))
+    assert first.items() >= {"authorization": "(hidden)", "content-type": "application/json"}.items()
+    assert first["user-agent"].startswith("OpenAI/Python")
+    assert first == second
+
+
 async def test_what_was_not_asked_for_is_not_sent(upstream: UpstreamProcess, key: str) -> None:
     await ask(upstream, request(key))
     [record] = records(upstream, key)
@@ -265,6 +275,16 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_t
             answer = await read_all(asked.stream(asked_for, last_seq=1))
             assert (answer.error, answer.stream.finish_reason, answer.stream.usage) == (None, "stop", None)
     assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, False]
+
+
+async def test_a_failure_does_not_tell_whether_a_server_takes_stream_options(
+    upstream: UpstreamProcess, key: str
+) -> None:
+    asked_for = request(key, first=[{"status": 500}, {"accept_options": False}])
+    async with upstream_of(endpoint(upstream)) as asked:
+        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is not None
+        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
+    assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, True, False]
 
 
 async def test_what_one_model_refuses_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:

@@ -39,9 +39,8 @@ class Sweep:
 
     directory: Path
     retention: Retention
-    _ended: dict[str, tuple[float, int]] = field(
-        default_factory=dict
-    )  # the time it was last written to, and its length
+    _ended: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """A log's file name: the time it was last written to, and its length."""
 
     async def run(self) -> list[str]:
         """Erase what has expired; return the ids of orphans. Does nothing while another worker sweeps."""
@@ -66,6 +65,12 @@ class Sweep:
             for number, entry in enumerate(entries):
                 if number % STEP == STEP - 1:
                     await asyncio.sleep(PAUSE_SECONDS)
+                if seen := known.get(entry.name):
+                    # It changes no more. With thousands of them, a second look at each would cost more than streaming.
+                    self._ended[entry.name] = seen
+                    answers += 1
+                    size += seen[1]
+                    continue
                 name, _, kind = entry.name.partition(".")
                 try:
                     stat = entry.stat(follow_symlinks=False)
@@ -79,9 +84,9 @@ class Sweep:
                     continue
                 answers += 1
                 size += stat.st_size
-                state = "ended" if name in known else _state(entry.path)
+                state = _state(entry.path)
                 if state == "ended":
-                    self._ended[name] = (stat.st_mtime, stat.st_size)
+                    self._ended[entry.name] = (stat.st_mtime, stat.st_size)
                 elif state == "orphan":
                     orphans.append(name)
         return orphans, answers, size
@@ -89,14 +94,15 @@ class Sweep:
     async def _erase(self, answers: int, size: int) -> None:
         before = time.time() - self.retention.seconds
         crowded = answers > self.retention.answers or size > self.retention.bytes
-        if not crowded and all(modified >= before for modified, _ in self._ended.values()):
+        oldest = min(self._ended.values(), default=(before, 0))
+        if not crowded and oldest[0] >= before:
             return
         for number, (name, (modified, length)) in enumerate(sorted(self._ended.items(), key=lambda item: item[1])):
             if modified >= before and answers <= self.retention.answers and size <= self.retention.bytes:
                 break
             if number % STEP == STEP - 1:
                 await asyncio.sleep(PAUSE_SECONDS)
-            _unlink(self.directory / f"{name}.jsonl")
+            _unlink(f"{self.directory}/{name}")
             del self._ended[name]
             answers -= 1
             size -= length

@@ -52,7 +52,7 @@ class Wakeups:
         """Whether the kernel wakes readers, so that polling is only a safety net."""
         return self._inotify is not None
 
-    def watch(self, answer_id: str, path: Path) -> bool:
+    def watch(self, answer_id: str, path: str) -> bool:
         """Have `on_log` called when the answer's file changes; tell whether that could be arranged."""
         if self._inotify is None:
             return False

@@ -1,6 +1,6 @@
 """What a rendering is: log events in, one client's protocol out. Pure functions over bytes, no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.events import Event
@@ -25,5 +25,5 @@ class Rendering(Protocol):
     def heartbeat(self) -> bytes:
         """Sent when nothing else was for a while; empty where the protocol has no room for one."""
 
-    def render(self, answer_id: str, events: Iterable[Event]) -> bytes:
+    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:
         """Return the events' bytes; `Start.request` is private and must not be among them."""

@@ -1,9 +1,9 @@
 """JSON lines: one event a line, an empty line as the heartbeat."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.events import Event, Start, encode
+from service.events import Event, Start, encode_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,8 @@ class JsonLines:
     preamble: bytes = b""
     heartbeat: bytes = b"\n"
 
-    def render(self, answer_id: str, events: Iterable[Event]) -> bytes:  # noqa: ARG002 (the start event carries the id)
+    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (the start event carries the id)
         """Return a line an event."""
-        return b"".join([encode(event.public() if type(event) is Start else event) + b"\n" for event in events])
+        if type(first := events[0]) is Start:
+            events = [first.public(), *events[1:]]
+        return encode_lines(events)

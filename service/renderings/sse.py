@@ -3,7 +3,7 @@
 The data is JSON on one line, so that no model's text can end an event or begin one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.events import Event, Start, encode
@@ -21,7 +21,7 @@ class ServerSentEvents:
     preamble: bytes = b"retry: %d\n\n" % RETRY_MILLISECONDS
     heartbeat: bytes = b":\n\n"
 
-    def render(self, answer_id: str, events: Iterable[Event]) -> bytes:
+    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:
         """Return an SSE event an event."""
         answer = answer_id.encode("ascii")
         return b"".join(

@@ -1,6 +1,6 @@
 """The text alone, for a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.events import Delta, Event, Failed, Restart, Stopped
@@ -19,7 +19,7 @@ class PlainText:
     preamble: bytes = b""
     heartbeat: bytes = b""
 
-    def render(self, answer_id: str, events: Iterable[Event]) -> bytes:  # noqa: ARG002 (a header carries the id)
+    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (a header carries the id)
         """Return the text in the events."""
         return "".join([_text(event) for event in events]).encode()
 

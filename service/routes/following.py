@@ -79,13 +79,12 @@ class AnswerResponse(StreamingResponse):
         super().init_headers({**(headers or {}), "Content-Type": self.media_type or ""})
 
     async def stream_response(self, send: Send) -> None:
-        """Send the status and headers, and then everything as it comes."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        data = self._first
-        while data is not None:
+        """Send everything as it comes."""
+        if self._first:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        async for data in self._stream:
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-            data = await anext(self._stream, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`presence` receives)
@@ -95,11 +94,17 @@ class AnswerResponse(StreamingResponse):
         HTTP has for a body, so that a cut never looks like a whole answer, not even in plain text.
         """
         try:
-            with contextlib.suppress(ClientGoneError, CutShortError), self._presence.required():
-                await self.stream_response(send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            # In a task of its own, for a wake-up passes through every coroutine that waits for it: above this one there
+            # are two dozen of uvicorn's, Starlette's and FastAPI's.
+            await asyncio.create_task(self._serve(scope["state"]["send"]))
         finally:
             self._presence.close()
             await self._stream.aclose()
+
+    async def _serve(self, send: Send) -> None:
+        with contextlib.suppress(ClientGoneError, CutShortError), self._presence.required():
+            await self.stream_response(send)
 
 
 def rendering_for(request: Request) -> Rendering:

@@ -12,8 +12,9 @@ from service import __version__
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
+from service.keys import Keys
 from service.logging import log_loop_errors
-from service.middleware import BodyLimit, RequestLine
+from service.middleware import BodyLimit, KeyCheck, RequestLine
 from service.routes import answers, generate, operations
 
 
@@ -29,10 +30,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await core.aclose()
 
-    middleware = [  # the outermost first
-        Middleware(RequestLine),
-        Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
-    ]
+    middleware = [Middleware(RequestLine)]  # the outermost first
     if settings.cors_origins:
         middleware.append(
             Middleware(
@@ -43,12 +41,17 @@ def create_app(settings: Settings) -> FastAPI:
                 expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id"],
             )
         )
+    middleware += [
+        Middleware(KeyCheck, keys=Keys(settings.keys)),
+        Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
+    ]
     app = FastAPI(
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
         exception_handlers=HANDLERS,
         middleware=middleware,
+        redirect_slashes=False,  # An address has one form; another is none of ours.
         telemetry={"tracing": False, "metrics": False},
     )
     app.include_router(generate.router)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from service.core import Core
 from service.errors import BadInput, UnknownAnswer
 from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
-from service.routes.following import follow, last_event_id, rendering_for
+from service.routes.following import admit, follow, last_event_id, rendering_for
 
 router = APIRouter(prefix="/answers")
 
@@ -36,7 +36,7 @@ async def read_answer(
 ) -> Response:
     """Follow the answer from Last-Event-ID or `after`; or read it as a whole, with `stream=false`."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
     if not stream:
         return await _answer(core, answer_id)
     rendering = rendering_for(request)
@@ -53,24 +53,26 @@ async def read_answer(
 async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer; respond once its terminal event is in the log."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
     await core.stop(answer_id)
     return await _answer(core, answer_id)
 
 
 @router.delete("/{answer_id}", status_code=204)
-async def erase_answer(request: Request, answer_id: AnswerId) -> None:
+async def erase_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer if it is running, and erase it."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
     await core.stop(answer_id)
     await core.log.erase(answer_id)
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
-def _known(request: Request, answer_id: str) -> None:
+async def _known(request: Request, core: Core, answer_id: str) -> None:
     if not is_answer_id(answer_id):
         raise UnknownAnswer
     request.state.answer = answer_id
+    await admit(request, core, answer_id)
 
 
 async def _answer(core: Core, answer_id: str) -> Response:

@@ -78,6 +78,7 @@ class Run:
     def __init__(self) -> None:
         self.door = ports.door()
         self.place = ports.service()
+        self.limits = web.ClientLimits.read()
         self.directory = ROOT / "build" / "run" / str(self.door.port)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.children = Children(self.directory)
@@ -192,6 +193,7 @@ class Run:
             service=self.place.address,
             web_root=ROOT / "frontend" / "dist",
             directory=directory,
+            limits=self.limits,
         )
         (directory / "nginx.conf").write_text(text)
         command: list[str | Path] = [web.program(), "-p", directory, "-c", directory / "nginx.conf", "-e", "stderr"]

@@ -27,7 +27,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/metrics.py",
         "service/keys.py",
     ),
-    ("service/events.py", "service/errors.py", "service/logging.py", "service/worker.py", "service/__init__.py"),
+    (
+        "service/events.py",
+        "service/errors.py",
+        "service/logging.py",
+        "service/worker.py",
+        "service/__init__.py",
+        "service/confinement.py",
+    ),
 )
 
 KNOWN_TO = {

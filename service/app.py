@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -16,6 +17,7 @@ from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, RequestLine
 from service.routes import answers, generate, operations
+from service.routes.description import describe
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -54,7 +56,10 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # An address has one form; another is none of ours.
         telemetry={"tracing": False, "metrics": False},
     )
-    app.include_router(generate.router)
-    app.include_router(answers.router)
+    # The middleware has looked at the key before: this says in the description that one is needed.
+    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
+    app.include_router(generate.router, dependencies=key)
+    app.include_router(answers.router, dependencies=key)
     app.include_router(operations.router)
+    describe(app, settings)
     return app

@@ -123,8 +123,10 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
     Raises:
         BadInput: it is not an event id.
     """
-    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    if not text:
+    text = request.headers.get("last-event-id")
+    if text is None:
+        text = request.query_params.get("last_event_id")
+    if text is None:
         return None
     parsed = parse_event_id(text)
     if parsed is None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from service import events
@@ -13,7 +13,10 @@ from service.errors import BadInput, FolyamError
 from service.http_errors import UpstreamHTTPException
 from service.keys import Caller
 from service.renderings import Rendering
+from service.routes.description import LAST_EVENT_ID, errors, streamed
 from service.routes.following import admit, answer_response, follow, last_event_id, rendering_for
+
+RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
 router = APIRouter()
 
@@ -26,10 +29,15 @@ def _whole_characters(text: str) -> str:
     return text
 
 
+def _as_integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Text = Annotated[str, AfterValidator(_whole_characters)]
 """JSON can escape lone surrogates, which are no characters, and which no UTF-8 can carry on."""
 Temperature = Annotated[float, Field(ge=0, le=2)]
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_integer)]
+"""JSON has one kind of number: 5.0 is an integer."""
 
 
 class Turn(BaseModel):
@@ -65,7 +73,9 @@ class QuestionInUrl(BaseModel):
     last_event_id: str | None = None
 
 
-@router.post("/generate", response_class=Response)
+@router.post(
+    "/generate", operation_id="generate", response_class=Response, responses=RESPONSES, openapi_extra=LAST_EVENT_ID
+)
 async def generate(request: Request, question: Question | None = None) -> Response:
     """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
     if question is None and last_event_id(request) is None:
@@ -73,7 +83,13 @@ async def generate(request: Request, question: Question | None = None) -> Respon
     return await _generate(request, question or Question(query=""))
 
 
-@router.get("/generate", response_class=Response)
+@router.get(
+    "/generate",
+    operation_id="generateFromUrl",
+    response_class=Response,
+    responses=RESPONSES,
+    openapi_extra=LAST_EVENT_ID,
+)
 async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
     """Do the same for a browser's own EventSource, which can only GET."""
     if last_event_id(request) is None and question.query is None:

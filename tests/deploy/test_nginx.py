@@ -262,6 +262,23 @@ def test_the_page_cannot_be_posted_to(nginx: Nginx) -> None:
     reply = nginx.request("/", "POST", b"x")
     assert reply.status == 405
     assert error_of(reply)["code"] == "method_not_allowed"
+    assert reply.headers.get_all("Allow") == ["GET, HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/generate?query=x", "GET, POST"),
+        ("/answers/abc", "DELETE, GET"),
+        ("/answers/abc/stop", "POST"),
+        ("/readyz", "GET"),
+        ("/", "GET, HEAD"),
+    ],
+)
+def test_a_trace_is_refused_with_what_is_allowed(nginx: Nginx, backend: Backend, target: str, allowed: str) -> None:
+    reply = nginx.request(target, "TRACE")
+    assert (reply.status, reply.headers.get_all("Allow")) == (405, [allowed])
+    assert backend.requests == []
 
 
 def test_what_people_write_is_in_no_log(nginx: Nginx, backend: Backend) -> None:

@@ -1,5 +1,6 @@
 """Errors as HTTP: `{"error": {"code", "message", "field"?, "request_id"}}`, whatever went wrong."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from service import metrics
 from service.errors import BadInput, FolyamError, UpstreamError
 
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _METHOD_NOT_ALLOWED = 405
 _FRAMEWORK_ERRORS = {
     400: ("invalid_json", "The body is not valid JSON."),
@@ -56,7 +58,13 @@ def _methods(request: Request) -> set[str]:
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     # The location is ("body" | "query" | "path", field, …); an item of a list is named as history.0.role.
-    field = ".".join(str(part) for part in first["loc"][1:])
+    parts = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "extra_forbidden" and not _NAME.fullmatch(parts[-1]):
+        # A field's name that is no name is text like any other, of any length, and not to be repeated.
+        field = ".".join(parts[:-1])
+        message = f"{field}: " if field else ""
+        return await respond(request, BadInput("invalid_input", f"{message}There is an unknown field.", field=field))
+    field = ".".join(parts)
     if first["type"] == "json_invalid":
         return await respond(request, BadInput("invalid_json", "The body is not valid JSON.", status=400))
     if not field:

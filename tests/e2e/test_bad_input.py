@@ -25,6 +25,13 @@ BODIES: dict[str, tuple[Any, int, str, str | None]] = {
         "history.0.content",
     ),
     "an unknown field": ({"query": "x", "stream": True}, 422, "invalid_input", "stream"),
+    "an unknown field whose name is no name": ({"query": "x", "a b": True}, 422, "invalid_input", None),
+    "an unknown field of a turn": (
+        {"query": "x", "history": [{"role": "user", "content": "x", "": 1}]},
+        422,
+        "invalid_input",
+        "history.0",
+    ),
     "a role of another's": (
         {"query": "x", "history": [{"role": "system", "content": "x"}]},
         422,

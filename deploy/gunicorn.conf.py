@@ -8,6 +8,7 @@ imported its workers inherit, and a reload would go on with the old code.
 import ctypes
 import math
 import os
+import resource
 import signal
 import stat
 import tempfile
@@ -73,7 +74,12 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_directory())
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Begin the counters at nothing: a dead worker's would be counted with ours, above all if its id returns."""
+    """Leave no core dumps, and begin the counters at nothing.
+
+    The memory of a process that crashes holds keys and what people wrote. A dead worker's counters would be counted
+    with ours, above all if its id returns.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the workers inherit it
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.lstat()

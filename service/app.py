@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -12,9 +13,11 @@ from service import __version__
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
+from service.keys import Keys
 from service.logging import log_loop_errors
-from service.middleware import BodyLimit, RequestLine
+from service.middleware import BodyLimit, KeyCheck, RequestLine
 from service.routes import answers, generate, operations
+from service.routes.description import describe
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,10 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await core.aclose()
 
-    middleware = [  # the outermost first
-        Middleware(RequestLine),
-        Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
-    ]
+    middleware = [Middleware(RequestLine)]  # the outermost first
     if settings.cors_origins:
         middleware.append(
             Middleware(
@@ -43,15 +43,23 @@ def create_app(settings: Settings) -> FastAPI:
                 expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id"],
             )
         )
+    middleware += [
+        Middleware(KeyCheck, keys=Keys(settings.keys)),
+        Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
+    ]
     app = FastAPI(
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
         exception_handlers=HANDLERS,
         middleware=middleware,
+        redirect_slashes=False,  # An address has one form; another is none of ours.
         telemetry={"tracing": False, "metrics": False},
     )
-    app.include_router(generate.router)
-    app.include_router(answers.router)
+    # The middleware has looked at the key before: this says in the description that one is needed.
+    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
+    app.include_router(generate.router, dependencies=key)
+    app.include_router(answers.router, dependencies=key)
     app.include_router(operations.router)
+    describe(app, settings)
     return app

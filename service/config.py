@@ -1,5 +1,7 @@
 """The settings: each with its default, unit and meaning. Read once, from the environment."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -7,6 +9,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.keys import KEY
 from service.upstream import Continuation
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -75,8 +78,19 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = Field(30, description="How long running answers may go on when a worker is to stop.")
 
     max_answers: int = Field(400, ge=1, description="Answers that a worker generates at once; beyond it 503.")
-    max_answers_per_client: int = Field(50, ge=1, description="Those of one client, by its address; beyond it 429.")
+    max_answers_per_client: int = Field(
+        50, ge=1, description="Those of one client, by its key or else its address; beyond it 429."
+    )
     max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys of which a request needs one, separated by commas; without any, everybody may ask."
+    )
+    api_keys_file: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="A file with further such keys, one a line."
+    )
+    allow_system: bool = Field(
+        default=False, description="Whether a question's history may begin with a turn of the role `system`."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of other sites' pages that may use this service, separated by commas."
     )
@@ -91,6 +105,21 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _api_keys(cls, value: object) -> object:
+        return _keys(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _api_keys_in_file(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return _keys(Path(value).read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError):
+            raise PydanticCustomError("keys_file", "Should be the path of a file that can be read") from None
+
     @field_validator("log_url")
     @classmethod
     def _log_url(cls, value: str) -> str:
@@ -99,9 +128,25 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that a request may have; none where none is needed."""
+        return tuple(key.get_secret_value() for key in (*self.api_keys, *self.api_keys_file))
+
+    @property
     def allowed_models(self) -> tuple[str, ...]:
         """Every model that a request may name."""
         return (self.model, *(name for name in self.models if name != self.model))
+
+
+def _keys(texts: Iterable[str]) -> tuple[SecretStr, ...]:
+    keys = tuple(text.strip() for text in texts if text.strip())
+    if not keys:  # Somebody wanted keys. A service that is open to all is not what they wanted.
+        raise PydanticCustomError("no_keys", "Should hold at least one key")
+    if not all(KEY.fullmatch(key) for key in keys):
+        raise PydanticCustomError(
+            "bad_key", "Each key should be 16 to 512 letters, digits and -._~+/ , with nothing else on its line"
+        )
+    return tuple(SecretStr(key) for key in keys)
 
 
 def read_settings() -> Settings:

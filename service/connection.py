@@ -9,6 +9,8 @@ HIGH_WATER_BYTES = 1 << 18
 """When so much of a body waits to be read, the upstream is made to wait."""
 END_SECONDS = 0.25
 """How long the end of a body may take whose contents have ended. With it the connection can be used again."""
+HEAD_BYTES = 1 << 16
+"""As much as may come before a body. A head without end would fill the memory, and no time-out of silence sees it."""
 _FIRST_FINAL_STATUS = 200
 """The statuses below it announce another."""
 
@@ -29,6 +31,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._pieces: list[bytes] = []
+        self.head_bytes = 0
         self._held = 0
         self._error: BaseException | None = None
 
@@ -164,12 +167,21 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
+        exchange = self._exchange
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.close()
-            if self._exchange is not None:
-                self._exchange.fail(BrokenConnectionError())
+            self._break()
+            return
+        if exchange is not None and not exchange.begun:
+            exchange.head_bytes += len(data)
+            if exchange.head_bytes > HEAD_BYTES:
+                self._break()
+
+    def _break(self) -> None:
+        self.close()
+        if self._exchange is not None:
+            self._exchange.fail(BrokenConnectionError())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End. That also ends a body that told neither its length nor its chunks."""
@@ -184,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
-        if self._exchange is not None:
+        if self._exchange is not None and not self._exchange.begun:  # Those behind a body are of no use.
             self._exchange.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from service.config import Settings
-from service.errors import Unavailable
-from service.eventlog import Retention, open_event_log
-from service.events import StoppedBy, Terminal
+from service.errors import Unavailable, UnknownAnswer
+from service.eventlog import DamagedLogError, Retention, open_event_log
+from service.events import Start, StoppedBy, Terminal
 from service.follower import Follower
+from service.keys import Caller
 from service.producer import Limits
 from service.producers import Bounds, Producers
 from service.renderings import Rendering
@@ -72,6 +73,24 @@ class Core:
         await self.producers.drain(self.settings.drain_seconds)
         # Followers of other workers' answers may have as long.
         await asyncio.sleep(begun_at + self.settings.drain_seconds - asyncio.get_running_loop().time())
+
+    async def admit(self, caller: Caller, answer_id: str) -> None:
+        """Do nothing if the caller may have the answer: follow it, read it, stop it, erase it.
+
+        Raises:
+            UnknownAnswer: there is no such answer, or it is not the caller's. These are told apart by nobody.
+        """
+        if caller.anybody:
+            return
+        reader = await self.log.open(answer_id, watch=False)
+        try:
+            events = await reader.read()
+        except DamagedLogError:
+            raise UnknownAnswer from None
+        finally:
+            reader.close()
+        if not (events and isinstance(events[0], Start) and caller.owns(answer_id, events[0].owner)):
+            raise UnknownAnswer
 
     async def follow(
         self, answer_id: str, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None

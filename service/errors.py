@@ -2,7 +2,8 @@
 
     FolyamError                     a code, a sentence fit for a user, an HTTP status
     ├── BadInput            4xx     the request is wrong; names the field
-    ├── UnknownAnswer       404     no such answer, or it has expired
+    ├── Unauthorized        401     the request has none of the keys that are asked for
+    ├── UnknownAnswer       404     no such answer, or it has expired, or it is another key's
     ├── TooMany             429     this client has enough under way; a retry makes sense
     ├── Unavailable         503     this worker cannot take the request now; a retry makes sense
     └── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
@@ -58,8 +59,21 @@ class BadInput(FolyamError):
         super().__init__(code, message, status=status, field=field)
 
 
+class Unauthorized(FolyamError):
+    """The request has none of the keys that are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "unauthorized", "A key is needed, as Authorization: Bearer <key>.", status=401, field="Authorization"
+        )
+
+    def headers(self) -> dict[str, str]:
+        """Add what RFC 9110 wants with a 401."""
+        return {**super().headers(), "WWW-Authenticate": 'Bearer realm="folyam"'}
+
+
 class UnknownAnswer(FolyamError):
-    """No such answer, or no longer."""
+    """No such answer, or no longer, or not for who asks."""
 
     def __init__(self) -> None:
         super().__init__("unknown_answer", "There is no such answer, or it has expired.", status=404)

@@ -28,7 +28,7 @@ StoppedBy = Literal["user", "unwatched", "shutdown"]
 class Turn(msgspec.Struct, frozen=True):
     """An earlier turn of the conversation."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str
 
 
@@ -63,13 +63,17 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
-    """The first event. `request` and `at` (Unix time) are private: they stay in the log, for a take-over."""
+    """The first event.
+
+    `request`, `at` (Unix time) and `owner` (see `service.keys`) are private: they stay in the log.
+    """
 
     seq: int
     answer: str
     model: str
     request: Request | None = None
     at: float = 0.0
+    owner: str = ""
 
     def public(self) -> "Start":
         """Return the part that followers may see."""

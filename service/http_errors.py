@@ -1,5 +1,6 @@
 """Errors as HTTP: `{"error": {"code", "message", "field"?, "request_id"}}`, whatever went wrong."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,6 +12,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from service import metrics
 from service.errors import BadInput, FolyamError, UpstreamError
 
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
+_METHOD_NOT_ALLOWED = 405
 _FRAMEWORK_ERRORS = {
     400: ("invalid_json", "The body is not valid JSON."),
     404: ("not_found", "There is nothing at this address."),
@@ -27,7 +30,8 @@ class UpstreamHTTPException(HTTPException):
         self.error = error
 
 
-async def _on_folyam_error(request: Request, error: FolyamError) -> JSONResponse:
+async def respond(request: Request, error: FolyamError) -> JSONResponse:
+    """Return the error as the response, and count it."""
     request.state.error = error.code
     metrics.rejected(error.code)
     request_id = getattr(request.state, "request_id", None)
@@ -36,26 +40,40 @@ async def _on_folyam_error(request: Request, error: FolyamError) -> JSONResponse
 
 async def _on_http_exception(request: Request, error: StarletteHTTPException) -> JSONResponse:
     if isinstance(error, UpstreamHTTPException):
-        return await _on_folyam_error(request, error.error)
+        return await respond(request, error.error)
     code, message = _FRAMEWORK_ERRORS.get(error.status_code, ("http_error", "The request cannot be served."))
-    response = await _on_folyam_error(request, FolyamError(code, message, status=error.status_code))
+    response = await respond(request, FolyamError(code, message, status=error.status_code))
     response.headers.update(error.headers or {})
+    if error.status_code == _METHOD_NOT_ALLOWED and (methods := _methods(request)):
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what the address takes: Starlette names only what the first of its routes does."""
+    route = request.scope.get("route")
+    return {method.upper() for method in request.app.openapi()["paths"].get(getattr(route, "path", ""), {})}
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     # The location is ("body" | "query" | "path", field, …); an item of a list is named as history.0.role.
-    field = ".".join(str(part) for part in first["loc"][1:])
+    parts = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "extra_forbidden" and not _NAME.fullmatch(parts[-1]):
+        # A field's name that is no name is text like any other, of any length, and not to be repeated.
+        field = ".".join(parts[:-1])
+        message = f"{field}: " if field else ""
+        return await respond(request, BadInput("invalid_input", f"{message}There is an unknown field.", field=field))
+    field = ".".join(parts)
     if first["type"] == "json_invalid":
-        return await _on_folyam_error(request, BadInput("invalid_json", "The body is not valid JSON.", status=400))
+        return await respond(request, BadInput("invalid_json", "The body is not valid JSON.", status=400))
     if not field:
-        return await _on_folyam_error(
+        return await respond(
             request, BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
         )
     # pydantic's sentence names what is wanted and never what was sent.
     message = f"{field}: {_SENTENCES.get(first['type'], first['msg'])}."
-    return await _on_folyam_error(request, BadInput("invalid_input", message, field=field))
+    return await respond(request, BadInput("invalid_input", message, field=field))
 
 
 _SENTENCES = {
@@ -65,11 +83,11 @@ _SENTENCES = {
 
 
 async def _on_any_error(request: Request, _error: Exception) -> JSONResponse:
-    return await _on_folyam_error(request, FolyamError("internal", "Something went wrong here.", status=500))
+    return await respond(request, FolyamError("internal", "Something went wrong here.", status=500))
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    FolyamError: _on_folyam_error,
+    FolyamError: respond,
     HTTPException: _on_http_exception,
     StarletteHTTPException: _on_http_exception,
     RequestValidationError: _on_validation_error,

@@ -1,21 +1,44 @@
 """The application, from the environment. The only module whose import has effects."""
 
 import gc
+import os
 import sys
+from pathlib import Path
+
+import structlog
 
 from service.app import create_app
-from service.config import SettingsError, read_settings
+from service.config import Settings, SettingsError, read_settings
+from service.confinement import confine
+from service.eventlog import directory_of
 from service.logging import configure_logging
 
 CANNOT_LOAD = 4
 """On this exit status gunicorn stops; on others it would start a worker again and again."""
 
+
+def _confine(settings: Settings) -> None:
+    """Let this process write only the log and, with several workers, their counters."""
+    log = directory_of(settings.log_url)
+    try:
+        log.mkdir(mode=0o700, parents=True, exist_ok=True)
+        counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        confined = confine([log, *([Path(counters)] if counters else [])])
+    except OSError as error:
+        raise SettingsError(f"FOLYAM_LOG_URL: Should be a directory that can be written ({error.strerror})") from None
+    if confined:
+        structlog.get_logger().info("confined")
+    else:
+        structlog.get_logger().warning("not_confined", reason="this kernel has no Landlock")
+
+
 try:
     settings = read_settings()
+    configure_logging()
+    _confine(settings)
 except SettingsError as error:
-    print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+    print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
     raise SystemExit(CANNOT_LOAD) from None
-configure_logging()
 app = create_app(settings)
 # What has been imported lives as long as the process. Left out of the collector's rounds, it no longer makes each of
 # them a pause of tens of milliseconds for every stream.

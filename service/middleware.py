@@ -1,4 +1,4 @@
-"""What every request passes: its id and its one line in the log, and the bound on its body.
+"""What every request passes: its id and its one line in the log, the question whose it is, the bound on its body.
 
 Pure ASGI, so that it lasts until the last byte and not until the headers.
 """
@@ -10,11 +10,19 @@ import secrets
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import http_errors
+from service.errors import Unauthorized
+from service.keys import Keys
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Asked for every few seconds by machines: a line each would drown the others."""
+
+_OPEN = frozenset({*_QUIET, "/docs", "/redoc", "/openapi.json"})
+"""What needs no key: nothing that costs, and nothing of anybody's. nginx shows the outside only /livez and /readyz."""
 
 _logger = structlog.get_logger()
 
@@ -40,6 +48,27 @@ class BodyLimit:
             return message
 
         await self._app(scope, limited, send)
+
+
+class KeyCheck:
+    """Finds out who asks, as `state.caller`; refuses who has no key, before any of the request's body is read."""
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
+            # Two would be one too many: whoever looks first could take another one than who looks next.
+            values = Headers(scope=scope).getlist("authorization")
+            try:
+                scope["state"]["caller"] = self._keys.caller(values[0] if len(values) == 1 else "")
+            except Unauthorized as error:
+                response = await http_errors.respond(Request(scope), error)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class RequestLine:

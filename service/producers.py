@@ -60,10 +60,12 @@ class Producers:
         self._watchman = asyncio.create_task(self._watch())
         self._tender = asyncio.create_task(self._tend())
 
-    async def start(self, request: Request, answer_id: str, *, client: str, begun_at: float) -> Producer:
+    async def start(
+        self, request: Request, answer_id: str, *, client: str, begun_at: float, owner: str = ""
+    ) -> Producer:
         """Begin the answer: its log is there when this returns, the upstream is asked soon after.
 
-        `client` is who asked, of whatever form; `begun_at` is when, by the event loop's clock.
+        `client` is who asked, of whatever form; `begun_at` is when, by the event loop's clock; `owner` is whose it is.
 
         Raises:
             TooMany: the client has as many answers under way as it may.
@@ -76,7 +78,7 @@ class Producers:
             raise TooMany(
                 "too_many_answers_of_yours", "You have too many answers under way. Let one of them end first."
             )
-        lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3)))
+        lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3), owner))
         counted = metrics.answer_metrics(request.model, self._models)
         counted.started()
         producer = self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))

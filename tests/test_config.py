@@ -91,6 +91,40 @@ def test_a_bad_value_is_a_sentence_that_names_the_variable_and_not_the_value(
     assert caught.value.__cause__ is None
 
 
+def test_keys_are_read_from_the_variable_and_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n  third-0123456789abcdef \n\nfourth-0123456789abcdef\n")
+    settings = read(
+        monkeypatch,
+        FOLYAM_API_KEYS="first-0123456789abcdef, second-0123456789abcdef",
+        FOLYAM_API_KEYS_FILE=str(file),
+    )
+    assert [key.split("-")[0] for key in settings.keys] == ["first", "second", "third", "fourth"]
+    assert read_settings().api_keys != ()
+    assert "0123456789abcdef" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "value", [",", " , ", "tooshort", "has spaces in its middle", "good-0123456789abcdef,bad", "é" * 20]
+)
+def test_keys_that_would_let_everybody_in_or_nobody_are_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(value.replace(",", "\n"))
+    for variable, given in (("FOLYAM_API_KEYS", value), ("FOLYAM_API_KEYS_FILE", str(file))):
+        with pytest.raises(SettingsError) as caught:
+            read(monkeypatch, **{variable: given})
+        assert str(caught.value).startswith(f"{variable}: ")
+        assert len(value) < 4 or value not in str(caught.value)
+        monkeypatch.delenv(variable)
+
+
+def test_a_file_of_keys_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="FOLYAM_API_KEYS_FILE: Should be the path"):
+        read(monkeypatch, FOLYAM_API_KEYS_FILE=str(tmp_path / "nowhere"))
+
+
 def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"FOLYAM_RETRIES: .+; FOLYAM_DRAIN_SECONDS: .+"):
         read(monkeypatch, FOLYAM_RETRIES="x", FOLYAM_DRAIN_SECONDS="y")
@@ -120,6 +154,7 @@ def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
             OPENAI_API_KEY="sk-secret",
             FOLYAM_FALLBACK_API_KEY="sk-secret",
             FOLYAM_SYSTEM_PROMPT="sk-secret",
+            FOLYAM_API_KEYS="sk-secret-0123456789",
         )
     )
     assert "sk-secret" not in shown

@@ -4,9 +4,9 @@ import re
 import pytest
 
 from service import errors
-from service.errors import BadInput, FolyamError, TooMany, Unavailable, UnknownAnswer, UpstreamError
+from service.errors import BadInput, FolyamError, TooMany, Unauthorized, Unavailable, UnknownAnswer, UpstreamError
 
-KINDS = (FolyamError, BadInput, UnknownAnswer, TooMany, Unavailable, UpstreamError)
+KINDS = (FolyamError, BadInput, Unauthorized, UnknownAnswer, TooMany, Unavailable, UpstreamError)
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:
@@ -21,6 +21,7 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     [
         (BadInput("code", "Sentence."), 422, False),
         (BadInput("code", "Sentence.", status=400), 400, False),
+        (Unauthorized(), 401, False),
         (UnknownAnswer(), 404, False),
         (TooMany("code", "Sentence."), 429, True),
         (Unavailable("code", "Sentence."), 503, True),

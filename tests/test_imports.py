@@ -19,8 +19,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/producers.py", "service/producer.py", "service/follower.py"),
     ("service/config.py",),
     ("service/eventlog/", "service/upstream.py", "service/renderings/"),
-    ("service/chunks.py", "service/transport.py", "service/connection.py", "service/breaker.py", "service/metrics.py"),
-    ("service/events.py", "service/errors.py", "service/logging.py", "service/worker.py", "service/__init__.py"),
+    (
+        "service/chunks.py",
+        "service/transport.py",
+        "service/connection.py",
+        "service/breaker.py",
+        "service/metrics.py",
+        "service/keys.py",
+    ),
+    (
+        "service/events.py",
+        "service/errors.py",
+        "service/logging.py",
+        "service/worker.py",
+        "service/__init__.py",
+        "service/confinement.py",
+    ),
 )
 
 KNOWN_TO = {

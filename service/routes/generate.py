@@ -4,15 +4,19 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from service import events
 from service.core import Core
 from service.errors import BadInput, FolyamError
 from service.http_errors import UpstreamHTTPException
+from service.keys import Caller
 from service.renderings import Rendering
-from service.routes.following import answer_response, follow, last_event_id, rendering_for
+from service.routes.description import LAST_EVENT_ID, errors, streamed
+from service.routes.following import admit, answer_response, follow, last_event_id, rendering_for
+
+RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
 router = APIRouter()
 
@@ -25,10 +29,15 @@ def _whole_characters(text: str) -> str:
     return text
 
 
+def _as_integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Text = Annotated[str, AfterValidator(_whole_characters)]
 """JSON can escape lone surrogates, which are no characters, and which no UTF-8 can carry on."""
 Temperature = Annotated[float, Field(ge=0, le=2)]
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_integer)]
+"""JSON has one kind of number: 5.0 is an integer."""
 
 
 class Turn(BaseModel):
@@ -36,7 +45,7 @@ class Turn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: Text
 
 
@@ -64,7 +73,9 @@ class QuestionInUrl(BaseModel):
     last_event_id: str | None = None
 
 
-@router.post("/generate", response_class=Response)
+@router.post(
+    "/generate", operation_id="generate", response_class=Response, responses=RESPONSES, openapi_extra=LAST_EVENT_ID
+)
 async def generate(request: Request, question: Question | None = None) -> Response:
     """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
     if question is None and last_event_id(request) is None:
@@ -72,14 +83,17 @@ async def generate(request: Request, question: Question | None = None) -> Respon
     return await _generate(request, question or Question(query=""))
 
 
-@router.get("/generate", response_class=Response)
+@router.get(
+    "/generate",
+    operation_id="generateFromUrl",
+    response_class=Response,
+    responses=RESPONSES,
+    openapi_extra=LAST_EVENT_ID,
+)
 async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
     """Do the same for a browser's own EventSource, which can only GET."""
-    if last_event_id(request) is None:
-        if request.headers.get("sec-fetch-site") == "cross-site":
-            raise FolyamError("cross_site", "Another site may not ask for an answer.", status=403)
-        if question.query is None:
-            raise BadInput("invalid_input", "query is missing.", field="query")
+    if last_event_id(request) is None and question.query is None:
+        raise BadInput("invalid_input", "query is missing.", field="query")
     return await _generate(
         request,
         Question(
@@ -98,6 +112,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     answer_id: str,
     rendering: Rendering,
     client: str,
+    owner: str = "",
     arrived_at: float,
     model: str,
     history: Sequence[events.Turn] = (),
@@ -114,7 +129,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
     request = events.Request(query, model, tuple(history), temperature, max_tokens)
-    producer = await core.producers.start(request, answer_id, client=client, begun_at=arrived_at)
+    producer = await core.producers.start(request, answer_id, client=client, begun_at=arrived_at, owner=owner)
     try:
         follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
     except FolyamError:
@@ -135,15 +150,19 @@ async def _generate(request: Request, question: Question) -> Response:
     core: Core = request.app.state.core
     rendering = rendering_for(request)
     if resume := last_event_id(request):
+        await admit(request, core, resume[0])
         return await follow(request, core, *resume, rendering)
+    _check_site(request, core)
     model = _check(question, core)
+    caller: Caller = request.state.caller
     answer_id = request.state.answer = events.new_answer_id()
     stream = generate_response_stream(
         question.query,
         core=core,
         answer_id=answer_id,
         rendering=rendering,
-        client=request.client.host if request.client else "",
+        client=caller.client(request.client.host if request.client else ""),
+        owner=caller.mark(answer_id),
         arrived_at=request.state.arrived_at,
         model=model,
         history=[events.Turn(turn.role, turn.content) for turn in question.history],
@@ -151,6 +170,19 @@ async def _generate(request: Request, question: Question) -> Response:
         max_tokens=question.max_tokens,
     )
     return await answer_response(stream, request, answer_id, rendering)
+
+
+def _check_site(request: Request, core: Core) -> None:
+    """Refuse what a page of another site makes a browser send, which would spend the service's money.
+
+    Raises:
+        FolyamError: 403, and the setting does not allow that site.
+    """
+    if (
+        request.headers.get("sec-fetch-site") == "cross-site"
+        and request.headers.get("origin") not in core.settings.cors_origins
+    ):
+        raise FolyamError("cross_site", "Another site may not ask for an answer.", status=403)
 
 
 def _check(question: Question, core: Core) -> str:
@@ -170,6 +202,11 @@ def _check(question: Question, core: Core) -> str:
         raise BadInput(
             "history_too_long", f"history must have at most {settings.max_history_turns} turns.", field="history"
         )
+    for number, turn in enumerate(question.history):
+        if turn.role == "system" and (number or not settings.allow_system):
+            field = f"history.{number}.role"
+            wanted = "Only the first turn may be system's" if settings.allow_system else "Should be user or assistant"
+            raise BadInput("invalid_input", f"{field}: {wanted}.", field=field)
     model = settings.model if question.model is None else question.model
     if model not in settings.allowed_models:
         raise BadInput("unknown_model", "model is not one that this service offers.", field="model")

@@ -1,29 +1,43 @@
 """For whoever runs the service: is it alive, does it want requests, what has it counted."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from service import metrics
 from service.core import Core
 from service.errors import Unavailable
+from service.routes.description import errors, whole
+
+
+class Status(BaseModel):
+    """Said by those who are well."""
+
+    status: Literal["ok"]
+
+
+RESPONSES = whole(Status, "It is.") | errors()
+NOT_KEPT = {"Cache-Control": "no-store"}
 
 router = APIRouter()
 
 
-@router.get("/livez")
+@router.get("/livez", operation_id="livez", response_class=JSONResponse, responses=RESPONSES)
 async def livez() -> JSONResponse:
     """Say that the process serves requests."""
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "ok"}, headers=NOT_KEPT)
 
 
-@router.get("/readyz")
+@router.get("/readyz", operation_id="readyz", response_class=JSONResponse, responses=RESPONSES)
 async def readyz(request: Request) -> JSONResponse:
     """Say whether new requests should come here: the log is reachable, and the worker is not about to leave."""
     core: Core = request.app.state.core
     if core.leaving:
         raise Unavailable("draining", "This worker is leaving.")
     await core.log.check()
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "ok"}, headers=NOT_KEPT)
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import resource
 import runpy
 import signal
 import subprocess
@@ -62,6 +63,11 @@ def eventually(condition: Callable[[], object]) -> bool:
     return True
 
 
+def _allow_core_dumps() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+
 @pytest.fixture
 def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     metrics = tmp_path / "metrics"
@@ -73,7 +79,13 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     program = Path(sys.executable).with_name("gunicorn")
     command: list[str | Path] = [program, "-c", CONFIGURATION, "-k", "uvicorn_worker.UvicornWorker"]
     with (tmp_path / "gunicorn.log").open("wb") as log:
-        master = subprocess.Popen([*command, "tests.deploy.app:app"], env=environment, stdout=log, stderr=log)
+        master = subprocess.Popen(
+            [*command, "tests.deploy.app:app"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_allow_core_dumps,  # noqa: PLW1509 (this process has one thread)
+        )
     server = Gunicorn(master, address, metrics)
     try:
         assert eventually(server.is_complete), (tmp_path / "gunicorn.log").read_text()
@@ -150,3 +162,9 @@ def test_the_workers_end_when_the_master_is_killed(gunicorn: Gunicorn) -> None:
     gunicorn.master.kill()
     assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
     assert ports.refusal(gunicorn.address) is None
+
+
+def test_no_process_of_it_leaves_a_core_dump(gunicorn: Gunicorn) -> None:
+    for pid in (gunicorn.master.pid, *gunicorn.workers()):
+        limits = (Path("/proc") / str(pid) / "limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)

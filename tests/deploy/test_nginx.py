@@ -21,6 +21,7 @@ from tests.deploy.backend import Backend, Request, chunk, respond
 ROOT = Path(__file__).parents[2]
 WORDS = "what-a-person-wrote"
 PATIENCE_SECONDS = 10
+LIMITS = web.ClientLimits(connections=20, requests=40)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ def program(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def nginx(program: str, backend: Backend, tmp_path: Path) -> Iterator[Nginx]:
+    with started(program, backend, tmp_path) as nginx:
+        yield nginx
+
+
+@contextlib.contextmanager
+def started(program: str, backend: Backend, tmp_path: Path, *changes: tuple[str, str]) -> Iterator[Nginx]:
     page = tmp_path / "dist of the page"
     (page / "assets").mkdir(parents=True)
     (page / "index.html").write_text("<!doctype html><title>Folyam</title>")
@@ -92,7 +99,11 @@ def nginx(program: str, backend: Backend, tmp_path: Path) -> Iterator[Nginx]:
         service=ports.Address("127.0.0.1", backend.port),
         web_root=page,
         directory=directory,
+        limits=LIMITS,
     )
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
     (directory / "nginx.conf").write_text(text)
     with (tmp_path / "nginx.log").open("wb") as log:
         process = subprocess.Popen(
@@ -251,6 +262,23 @@ def test_the_page_cannot_be_posted_to(nginx: Nginx) -> None:
     reply = nginx.request("/", "POST", b"x")
     assert reply.status == 405
     assert error_of(reply)["code"] == "method_not_allowed"
+    assert reply.headers.get_all("Allow") == ["GET, HEAD"]
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/generate?query=x", "GET, POST"),
+        ("/answers/abc", "DELETE, GET"),
+        ("/answers/abc/stop", "POST"),
+        ("/readyz", "GET"),
+        ("/", "GET, HEAD"),
+    ],
+)
+def test_a_trace_is_refused_with_what_is_allowed(nginx: Nginx, backend: Backend, target: str, allowed: str) -> None:
+    reply = nginx.request(target, "TRACE")
+    assert (reply.status, reply.headers.get_all("Allow")) == (405, [allowed])
+    assert backend.requests == []
 
 
 def test_what_people_write_is_in_no_log(nginx: Nginx, backend: Backend) -> None:
@@ -352,3 +380,81 @@ def test_a_slow_sender_does_not_occupy_the_service(nginx: Nginx, backend: Backen
         assert backend.connections == 1
         sender.sendall(b"}")
         assert sender.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def connect_from(address: str, nginx: Nginx) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", nginx.port, PATIENCE_SECONDS, source_address=(address, 0))
+
+
+def status_from(address: str, nginx: Nginx) -> int:
+    connection = connect_from(address, nginx)
+    try:
+        connection.request("GET", "/generate")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_one_address_has_only_so_many_requests_under_way(nginx: Nginx, backend: Backend) -> None:
+    go_on = threading.Event()
+
+    def wait(connection: socket.socket, _request: Request) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
+        go_on.wait(PATIENCE_SECONDS)
+
+    backend.answer = wait
+    with contextlib.ExitStack() as opened:
+        for _ in range(LIMITS.connections):
+            connection = opened.enter_context(contextlib.closing(connect_from("127.0.0.2", nginx)))
+            connection.request("GET", "/generate")
+            assert connection.getresponse().status == 200
+        assert status_from("127.0.0.3", nginx) == 200, "another address is served"
+        connection = opened.enter_context(contextlib.closing(connect_from("127.0.0.2", nginx)))
+        connection.request("GET", "/generate")
+        response = connection.getresponse()
+        reply = Reply(response.status, response.headers, response.read())
+        assert (reply.status, error_of(reply)["code"]) == (429, "too_many_requests")
+        assert reply.headers.get_all("Retry-After") == ["2"]
+        go_on.set()
+    backend.answer = respond("200 OK", b"ok")
+    assert eventually(lambda: status_from("127.0.0.2", nginx) == 200)
+
+
+def test_one_address_sends_only_so_many_requests_in_a_second(nginx: Nginx) -> None:
+    assert [status_from("127.0.0.2", nginx) for _ in range(LIMITS.requests)] == [200] * LIMITS.requests
+    assert eventually(lambda: status_from("127.0.0.2", nginx) == 429), "it goes on as fast as it can"
+    assert status_from("127.0.0.3", nginx) == 200
+    assert eventually(lambda: status_from("127.0.0.2", nginx) == 200), "it may, once it has slowed down"
+
+
+def _is_reset(reader: socket.socket) -> bool:
+    try:
+        assert reader.recv(1 << 16), "an end, as if it were whole"
+    except ConnectionResetError:
+        return True
+    return False
+
+
+def test_a_reader_that_stalls_is_let_go_in_time(program: str, backend: Backend, tmp_path: Path) -> None:
+    cut = threading.Event()
+
+    def endless(connection: socket.socket, _request: Request) -> None:
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            for _ in range(1 << 16):
+                connection.sendall(chunk(b"x" * 65536))
+        except (BrokenPipeError, ConnectionResetError):
+            cut.set()
+
+    backend.answer = endless
+    with started(program, backend, tmp_path, ("send_timeout              60s", "send_timeout 1s")) as nginx:
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.closing(reader):
+            reader.settimeout(PATIENCE_SECONDS)
+            reader.connect(("127.0.0.1", nginx.port))
+            reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert cut.wait(PATIENCE_SECONDS), "the service is told"
+            # A reset, which frees the kernel's memory and looks like no end.
+            assert eventually(lambda: _is_reset(reader))

@@ -1,8 +1,11 @@
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, Nginx, Service
@@ -86,6 +89,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess) ->
         Service(directory / "two", directory / "answers", upstream.base_url, workers=1, settings=settings) as two,
     ):
         yield Pair(upstream, (one, two))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert program, "Chromium is missing: make test installs it"
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=quiet) as browser:
+        yield browser
 
 
 class Report:

@@ -7,7 +7,7 @@ from typing import Any
 
 Event = dict[str, Any]
 
-PRIVATE = ("request", "at")
+PRIVATE = ("request", "at", "owner")
 VOICES = ("text", "reasoning", "refusal")
 
 

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.01
 
+ROOMY = web.ClientLimits(connections=20_000, requests=20_000)
+
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
 """What a service under test sees of this process's environment: no setting that a developer may have."""
 
@@ -115,9 +117,11 @@ class Service(Program):
 
 
 class Nginx(Program):
-    """nginx with the project's own configuration."""
+    """nginx with the project's own configuration; by default, all of a test's clients may have what many would."""
 
-    def __init__(self, directory: Path, service: ports.Address, web_root: Path) -> None:
+    def __init__(
+        self, directory: Path, service: ports.Address, web_root: Path, limits: web.ClientLimits = ROOMY
+    ) -> None:
         work = directory / "nginx"
         work.mkdir(parents=True, exist_ok=True)
         self.address = ports.free()
@@ -129,6 +133,7 @@ class Nginx(Program):
                 service=service,
                 web_root=web_root,
                 directory=work,
+                limits=limits,
             )
         )
         command = [str(web.program()), "-p", str(work), "-c", str(configuration)]

@@ -25,6 +25,13 @@ BODIES: dict[str, tuple[Any, int, str, str | None]] = {
         "history.0.content",
     ),
     "an unknown field": ({"query": "x", "stream": True}, 422, "invalid_input", "stream"),
+    "an unknown field whose name is no name": ({"query": "x", "a b": True}, 422, "invalid_input", None),
+    "an unknown field of a turn": (
+        {"query": "x", "history": [{"role": "user", "content": "x", "": 1}]},
+        422,
+        "invalid_input",
+        "history.0",
+    ),
     "a role of another's": (
         {"query": "x", "history": [{"role": "system", "content": "x"}]},
         422,
@@ -138,9 +145,24 @@ def test_an_accept_that_allows_nothing_of_ours_is_refused(stack: Stack, accept: 
     assert_error(stack.client.generate("x", accept=accept), 406, "not_acceptable", "Accept")
 
 
-@pytest.mark.parametrize(("method", "target"), [("PUT", "/generate"), ("PATCH", f"/answers/{UNKNOWN}")])
-def test_another_method_is_refused(stack: Stack, method: str, target: str) -> None:
-    assert_error(stack.client.request(method, target), 405, "method_not_allowed", None)
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"),
+    [
+        ("PUT", "/generate", "GET, POST"),
+        ("PATCH", f"/answers/{UNKNOWN}", "DELETE, GET"),
+        ("GET", f"/answers/{UNKNOWN}/stop", "POST"),
+        ("POST", "/livez", "GET"),
+    ],
+)
+def test_another_method_is_refused_and_told_which_are_not(stack: Stack, method: str, target: str, allowed: str) -> None:
+    reply = stack.client.request(method, target)
+    assert_error(reply, 405, "method_not_allowed", None)
+    assert reply.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("target", ["/generate/?query=x", f"/answers/{UNKNOWN}/", "/answers/"])
+def test_an_address_has_one_form(stack: Stack, target: str) -> None:
+    assert_error(stack.direct.request("GET", target), 404, "not_found", None)
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/docs", "/redoc", "/openapi.json", "/nothing"])

@@ -1,16 +1,14 @@
 """A stock EventSource, with no code of ours, starts an answer, survives its connection's cuts, and ends."""
 
 import json
-import os
-import shutil
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.e2e.client import script
 from tests.e2e.conftest import Report, Stack
@@ -41,15 +39,6 @@ IN_THE_PAGE = """
 """
 
 Follow = Callable[[str], dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert program, "Chromium is missing: make test installs it"
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=quiet) as browser:
-        yield browser
 
 
 def in_chromium(browser: Browser) -> Follow:
@@ -117,16 +106,3 @@ def test_it_is_told_of_a_failure_and_stays_away(stack: Stack, follow: Follow, re
     assert [event["type"] for event in seen["events"]][-1] == "failed"
     assert seen["opens"] == 1
     assert len(stack.upstream.requests(key)) == 1
-
-
-def test_a_page_of_another_site_cannot_make_it_start_an_answer(stack: Stack, browser: Browser) -> None:
-    page = browser.new_page()  # about:blank, of no site
-    query = urllib.parse.urlencode({"query": script(key="cross-site")})
-    with page.expect_response(lambda response: "/generate" in response.url) as response:
-        page.evaluate(
-            "(address) => fetch(address, {mode: 'no-cors'}).catch(() => null)",
-            f"{stack.client.url}/generate?{query}",
-        )
-    assert response.value.status == 403
-    assert stack.upstream.requests("cross-site") == []
-    page.close()

@@ -26,6 +26,18 @@ def test_json_lines_come_one_by_one_and_end_with_done(stack: Stack) -> None:
     assert 0 < timing["first_chunk_seconds"] < timing["duration_seconds"]
 
 
+def test_several_accept_headers_are_one_list(stack: Stack) -> None:
+    connection = stack.client.send("GET", "/livez")
+    connection.getresponse().read()
+    connection.putrequest("GET", "/generate?" + urllib.parse.urlencode({"query": script(chunks=1)}))
+    connection.putheader("Accept", "image/png")
+    connection.putheader("Accept", f"{TEXT}, {SSE};q=0.5")
+    connection.endheaders()
+    response = connection.getresponse()
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/plain; charset=utf-8")
+    connection.close()
+
+
 def test_x_ndjson_is_the_same_bytes_under_the_other_name(stack: Stack) -> None:
     with stack.client.ask(script(chunks=2), accept="application/x-ndjson") as stream:
         assert stream.headers["Content-Type"] == "application/x-ndjson"

@@ -107,6 +107,7 @@ def test_erasing_stops_and_leaves_nothing(pair: Pair, worker: int) -> None:
         next(stream.events())
         erased = pair.clients[worker].request("DELETE", f"/answers/{stream.answer}")
         assert erased.status == 204
+        assert erased.headers.get_all("Cache-Control") == ["no-store"]
         [record] = pair.upstream.wait_closed(key, 10 * SECOND)
         assert record["closed_by"] == "client"
         *_, last = stream.events()

@@ -1,0 +1,193 @@
+"""The parts of the OpenAPI description that FastAPI cannot know: streams, errors, and the settings' limits.
+
+docs/protocol.md says the same for people. nginx does not serve the description: it is at `/openapi.json` on the inside.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from service.config import Settings
+from service.events import Delta, Done, Failed, Restart, Start, Stopped
+
+EVENTS = (Start, Delta, Restart, Done, Stopped, Failed)
+PRIVATE = ("request", "at", "owner")
+"""Fields of `Start` that stay in the log."""
+
+ANSWER_ID = "^[0-9a-f]{32}$"
+EVENT_ID = {"pattern": "^[0-9a-f]{32}:(0|[1-9][0-9]{0,9})$", "minLength": 34, "maxLength": 43}
+
+Described = dict[int | str, dict[str, Any]]
+
+
+class ErrorDetails(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+    field: str | None = None
+    request_id: str
+
+
+class Error(BaseModel):
+    """Every error's body."""
+
+    error: ErrorDetails
+
+
+def _header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:  # noqa: ANN401 (JSON)
+    return {"description": description, "required": required, "schema": {"type": "string", **schema}}
+
+
+_REQUEST_ID = {"X-Request-Id": _header("Names the request in the service's log.", pattern="^[A-Za-z0-9._-]{1,64}$")}
+_NOT_KEPT = {"Cache-Control": _header("Nobody may keep it.", const="no-store")}
+_RETRY_AFTER = {"Retry-After": _header("When to ask again: seconds, or a date.", required=False)}
+_FOLLOWING = {
+    "X-Answer-Id": _header("The answer's id.", pattern=ANSWER_ID),
+    "Location": _header("Where the answer can be followed, read, stopped and erased."),
+    "X-Accel-Buffering": _header("Asks proxies not to hold it back.", const="no"),
+}
+
+_ANYWHERE = (400, 408, 413, 414, 429, 500, 502, 503, 504)
+"""What any address may answer with, some of it by nginx alone."""
+_WITH_RETRY_AFTER = (429, 502, 503, 504)
+
+
+_LINKS = {
+    operation: {"operationId": operation, "parameters": {"answer_id": "$response.header.X-Answer-Id"}}
+    for operation in ("readAnswer", "stopAnswer", "eraseAnswer")
+}
+
+
+def errors(*statuses: int) -> Described:
+    """Return the description of these errors and of those that come anywhere."""
+    described: Described = {}
+    for status in sorted({*_ANYWHERE, *statuses}):
+        headers = _REQUEST_ID | _NOT_KEPT
+        if status in _WITH_RETRY_AFTER:
+            headers = headers | _RETRY_AFTER
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers = headers | {"WWW-Authenticate": _header("What is needed.")}
+        described[status] = {"model": Error, "description": HTTPStatus(status).phrase, "headers": headers}
+    return described
+
+
+def whole(model: type[BaseModel], description: str) -> Described:
+    """Return the description of a response that is one JSON object."""
+    return {200: {"model": model, "description": description, "headers": _REQUEST_ID | _NOT_KEPT}}
+
+
+def empty(description: str) -> Described:
+    """Return the description of a 204."""
+    return {204: {"description": description, "headers": _REQUEST_ID | _NOT_KEPT}}
+
+
+def streamed(*also: type[BaseModel]) -> Described:
+    """Return the description of a response that follows an answer, in each rendering, or has nothing to send."""
+    headers = _REQUEST_ID | _NOT_KEPT | _FOLLOWING
+    event = {"oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in EVENTS]}
+    lines = {"description": "Lines, each empty, as a sign of life, or one such object.", **event}
+    if also:
+        alternatives = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in also]
+        whole_or_lines = {"description": lines["description"], "oneOf": [*event["oneOf"], *alternatives]}
+    else:
+        whole_or_lines = lines
+    content = {
+        "application/json": {"schema": whole_or_lines},
+        "application/x-ndjson": {"schema": lines},
+        "text/event-stream": {"itemSchema": _sse_event(event)},
+        "text/plain": {"schema": {"type": "string"}},
+    }
+    optional = {name: {**header, "required": False} for name, header in _FOLLOWING.items()}
+    return {
+        200: {
+            "description": "The answer's events, as they come. `Accept` chooses how they are written.",
+            "headers": _REQUEST_ID | _NOT_KEPT | optional if also else headers,
+            "content": content,
+            "links": {} if also else _LINKS,
+        },
+        204: {"description": "The answer has ended, and nothing comes behind that event.", "headers": headers},
+    }
+
+
+def _sse_event(event: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", **EVENT_ID},
+            "event": {"enum": [kind.__struct_config__.tag for kind in EVENTS]},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": event},
+        },
+        "required": ["id", "event", "data"],
+    }
+
+
+LAST_EVENT_ID: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "`<answer id>:<seq>`: go on behind that event. A request with it never begins an answer.",
+            "schema": {"type": "string", **EVENT_ID},
+        }
+    ]
+}
+
+
+def describe(app: FastAPI, settings: Settings) -> None:
+    """Make the app's description whole: the events, and the limits as they are set."""
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(generated(), settings)
+        return generated()
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation has it
+
+
+def _complete(description: dict[str, Any], settings: Settings) -> None:
+    schemas: dict[str, Any] = description["components"]["schemas"]
+    _, events = msgspec.json.schema_components(EVENTS, ref_template="#/components/schemas/{name}")
+    for name in ("Request", "Turn"):
+        del events[name]
+    for name in PRIVATE:
+        del events["Start"]["properties"][name]
+    schemas |= events
+
+    properties = schemas["Question"]["properties"]
+    properties["query"] |= {"maxLength": settings.max_query_characters, "minLength": 1, "pattern": r"\S"}
+    properties["history"]["maxItems"] = settings.max_history_turns
+    properties["model"]["anyOf"][0]["enum"] = list(settings.allowed_models)
+    if not settings.allow_system:
+        schemas["Turn"]["properties"]["role"]["enum"].remove("system")
+    body = description["paths"]["/generate"]["post"]["requestBody"]
+    # Not needed with a Last-Event-ID; whoever asks something needs it.
+    body |= {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}}}
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                _describe_parameter(parameter, properties)
+
+
+def _describe_parameter(parameter: dict[str, Any], properties: dict[str, Any]) -> None:
+    schema = parameter["schema"]
+    for alternative in schema.pop("anyOf", ()):
+        if alternative != {"type": "null"}:  # No query string can hold it.
+            schema |= alternative
+    match parameter["name"]:
+        case "query":
+            parameter["required"] = True
+            schema |= {name: properties["query"][name] for name in ("maxLength", "minLength", "pattern")}
+        case "model":
+            schema["enum"] = properties["model"]["anyOf"][0]["enum"]
+        case "max_tokens":
+            schema["examples"] = [256]
+        case "last_event_id":
+            schema |= EVENT_ID
+        case "answer_id":
+            schema["pattern"] = ANSWER_ID

@@ -1,0 +1,44 @@
+"""The service's worker with defects whose exceptions quote what should be told to nobody, for gunicorn to start."""
+
+import asyncio
+from typing import Any
+
+from service.worker import FolyamWorker
+
+IN_THE_PRODUCER = "break-the-producer"
+IN_THE_ROUTE = "break-the-route"
+IN_THE_LOOP = "break-the-loop"
+"""Words that set the defects off: in an answer, and twice in a query."""
+
+
+class IndiscreetWorker(FolyamWorker):
+    """Puts the defects in before the application is made."""
+
+    def init_process(self) -> None:
+        """Put them in, then go on as usual."""
+        # Not sooner: the master imports this module, and must not import the service.
+        from service.chunks import ChunkDecoder  # noqa: PLC0415
+        from service.routes import generate  # noqa: PLC0415
+
+        feed, check = ChunkDecoder.feed, generate._check
+
+        def indiscreet_feed(self: ChunkDecoder, data: bytes) -> Any:  # noqa: ANN401 (what it returns)
+            if IN_THE_PRODUCER.encode() in data:
+                raise RuntimeError(data)
+            return feed(self, data)
+
+        def indiscreet_check(question: Any, core: Any) -> Any:  # noqa: ANN401 (what it is given)
+            said = f"{question!r} {core.settings.openai_api_key.get_secret_value()} {core.settings.system_prompt}"
+            if IN_THE_ROUTE in question.query:
+                raise RuntimeError(said)
+            if IN_THE_LOOP in question.query:
+                asyncio.get_running_loop().call_soon(_raise, said)
+            return check(question, core)
+
+        ChunkDecoder.feed = indiscreet_feed  # type: ignore[method-assign]
+        generate._check = indiscreet_check
+        super().init_process()
+
+
+def _raise(said: str) -> None:
+    raise RuntimeError(said)

@@ -1,0 +1,54 @@
+"""What Schemathesis has to be told of this API: JSON lines, the renderings, and answers that are there."""
+
+import itertools
+import json
+import os
+import re
+import urllib.request
+from typing import Any
+
+import schemathesis
+
+from service.events import decode, parse_event_id
+from service.renderings import MEDIA_TYPES
+from service.routes.description import ANSWER_ID
+
+URL = "FOLYAM_TEST_URL"
+KEY = "FOLYAM_TEST_KEY"
+"""Environment variables: the service under test, and a key that it takes."""
+
+ACCEPTED = itertools.cycle([*MEDIA_TYPES, "*/*"])
+THERE = itertools.cycle([True, True, False])
+
+
+@schemathesis.deserializer("application/json", "application/x-ndjson")
+def lines(_context: object, response: schemathesis.Response) -> Any:  # noqa: ANN401 (JSON)
+    """One JSON object, or events a line; of these the last is returned, and the others are decoded here."""
+    try:
+        return json.loads(response.content)
+    except ValueError:
+        whole = [line for line in response.content.split(b"\n") if line]
+        for line in whole:
+            decode(line)
+        return json.loads(whole[-1])
+
+
+@schemathesis.hook
+def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Ask for each rendering in turn, and mostly of an answer that is there: none is found by chance."""
+    case.headers["Accept"] = next(ACCEPTED)
+    named = case.path_parameters.get("answer_id")
+    if isinstance(named, str) and re.fullmatch(ANSWER_ID, named):
+        answer = case.path_parameters["answer_id"] = new_answer() if next(THERE) else named
+        event_id = parse_event_id(case.headers.get("Last-Event-ID") or "")
+        if event_id is not None:
+            case.headers["Last-Event-ID"] = f"{answer}:{event_id[1]}"
+
+
+def new_answer() -> str:
+    """Return the id of an answer that has ended."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ[KEY]}"}
+    request = urllib.request.Request(f"{os.environ[URL]}/generate", b'{"query": "x"}', headers)  # noqa: S310 (ours)
+    with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+        response.read()
+        return str(response.headers["X-Answer-Id"])

@@ -1,0 +1,51 @@
+"""Cases: something that is well formed, changed in a few places, and where to cut it. All of it follows from a seed."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+
+MOST_BYTES = 1 << 14
+"""Longer cases find no more, and take longer."""
+MOST_CHANGES = 6
+MOST_CUTS = 12
+ONE_BYTE_AT_A_TIME = 0.05
+"""How often a case is cut everywhere."""
+
+
+def mutated(rng: Random, corpus: Sequence[bytes], dictionary: Sequence[bytes]) -> bytes:
+    """Return one of the corpus with up to `MOST_CHANGES` changes; sometimes with none."""
+    data = rng.choice(corpus)
+    for _ in range(rng.randrange(MOST_CHANGES + 1)):
+        data = _change(rng, data, corpus, dictionary)
+    return data[:MOST_BYTES]
+
+
+def _change(rng: Random, data: bytes, corpus: Sequence[bytes], dictionary: Sequence[bytes]) -> bytes:
+    start = rng.randint(0, len(data))
+    end = min(len(data), start + rng.choice((0, 1, 1, 2, 8, 64, 1 << 20)))
+    match rng.randrange(8):
+        case 0:
+            put = rng.randbytes(max(1, end - start) % 16)
+        case 1 | 2:
+            put = rng.choice(dictionary)
+        case 3:
+            put = rng.choice(dictionary) * rng.choice((2, 3, 100, 1000))
+        case 4:
+            put = data[start:end] * 2
+        case 5:
+            other = rng.choice(corpus)
+            at = rng.randint(0, len(other))
+            put = other[at : at + rng.choice((1, 16, 256))]
+        case 6:
+            put = bytes(byte ^ 1 << rng.randrange(8) for byte in data[start : start + 2])
+        case _:
+            put = b""
+    return data[:start] + put + data[end:]
+
+
+def cut(rng: Random, data: bytes) -> list[bytes]:
+    """Return the data in pieces, none of them empty."""
+    if rng.random() < ONE_BYTE_AT_A_TIME:
+        return [data[at : at + 1] for at in range(len(data))]
+    places = sorted({0, len(data), *(rng.randint(0, len(data)) for _ in range(rng.randrange(MOST_CUTS)))})
+    return [data[start:end] for start, end in pairwise(places)]

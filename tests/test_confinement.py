@@ -1,0 +1,120 @@
+"""A confined process changes files only where it may. Each test confines a process of its own: there is no way back."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.confinement import CREATE_RULESET, VERSION
+
+ROOT = Path(__file__).parents[1]
+KERNEL_CAN = ctypes.CDLL(None).syscall(CREATE_RULESET, None, 0, VERSION) >= 1
+
+CHANGES = {
+    "write": "open(place / 'there', 'w').close()",
+    "append": "open(place / 'there', 'a').close()",
+    "truncate": "os.truncate(place / 'there', 0)",
+    "create": "(place / 'new').touch()",
+    "remove": "(place / 'there').unlink()",
+    "rename": "(place / 'there').rename(place / 'new')",
+    "make a directory": "(place / 'new').mkdir()",
+    "remove a directory": "(place / 'folder').rmdir()",
+    "link": "(place / 'new').symlink_to('/')",
+    "hard link": "os.link(place / 'there', place / 'new')",
+    "pipe": "os.mkfifo(place / 'new')",
+    "in a thread": "thread = threading.Thread(target=lambda: (place / 'new').touch()); thread.start(); thread.join();"
+    " os.stat(place / 'new')",
+    "in a child": "assert subprocess.run(['touch', place / 'new']).returncode == 0, 1 / 0",
+}
+
+PROGRAM = """
+import os, subprocess, sys, threading
+from pathlib import Path
+from service.confinement import confine
+mine, place = Path(sys.argv[1]), Path(sys.argv[2])
+threading.excepthook = lambda _: None
+assert confine([mine]) is {kernel_can}
+try:
+    {change}
+except (PermissionError, FileNotFoundError, ZeroDivisionError):
+    print("refused")
+else:
+    print("done")
+"""
+
+
+def attempt(change: str, mine: Path, place: Path) -> str:
+    program = PROGRAM.format(change=CHANGES[change], kernel_can=KERNEL_CAN)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, mine, place], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_files_change_where_they_may_and_nowhere_else(change: str, tmp_path: Path) -> None:
+    for name in ("mine", "others"):
+        (tmp_path / name / "folder").mkdir(parents=True)
+        (tmp_path / name / "there").write_text("as it was")
+    # Where the kernel has no Landlock, confining says so, and nothing is refused.
+    refused = "refused" if KERNEL_CAN else "done"
+    assert attempt(change, tmp_path / "mine", tmp_path / "others") == refused
+    if KERNEL_CAN:
+        assert (tmp_path / "others" / "there").read_text() == "as it was"
+        assert sorted(path.name for path in (tmp_path / "others").iterdir()) == ["folder", "there"]
+    assert attempt(change, tmp_path / "mine", tmp_path / "mine") == "done"
+
+
+def test_the_service_confines_itself_to_its_log_and_its_counters(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+import service.main
+for place in sys.argv[1:]:
+    try:
+        (Path(place) / "new").touch()
+        print("done")
+    except PermissionError:
+        print("refused")
+"""
+    counters, answers = tmp_path / "counters", tmp_path / "answers"
+    counters.mkdir()
+    places = [answers, counters, tmp_path, ROOT / "build", Path.home(), Path("/tmp"), Path("/dev/shm")]  # noqa: S108
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *places],
+        cwd=ROOT,
+        env={
+            "PROMETHEUS_MULTIPROC_DIR": str(counters),
+            "FOLYAM_LOG_URL": answers.as_uri(),
+            "HOME": str(Path.home()),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    for place in places[3:]:
+        (place / "new").unlink(missing_ok=True)  # where the kernel has no Landlock
+    elsewhere = "refused" if KERNEL_CAN else "done"
+    assert ended.stdout.split() == ["done", "done", *[elsewhere] * 5]
+    assert ('"event":"confined"' if KERNEL_CAN else '"event":"not_confined"') in ended.stderr
+
+
+def test_the_service_does_not_start_where_its_log_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = subprocess.run(
+        [sys.executable, "-c", "import service.main"],
+        cwd=ROOT,
+        env={"FOLYAM_LOG_URL": (tmp_path / "file" / "answers").as_uri()},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 4
+    assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: ")
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,47 @@
+"""What a connection does with responses that no server should send. tests/fuzz tries the others."""
+
+from typing import Any, cast
+
+import pytest
+
+from service.connection import HEAD_BYTES, BrokenConnectionError, Connection
+from tests.fuzz.targets import SilentTransport
+
+
+def connected() -> tuple[Connection, SilentTransport]:
+    connection = Connection(lambda _: None, lambda _: None)
+    transport = SilentTransport()
+    connection.connection_made(cast("Any", transport))
+    return connection, transport
+
+
+@pytest.mark.parametrize("piece", [b"x" * 1000, b"X: y\r\n" * 100, b"\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n" * 20])
+async def test_a_head_without_end_is_given_up(piece: bytes) -> None:
+    connection, transport = connected()
+    exchange = connection.send(b"")
+    connection.data_received(b"HTTP/1.1 103 Early Hints\r\nX: ")
+    taken = 0
+    while not transport.closed:
+        connection.data_received(piece)
+        taken += len(piece)
+        assert taken < 2 * HEAD_BYTES
+    with pytest.raises(BrokenConnectionError):
+        await exchange.head()
+
+
+async def test_a_long_body_right_behind_its_head_is_none() -> None:
+    connection, transport = connected()
+    exchange = connection.send(b"")
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+    await exchange.head()
+    assert await exchange.read() == b"x" * 200_000
+    assert not transport.closed
+
+
+async def test_what_comes_behind_a_body_adds_to_no_header() -> None:
+    connection, _ = connected()
+    exchange = connection.send(b"")
+    connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nRetry-After: 9\r\n\r\n")
+    await exchange.head()
+    assert exchange.headers == [(b"Transfer-Encoding", b"chunked")]
+    assert await exchange.read() == b""

@@ -19,6 +19,9 @@ from service.upstream import Upstream
 Recovery = Literal["continue", "restart", "fail"]
 """What a take-over does: ask the upstream to go on from the text so far, or anew, or not at all."""
 
+OVERDUE_SECONDS = 15.0
+"""How long after its time-out an answer may still be ending, on a busy machine, before it counts as stuck."""
+
 _logger = structlog.get_logger()
 
 
@@ -109,6 +112,10 @@ class Producer:
                 self._unwatched_since = now
             if now - self._unwatched_since >= self._limits.unwatched_seconds:
                 self.stop("unwatched")
+
+    def is_overdue(self) -> bool:
+        """Tell whether it goes on although its time-out should have ended it some time ago."""
+        return self._loop.time() > self.begun_at + self._limits.answer_seconds + OVERDUE_SECONDS
 
     async def run(self) -> None:
         """Produce, and put what came of it into the log."""

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/config.py",),
     ("service/eventlog/", "service/upstream.py", "service/renderings/"),
     ("service/chunks.py", "service/transport.py", "service/connection.py", "service/breaker.py", "service/metrics.py"),
+    ("service/slots.py",),
     ("service/events.py", "service/errors.py", "service/logging.py", "service/worker.py", "service/__init__.py"),
 )
 
@@ -35,7 +36,7 @@ KNOWN_TO = {
     "openai": ("service/upstream.py",),
     "httptools": ("service/connection.py",),
     "httpx2": ("service/upstream.py", "service/transport.py"),
-    "prometheus_client": ("service/metrics.py",),
+    "prometheus_client": ("service/metrics.py", "service/slots.py"),
     "inotify_simple": ("service/eventlog/wakeups.py",),
     "pydantic_settings": ("service/config.py",),
     "gunicorn": ("service/worker.py",),

@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 from service import __version__, slots
+from service.errors import UPSTREAM_REASONS
 from service.events import Usage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -236,8 +237,13 @@ def bounds(*, streams: int, followers: int, log_bytes: int) -> None:
 
 
 def begin(models: Sequence[str]) -> None:
-    """Begin each model's counters at nothing, so that the first of an outcome is seen as an increase."""
+    """Begin each model's counters at nothing, so that the first of its kind is seen as an increase.
+
+    A counter that is first seen at 1 has not increased; beside it, others that did would tell a story of their own.
+    """
     for model in models:
+        for reason in UPSTREAM_REASONS:
+            _upstream_errors.labels(model, reason)
         _started.labels(model)
         for outcome in ("done", "stopped", "failed"):
             _finished.labels(model, outcome)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from service import __version__, metrics
+from service import __version__, metrics, tracing
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
@@ -28,6 +28,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             await core.aclose()
+            await tracing.aclose()
             metrics.leave()
 
     middleware = [  # the outermost first

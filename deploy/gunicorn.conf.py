@@ -90,7 +90,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     if server.master_pid:
         return
     for entry in directory.iterdir():
-        if entry.suffix == ".db":
+        if entry.suffix in {".db", ".slot"}:
             entry.unlink()
 
 
@@ -99,10 +99,3 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunic
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != server.pid:
         raise SystemExit(1)
-
-
-def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunicorn has no types
-    """Take a dead worker out of the gauges that sum over the living."""
-    from prometheus_client import multiprocess  # noqa: PLC0415 - after the directory is set, and not at a reload
-
-    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

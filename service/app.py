@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from service import __version__
+from service import __version__, metrics, tracing
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
@@ -31,6 +31,8 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         finally:
             await core.aclose()
+            await tracing.aclose()
+            metrics.leave()
 
     middleware = [Middleware(RequestLine)]  # the outermost first
     if settings.cors_origins:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from service import metrics
 from service.config import Settings
 from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, Retention, open_event_log
@@ -49,6 +50,10 @@ class Core:
             Bounds(settings.max_answers, settings.max_answers_per_client),
             recovery=settings.recovery,
             models=settings.allowed_models,
+        )
+        metrics.begin(settings.allowed_models)
+        metrics.bounds(
+            streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes
         )
         self.followers = 0
         self._drain: asyncio.Task[None] | None = None

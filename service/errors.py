@@ -108,3 +108,26 @@ class UpstreamError(FolyamError):
     ) -> None:
         super().__init__(code, message, status=status, retryable=retryable, retry_after=retry_after)
         self.reason = reason or code.removeprefix("upstream_")
+
+
+UPSTREAM_REASONS = (
+    "answer_timeout",
+    "answer_too_long",
+    "bad_request",
+    "breaker",
+    "connect_timeout",
+    "credentials",
+    "cut",
+    "error",
+    "first_chunk_timeout",
+    "malformed",
+    "not_found",
+    "rate_limited",
+    "silence_timeout",
+    "status_timeout",
+    "truncated",
+    "unavailable",
+    "unreachable",
+    "upstream_timeout",
+)
+"""Every `reason` that there is."""

@@ -40,6 +40,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     history: tuple[Turn, ...] = ()
     temperature: float | None = None
     max_tokens: int | None = None
+    traceparent: str = ""
+    """The span of who asked, where there are traces."""
 
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from service import tracing
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
@@ -39,6 +40,17 @@ try:
 except SettingsError as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
     raise SystemExit(CANNOT_LOAD) from None
+if tracing.wanted():
+    try:
+        from service.otlp import OtlpTracer
+    except ImportError:
+        print(  # noqa: T201 (for whoever starts it)
+            "Folyam cannot start: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"
+            " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http.",
+            file=sys.stderr,
+        )
+        raise SystemExit(CANNOT_LOAD) from None
+    tracing.use(OtlpTracer())
 app = create_app(settings)
 # What has been imported lives as long as the process. Left out of the collector's rounds, it no longer makes each of
 # them a pause of tens of milliseconds for every stream.

@@ -6,6 +6,7 @@ With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts, an
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -16,13 +17,22 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 
-from service import __version__
+from service import __version__, slots
+from service.errors import UPSTREAM_REASONS
 from service.events import Usage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
+
+_directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+_slot = slots.claim(Path(_directory)) if _directory else None
+if _slot is not None:
+    # Before the first metric is made: each takes its files' names from here, and would take the process id.
+    _number = _slot.number
+    values.ValueClass = values.MultiProcessValue(lambda: _number)  # type: ignore[no-untyped-call]
 
 
 def _doubling(first: float, last: float) -> tuple[float, ...]:
@@ -70,6 +80,27 @@ _stop = Histogram(
     "folyam_stop_seconds",
     "From a stop to the upstream's connection closed.",
     buckets=_doubling(0.001, 8.192),
+)
+_overdue = Gauge(
+    "folyam_streams_overdue",
+    "Answers still being generated well after the time-out that should have ended them.",
+    multiprocess_mode="livesum",
+)
+_streams_limit = Gauge("folyam_streams_limit", "Answers that may be generated at once.", multiprocess_mode="livesum")
+_followers_limit = Gauge("folyam_followers_limit", "Responses that may be sent at once.", multiprocess_mode="livesum")
+_worker_deaths = Counter("folyam_worker_deaths", "Workers that ended without leaving: killed, or crashed.")
+if _slot is not None:
+    _worker_deaths.inc(_slot.lost)
+_log_answers = Gauge("folyam_log_answers", "Answers that are kept.", multiprocess_mode="livemostrecent")
+_log_bytes = Gauge("folyam_log_bytes", "Bytes of their logs.", multiprocess_mode="livemostrecent")
+_log_limit = Gauge(
+    "folyam_log_limit_bytes", "Bytes of logs above which ended answers are erased.", multiprocess_mode="livemax"
+)
+_disk_free = Gauge(
+    "folyam_log_disk_free_bytes", "Free bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
+)
+_disk_size = Gauge(
+    "folyam_log_disk_size_bytes", "Bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
 )
 _build_info = Gauge("folyam_build_info", "1, with the version.", ["version"], multiprocess_mode="livemax")
 _build_info.labels(__version__).set(1)
@@ -193,10 +224,53 @@ def stop_took(seconds: float) -> None:
     _stop.observe(seconds)
 
 
+def overdue(count: int) -> None:
+    """Note how many of this worker's answers go on although their time is over."""
+    _overdue.set(count)
+
+
+def bounds(*, streams: int, followers: int, log_bytes: int) -> None:
+    """Note this worker's bounds, which what is there can be held against."""
+    _streams_limit.set(streams)
+    _followers_limit.set(followers)
+    _log_limit.set(log_bytes)
+
+
+def begin(models: Sequence[str]) -> None:
+    """Begin each model's counters at nothing, so that the first of its kind is seen as an increase.
+
+    A counter that is first seen at 1 has not increased; beside it, others that did would tell a story of their own.
+    """
+    for model in models:
+        for reason in UPSTREAM_REASONS:
+            _upstream_errors.labels(model, reason)
+        _started.labels(model)
+        for outcome in ("done", "stopped", "failed"):
+            _finished.labels(model, outcome)
+    for outcome in ("continue", "restart", "fail"):
+        _takeovers.labels(outcome)
+
+
+def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> None:
+    """Note what the logs take up, in bytes, and how much room their disk has."""
+    _log_answers.set(answers)
+    _log_bytes.set(size)
+    _disk_free.set(disk_free)
+    _disk_size.set(disk_size)
+
+
+def leave() -> None:
+    """Say that this worker ends in order."""
+    if _slot is not None:
+        _slot.leave()
+
+
 def exposition() -> bytes:
     """Return all workers' metrics in Prometheus' text format."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if _slot is None:
         return generate_latest(REGISTRY)
+    if lost := slots.sweep(_slot.directory):
+        _worker_deaths.inc(lost)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import http_errors
+from service import http_errors, tracing
 from service.errors import Unauthorized
 from service.keys import Keys
 
@@ -23,6 +23,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 
 _OPEN = frozenset({*_QUIET, "/docs", "/redoc", "/openapi.json"})
 """What needs no key: nothing that costs, and nothing of anybody's. nginx shows the outside only /livez and /readyz."""
+SERVER_ERROR = 500
 
 _logger = structlog.get_logger()
 
@@ -86,11 +87,16 @@ class RequestLine:
             await self._app(scope, receive, send)
             return
         arrived_at = asyncio.get_running_loop().time()
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        quiet = scope["path"] in _QUIET
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         state["arrived_at"] = arrived_at
+        if not quiet:
+            span = tracing.request(scope["method"], headers.get("traceparent", ""), request_id)
+            state["span"] = span
         status = 0
         sent = 0
         whole = False
@@ -113,13 +119,13 @@ class RequestLine:
             _logger.exception("request_broke", request_id=request_id)
         finally:
             del state["send"]  # It leads back to the state, and only the collector would free the two.
-            if scope["path"] not in _QUIET:
-                route = scope.get("route")
+            if not quiet:
+                route = getattr(scope.get("route"), "path", None)
                 _logger.info(
                     "request",
                     request_id=request_id,
                     method=scope["method"],
-                    route=getattr(route, "path", None),
+                    route=route,
                     status=status,
                     whole=whole,
                     bytes=sent,
@@ -127,4 +133,16 @@ class RequestLine:
                     answer=state.get("answer"),
                     rendering=state.get("rendering"),
                     error=state.get("error"),
+                    **span.ids,
                 )
+                span.rename(f"{scope['method']} {route}" if route else scope["method"])
+                span.set(
+                    {
+                        "http.route": route,
+                        "http.response.status_code": status or None,
+                        "folyam.answer.id": state.get("answer"),
+                        "folyam.rendering": state.get("rendering"),
+                        "folyam.whole": whole,
+                    }
+                )
+                span.end(state.get("error") or "internal" if status >= SERVER_ERROR else None)

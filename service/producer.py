@@ -10,7 +10,7 @@ from typing import Literal
 
 import structlog
 
-from service import metrics
+from service import metrics, tracing
 from service.errors import FolyamError, UpstreamError
 from service.eventlog import Lease
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
@@ -18,6 +18,9 @@ from service.upstream import Upstream
 
 Recovery = Literal["continue", "restart", "fail"]
 """What a take-over does: ask the upstream to go on from the text so far, or anew, or not at all."""
+
+OVERDUE_SECONDS = 15.0
+"""How long after its time-out an answer may still be ending, on a busy machine, before it counts as stuck."""
 
 _logger = structlog.get_logger()
 
@@ -52,6 +55,7 @@ class Producer:
         self.metrics = counted
         self.begun_at = begun_at
         self._lease = lease
+        self._span = tracing.Span()
         self._request = request
         self._upstream = upstream
         self._limits = limits
@@ -59,6 +63,7 @@ class Producer:
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._first_chunk_seconds: float | None = None
+        self._upstream_first_chunk_seconds: float | None = None
         self._stopped_by: StoppedBy | None = None
         self._stop_at = 0.0
         self._unwatched_since: float | None = None
@@ -82,12 +87,14 @@ class Producer:
         if not self._ending and self._stopped_by is None:
             self._stopped_by = by
             self._stop_at = self._loop.time()
+            self._span.event("folyam.stop")
             self._interrupt()
 
     def hand_over(self) -> None:
         """Leave the answer to another worker, unless it is ending."""
         if not self._ending and self._stopped_by is None:
             self._handing_over = True
+            self._span.event("folyam.hand_over")
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -110,9 +117,14 @@ class Producer:
             if now - self._unwatched_since >= self._limits.unwatched_seconds:
                 self.stop("unwatched")
 
+    def is_overdue(self) -> bool:
+        """Tell whether it goes on although its time-out should have ended it some time ago."""
+        return self._loop.time() > self.begun_at + self._limits.answer_seconds + OVERDUE_SECONDS
+
     async def run(self) -> None:
         """Produce, and put what came of it into the log."""
         self._running = True
+        self._span = tracing.generation(self._request, self.answer_id, taken_over=self._taken_over)
         try:
             if self._stopped_by is not None or self._handing_over:
                 raise asyncio.CancelledError  # noqa: TRY301 (interrupted before it began)
@@ -153,6 +165,8 @@ class Producer:
                     if self._first_chunk_seconds is None:
                         self._first_chunk_seconds = now - self.begun_at
                         self.metrics.upstream_first_chunk(now - asked_at)
+                        self._upstream_first_chunk_seconds = now - asked_at
+                        self._span.event("folyam.first_chunk")
                     else:
                         self.metrics.chunks_arrived(now - arrived_at)
                     arrived_at = now
@@ -203,14 +217,24 @@ class Producer:
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,
+            **self._span.ids,
         )
+        self._trace(outcome, terminal)
+
+    def _trace(self, outcome: str, terminal: Terminal | None) -> None:
+        if self._stopped_by is not None:
+            self._span.set({"folyam.stopped_by": self._stopped_by})
+        done = terminal if isinstance(terminal, Done) else None
+        tracing.generated(self._span, outcome, first_chunk_seconds=self._upstream_first_chunk_seconds, done=done)
+        self._span.end(terminal.code if isinstance(terminal, Failed) else None)
 
     def _leave(self) -> None:
         self._ending = True
         self._lease.release()
         self._status_came()
         self.metrics.handed_over()
-        _logger.info("answer_handed_over", answer=self.answer_id, events=self._lease.last_seq)
+        _logger.info("answer_handed_over", answer=self.answer_id, events=self._lease.last_seq, **self._span.ids)
+        self._trace("handed_over", None)
 
     def _timing(self) -> Timing:
         first = self._first_chunk_seconds

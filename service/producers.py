@@ -190,8 +190,10 @@ class Producers:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for producer in list(self._running.values()):
+            producers = list(self._running.values())
+            for producer in producers:
                 producer.look()
+            metrics.overdue(sum(producer.is_overdue() for producer in producers))
 
     async def _tend(self) -> None:
         while True:

@@ -1,10 +1,21 @@
+import ast
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from service import errors
-from service.errors import BadInput, FolyamError, TooMany, Unauthorized, Unavailable, UnknownAnswer, UpstreamError
+from service.errors import (
+    UPSTREAM_REASONS,
+    BadInput,
+    FolyamError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    UnknownAnswer,
+    UpstreamError,
+)
 
 KINDS = (FolyamError, BadInput, Unauthorized, UnknownAnswer, TooMany, Unavailable, UpstreamError)
 
@@ -61,3 +72,16 @@ def test_an_error_prints_as_its_code_alone() -> None:
 def test_an_upstreams_error_has_a_reason_for_its_metric() -> None:
     assert UpstreamError("upstream_cut", "Cut.").reason == "cut"
     assert UpstreamError("upstream_timeout", "Late.", reason="silence_timeout").reason == "silence_timeout"
+
+
+def test_every_reason_is_listed() -> None:
+    reasons = set()
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                given = next((word.value for word in node.keywords if word.arg == "reason"), node.args[0])
+                if isinstance(given, ast.Constant) and node.func.id == "UpstreamError":
+                    reasons.add(str(given.value).removeprefix("upstream_"))
+                if isinstance(given, ast.Constant) and node.func.id == "_timeout":
+                    reasons.add(f"{given.value!s}_timeout")
+    assert reasons == set(UPSTREAM_REASONS)

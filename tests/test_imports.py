@@ -13,6 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # From the top: whoever is in one layer may import from those below it, and from its own.
     ("service/main.py",),
     ("service/app.py",),
+    ("service/otlp.py",),
     ("service/routes/",),
     ("service/http_errors.py", "service/middleware.py"),
     ("service/core.py",),
@@ -26,7 +27,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/breaker.py",
         "service/metrics.py",
         "service/keys.py",
+        "service/tracing.py",
     ),
+    ("service/slots.py",),
     (
         "service/events.py",
         "service/errors.py",
@@ -49,8 +52,9 @@ KNOWN_TO = {
     "openai": ("service/upstream.py",),
     "httptools": ("service/connection.py",),
     "httpx2": ("service/upstream.py", "service/transport.py"),
-    "prometheus_client": ("service/metrics.py",),
+    "prometheus_client": ("service/metrics.py", "service/slots.py"),
     "inotify_simple": ("service/eventlog/wakeups.py",),
+    "opentelemetry": ("service/otlp.py",),
     "pydantic_settings": ("service/config.py",),
     "gunicorn": ("service/worker.py",),
     "uvicorn": ("service/worker.py",),

@@ -15,7 +15,7 @@ import pytest
 
 from service.errors import TooMany, Unavailable
 from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Terminal, Turn, new_answer_id
-from service.producer import Recovery
+from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, Bounds
 from service.upstream import TimeOuts
 from tests.eventlog.another import AnotherWorker
@@ -506,6 +506,17 @@ async def test_answers_are_counted_in_flight_and_by_their_outcome(here: Worker) 
     assert sample("folyam_streams_started_total", model=model) == started + 3
     for name, before in outcomes.items():
         assert sample("folyam_streams_finished_total", model=model, outcome=name) == before + 1
+
+
+async def test_an_answer_that_its_time_out_did_not_end_is_counted_until_it_ends(here: Worker) -> None:
+    in_time, stuck = await here.start(stall_after=1), await here.start(stall_after=1)
+    await here.read_to(stuck.answer_id, seq=2)
+    # As if its time-out had passed and ended nothing.
+    stuck.begun_at -= PATIENT.answer_seconds + OVERDUE_SECONDS
+    await until(lambda: sample("folyam_streams_overdue") == 1)
+    stuck.stop("user")
+    await until(lambda: sample("folyam_streams_overdue") == 0)
+    in_time.stop("user")
 
 
 async def test_a_model_that_is_not_offered_is_counted_as_other(here: Worker) -> None:

@@ -3,7 +3,7 @@
 # frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
 #
 #   setup.sh            what `make run` needs
-#   setup.sh --tests    and what the tests need: the development tools, curl and a Chromium
+#   setup.sh --tests    and what the tests need: the development tools, curl, a Chromium, and what checks the deployments
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -112,7 +112,7 @@ have_pip() {
 sync_python() {
     # --inexact: what `make test` has installed, `make run` leaves there.
     local sync=(sync --frozen --inexact --no-python-downloads --no-default-groups --group local)
-    $tests && sync+=(--group dev)
+    $tests && sync+=(--group dev --extra tracing)
     if .venv/bin/python -c '' 2>/dev/null; then
         # Nothing is said when there is nothing to do.
         sync+=(--quiet)
@@ -193,6 +193,35 @@ find_chromium() {
         give_up "chromium could not be installed. Install it, or set CHROMIUM to the path of a Chromium or Chrome."
 }
 
+# For the tests of what watches and deploys the service: Prometheus with its promtool, and kustomize. From Debian 13,
+# whatever this machine is: an older Debian has older ones, or none. They are fetched and unpacked, not installed, so
+# this needs no root.
+find_tools() {
+    local tools=build/tools state=$PWD/build/apt-tools mirror
+    [[ -x $tools/prometheus && -x $tools/promtool && -x $tools/kustomize ]] && return
+    say "Fetching prometheus, promtool and kustomize (Debian packages, some 40 MB), which the tests need, into $tools …"
+    have apt-get && have dpkg || give_up "The tests need prometheus, promtool and kustomize, and there is no apt-get" \
+        "to fetch them with. Put links to the three into $tools."
+    # From where this machine gets its own packages.
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 -E '/debian/?$' || true)
+    rm -rf "$state" "$tools.part"
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$tools" "$tools.part"
+    printf '%s\n' 'Types: deb' "URIs: ${mirror:-http://deb.debian.org/debian}" 'Suites: trixie' 'Components: main' \
+        'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$state/debian.sources"
+    local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1
+        -o "Dir::Etc::sourcelist=$state/debian.sources" -o Dir::Etc::sourceparts=-)
+    is_root && apt+=(-o APT::Sandbox::User=root)
+    if ! (
+        "${apt[@]}" update && cd "$state" && "${apt[@]}" download prometheus promtool kustomize || exit 1
+        for package in *.deb; do dpkg -x "$package" "$OLDPWD/$tools.part" || exit 1; done
+    ) >build/apt.log 2>&1; then
+        tail -n 5 build/apt.log >&2
+        give_up "prometheus, promtool and kustomize could not be had. What apt-get said is above."
+    fi
+    mv "$tools.part"/usr/bin/{prometheus,promtool,kustomize} "$tools/"
+    rm -rf "$state" "$tools.part"
+}
+
 check_python
 check_node
 # One at a time: two runs may start together.
@@ -206,4 +235,5 @@ build_page
 if $tests; then
     find_curl
     find_chromium
+    find_tools
 fi

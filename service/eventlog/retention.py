@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service import metrics
 from service.eventlog.lines import last_line
 from service.eventlog.locks import LEASE, is_locked_by_another
 from service.events import Terminal, decode, is_answer_id
@@ -51,7 +52,11 @@ class Sweep:
             return []
         else:
             orphans, answers, size = await self._look()
-            await self._erase(answers, size)
+            answers, size = await self._erase(answers, size)
+            disk = os.statvfs(self.directory)
+            metrics.log_swept(
+                answers, size, disk_free=disk.f_bavail * disk.f_frsize, disk_size=disk.f_blocks * disk.f_frsize
+            )
             return orphans
         finally:
             os.close(descriptor)
@@ -91,12 +96,13 @@ class Sweep:
                     orphans.append(name)
         return orphans, answers, size
 
-    async def _erase(self, answers: int, size: int) -> None:
+    async def _erase(self, answers: int, size: int) -> tuple[int, int]:
+        """Erase what has expired; return the number and bytes of what is left."""
         before = time.time() - self.retention.seconds
         crowded = answers > self.retention.answers or size > self.retention.bytes
         oldest = min(self._ended.values(), default=(before, 0))
         if not crowded and oldest[0] >= before:
-            return
+            return answers, size
         for number, (name, (modified, length)) in enumerate(sorted(self._ended.items(), key=lambda item: item[1])):
             if modified >= before and answers <= self.retention.answers and size <= self.retention.bytes:
                 break
@@ -106,6 +112,7 @@ class Sweep:
             del self._ended[name]
             answers -= 1
             size -= length
+        return answers, size
 
 
 def _unlink(path: str | Path) -> None:

@@ -118,6 +118,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     history: Sequence[events.Turn] = (),
     temperature: float | None = None,
     max_tokens: int | None = None,
+    traceparent: str = "",
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream with the query; yield what to send to the client, each chunk as it arrives.
 
@@ -128,7 +129,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
             events.
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
-    request = events.Request(query, model, tuple(history), temperature, max_tokens)
+    request = events.Request(query, model, tuple(history), temperature, max_tokens, traceparent)
     producer = await core.producers.start(request, answer_id, client=client, begun_at=arrived_at, owner=owner)
     try:
         follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
@@ -168,6 +169,7 @@ async def _generate(request: Request, question: Question) -> Response:
         history=[events.Turn(turn.role, turn.content) for turn in question.history],
         temperature=question.temperature,
         max_tokens=question.max_tokens,
+        traceparent=request.state.span.traceparent,
     )
     return await answer_response(stream, request, answer_id, rendering)
 

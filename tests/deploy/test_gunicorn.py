@@ -36,22 +36,37 @@ class Gunicorn:
         except psutil.NoSuchProcess:
             return set()
 
-    def answers(self) -> bool:
+    def get(self, path: str) -> str:
+        """What it answers; OSError if nobody does."""
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=PATIENCE_SECONDS)
         try:
-            connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=PATIENCE_SECONDS)
-            connection.request("GET", "/")
-            return int(connection.getresponse().read()) in self.workers()
-        except OSError:
-            return False
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
 
-    def living(self) -> set[int]:
-        files = " ".join(path.name for path in self.metrics.iterdir())
-        return {int(pid) for pid in re.findall(r"gauge_livesum_(\d+)\.db", files)}
+    def answers(self) -> bool:
+        try:
+            return int(self.get("/")) in self.workers()
+        except OSError:
+            return False
+
+    def sample(self, name: str) -> float:
+        """A metric's value, over all workers."""
+        [value] = [line.split()[1] for line in self.get("/metrics").splitlines() if line.split()[0] == name]
+        return float(value)
+
+    def files(self) -> set[str]:
+        """The names of the files that the metrics are kept in."""
+        return {path.name for path in self.metrics.iterdir() if path.suffix == ".db"}
+
+    def wait_for_others(self, than: set[int]) -> None:
+        """Wait until there are two workers, and none of those."""
+        assert eventually(lambda: len(self.workers()) == 2 and not self.workers() & than)
+        assert eventually(lambda: self.sample("trial_live") == 2)
 
     def is_complete(self) -> bool:
-        return len(self.workers()) == 2 and self.living() == self.workers() and self.answers()
+        return len(self.workers()) == 2 and self.answers() and self.sample("trial_live") == 2
 
 
 def eventually(condition: Callable[[], object]) -> bool:
@@ -72,7 +87,8 @@ def _allow_core_dumps() -> None:
 def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     metrics = tmp_path / "metrics"
     metrics.mkdir()
-    (metrics / "counter_1.db").write_bytes(b"of a worker long dead")
+    (metrics / "counter_9.db").write_bytes(b"of a worker long dead")
+    (metrics / "9.slot").write_bytes(b"taken\n")
     address = ports.free()
     environment = os.environ | {"FOLYAM_BIND": str(address), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
     # Not `python -m gunicorn`, which a new master (USR2) would start anew as a file, with gunicorn's http for Python's.
@@ -120,26 +136,44 @@ def test_the_counters_meet_in_a_place_that_a_new_master_finds_again(monkeypatch:
 
 
 def test_two_workers_count_together_and_begin_at_nothing(gunicorn: Gunicorn) -> None:
-    assert len(gunicorn.workers()) == 2
-    assert not (gunicorn.metrics / "counter_1.db").exists()
+    assert not (gunicorn.metrics / "counter_9.db").exists()
+    assert gunicorn.sample("folyam_worker_deaths_total") == 0
+    before = gunicorn.sample("trial_requests_total")
+    for _ in range(40):
+        gunicorn.get("/")
+    assert gunicorn.sample("trial_requests_total") == before + 40
 
 
-def test_a_dead_worker_is_taken_out_of_the_live_gauges(gunicorn: Gunicorn) -> None:
-    victim = min(gunicorn.workers())
-    os.kill(victim, signal.SIGKILL)
-    assert eventually(lambda: victim not in gunicorn.living() and gunicorn.is_complete())
+def test_a_killed_worker_is_counted_once_and_taken_out_of_the_gauges_and_keeps_its_counts(gunicorn: Gunicorn) -> None:
+    counted = [gunicorn.get("/") for _ in range(20)] and gunicorn.sample("trial_requests_total")
+    files = gunicorn.files()
+    for deaths in range(1, 6):
+        victim = min(gunicorn.workers())
+        os.kill(victim, signal.SIGKILL)
+        gunicorn.wait_for_others({victim})
+        assert gunicorn.sample("folyam_worker_deaths_total") == deaths
+    assert gunicorn.sample("trial_requests_total") == counted
+    # However many die: no files more than two workers and a moment's overlap have.
+    slots = {re.sub(r".*_(\d+)\.db", r"\1", name) for name in gunicorn.files()}
+    assert files <= gunicorn.files()
+    assert len(slots) <= 3
 
 
-def test_a_reload_brings_new_workers_and_keeps_what_was_counted(gunicorn: Gunicorn) -> None:
-    old = gunicorn.workers()
-    gunicorn.master.send_signal(signal.SIGHUP)
-    assert eventually(lambda: len(gunicorn.workers()) == 2 and not gunicorn.workers() & old)
-    assert eventually(gunicorn.answers)
-    assert {f"counter_{pid}.db" for pid in old} <= {path.name for path in gunicorn.metrics.iterdir()}
+def test_a_reload_counts_nobody_as_dead_and_keeps_what_was_counted(gunicorn: Gunicorn) -> None:
+    counted = [gunicorn.get("/") for _ in range(20)] and gunicorn.sample("trial_requests_total")
+    for _ in range(4):
+        old = gunicorn.workers()
+        gunicorn.master.send_signal(signal.SIGHUP)
+        gunicorn.wait_for_others(old)
+    assert gunicorn.sample("trial_requests_total") == counted
+    assert gunicorn.sample("folyam_worker_deaths_total") == 0
+    # During a reload there are the old workers and the new ones.
+    slots = {re.sub(r".*_(\d+)\.db", r"\1", name) for name in gunicorn.files()}
+    assert len(slots) <= 5
 
 
-def test_a_master_that_replaces_another_keeps_what_that_one_counts(gunicorn: Gunicorn) -> None:
-    old = gunicorn.workers()
+def test_a_master_that_replaces_another_counts_with_it(gunicorn: Gunicorn) -> None:
+    counted = [gunicorn.get("/") for _ in range(20)] and gunicorn.sample("trial_requests_total")
     gunicorn.master.send_signal(signal.SIGUSR2)
 
     def new_master() -> psutil.Process | None:
@@ -150,11 +184,12 @@ def test_a_master_that_replaces_another_keeps_what_that_one_counts(gunicorn: Gun
     master = new_master()
     assert master
     try:
-        everyone = old | {child.pid for child in master.children()}
-        assert eventually(lambda: gunicorn.living() == everyone)
+        assert eventually(lambda: gunicorn.sample("trial_live") == 4)
+        assert gunicorn.sample("trial_requests_total") == counted
     finally:
         master.terminate()
         assert eventually(lambda: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE)
+    assert eventually(lambda: gunicorn.sample("trial_live") == 2)
 
 
 def test_the_workers_end_when_the_master_is_killed(gunicorn: Gunicorn) -> None:

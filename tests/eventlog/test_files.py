@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from inotify_simple import INotify
+from prometheus_client import REGISTRY
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, Retention, open_event_log
@@ -534,6 +536,21 @@ async def test_of_too_many_or_too_much_the_oldest_goes_first(directory: Path, bo
         age(log.path(answer), 10 * seconds)
     await log.tend()
     assert names(directory) == {f"{answer}.jsonl" for answer in answers[3:]}
+    await log.aclose()
+
+
+async def test_a_sweep_tells_what_is_left_and_how_much_room_there_is(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(answers=3))
+    answers = [await end(log, Delta(2, text="x" * 900)) for _ in range(5)]
+    await log.tend()
+    kept = [path for path in map(log.path, answers) if path.exists()]
+    sample = REGISTRY.get_sample_value
+    assert sample("folyam_log_answers") == len(kept) == 3
+    assert sample("folyam_log_bytes") == sum(path.stat().st_size for path in kept)
+    free, size = sample("folyam_log_disk_free_bytes"), sample("folyam_log_disk_size_bytes")
+    assert size == shutil.disk_usage(directory).total
+    assert free is not None
+    assert 0 < free <= size
     await log.aclose()
 
 

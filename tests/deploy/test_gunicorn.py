@@ -52,9 +52,9 @@ class Gunicorn:
             return False
 
     def sample(self, name: str) -> float:
-        """A metric's value, over all workers."""
-        [value] = [line.split()[1] for line in self.get("/metrics").splitlines() if line.split()[0] == name]
-        return float(value)
+        """A metric's value, over all workers; 0 before any of them has written it."""
+        lines = (line.rsplit(" ", 1) for line in self.get("/metrics").splitlines())
+        return next((float(value) for found, value in lines if found == name), 0.0)
 
     def files(self) -> set[str]:
         """The names of the files that the metrics are kept in."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from service import metrics
 from service.config import Settings
 from service.errors import Unavailable, UnknownAnswer
-from service.eventlog import DamagedLogError, Retention, open_event_log
+from service.eventlog import Retention, open_event_log
 from service.events import Start, StoppedBy, Terminal
 from service.follower import Follower
 from service.keys import Caller
@@ -90,8 +90,6 @@ class Core:
         reader = await self.log.open(answer_id, watch=False)
         try:
             events = await reader.read()
-        except DamagedLogError:
-            raise UnknownAnswer from None
         finally:
             reader.close()
         if not (events and isinstance(events[0], Start) and caller.owns(answer_id, events[0].owner)):

@@ -10,7 +10,7 @@ import structlog
 
 from service import metrics
 from service.errors import FolyamError, TooMany, Unavailable
-from service.eventlog import EventLog, Lease
+from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Delta, Request, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
 from service.upstream import Upstream
@@ -183,6 +183,8 @@ class Producers:
                     elif isinstance(event, Delta):
                         said.append(event.text or "")
                         only_text = only_text and event.text is not None
+        except DamagedLogError:
+            start = None
         finally:
             reader.close()
         return start or Start(1, answer_id, ""), "".join(said), only_text

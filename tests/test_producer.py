@@ -14,7 +14,20 @@ import prometheus_client
 import pytest
 
 from service.errors import TooMany, Unavailable
-from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Terminal, Turn, new_answer_id
+from service.events import (
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Request,
+    Restart,
+    Start,
+    Stopped,
+    Terminal,
+    Turn,
+    decode,
+    new_answer_id,
+)
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, Bounds
 from service.upstream import TimeOuts
@@ -442,6 +455,24 @@ async def test_an_answer_that_kills_its_workers_is_given_up(
         events = await here.follow(answer)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"
+
+
+async def test_an_orphan_whose_log_was_damaged_is_failed_and_not_continued(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, recovery="continue") as here:
+        answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
+        log = here.log.path(answer)
+        whole = log.read_bytes()
+        log.write_bytes(whole.partition(b"\n")[2])  # all but its start
+        here.producers.adopt(answer)
+        await until(lambda: isinstance(last_event(log), Failed))
+        assert last_event(log).code == "interrupted"
+        assert len(upstream.requests(key)) == 1
+
+
+def last_event(log: Path) -> Any:  # noqa: ANN401 (a test looks at what it is)
+    return decode(log.read_bytes().splitlines()[-1])
 
 
 async def test_adopting_what_has_a_producer_or_has_ended_or_is_gone_is_nothing(here: Worker) -> None:

@@ -7,11 +7,12 @@ Any number of *readers* a log: each holds an offset, never a queue.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from service.errors import UnknownAnswer
 from service.events import Event, Start, StoppedBy
 
 
-class DamagedLogError(Exception):
-    """A log is not as it was written: shortened, or overwritten. It cannot be read on."""
+class DamagedLogError(UnknownAnswer):
+    """A log is not as it was written: shortened, or overwritten. What is left is no answer that anybody knows."""
 
 
 class Lease(Protocol):

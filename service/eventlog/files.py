@@ -18,7 +18,7 @@ import msgspec
 
 from service.errors import Unavailable, UnknownAnswer
 from service.eventlog.base import DamagedLogError
-from service.eventlog.lines import last_line, offset_after
+from service.eventlog.lines import last_line, line_before, offset_after
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
 from service.eventlog.retention import Retention, Sweep
 from service.eventlog.wakeups import Wakeups
@@ -85,13 +85,13 @@ class FileEventLog:
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
         descriptor = self._open(answer_id)
         try:
-            offset = _place(descriptor, after)
+            place = after, _place(descriptor, after)
             if watch:
                 lock(descriptor, WATCH, fcntl.F_RDLCK)
         except BaseException:
             os.close(descriptor)
             raise
-        return FileReader(self, answer_id, descriptor, offset, watch=watch)
+        return FileReader(self, answer_id, descriptor, place, watch=watch)
 
     async def last(self, answer_id: str) -> Event:
         descriptor = self._open(answer_id)
@@ -245,12 +245,14 @@ class FileLease:
 class FileReader:
     """An offset in a log's file. See `service.eventlog.base.Reader`."""
 
-    def __init__(self, log: FileEventLog, answer_id: str, descriptor: int, offset: int, *, watch: bool) -> None:
+    def __init__(
+        self, log: FileEventLog, answer_id: str, descriptor: int, place: tuple[int, int], *, watch: bool
+    ) -> None:
         self.answer_id = answer_id
         self.watches = watch
         self._log = log
         self._descriptor = descriptor
-        self._offset = offset
+        self._seq, self._offset = place
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -267,6 +269,7 @@ class FileReader:
             # call for each chunk of each follower that keeps up.
             if self._offset == lease.tail_at:
                 self._offset = lease.size
+                self._seq = lease.last_seq
                 return lease.tail
             if self._offset >= lease.size:
                 return ()
@@ -280,15 +283,18 @@ class FileReader:
             end = block.rfind(b"\n") + 1
             if end:
                 self._offset += end
-                try:
-                    return _decode_lines(block[:end])
-                except ValueError:
-                    raise DamagedLogError from None
+                return self._in_order(_decode(block[:end]))
             if len(block) < reach:
                 if os.fstat(self._descriptor).st_size < self._offset:
                     raise DamagedLogError  # Somebody cut it: what was read is no longer there, and more never comes.
                 return ()
             reach *= 8  # One event longer than a read: a start with a long request, say.
+
+    def _in_order(self, events: Sequence[Event]) -> Sequence[Event]:
+        if events[0].seq != self._seq + 1:
+            raise DamagedLogError  # Somebody cut it, and its producer wrote on.
+        self._seq = events[-1].seq
+        return events
 
     async def wait(self, seconds: float) -> None:
         if not self._notified and self.answer_id not in self._log.leases:
@@ -370,8 +376,17 @@ def _begin(name: str, new: str, line: bytes) -> int:
 def _place(descriptor: int, after: int) -> int:
     offset = offset_after(descriptor, after)
     if offset is None:
-        raise UnknownAnswer  # Not as far as that: the log is not the one that the reader knows.
+        raise DamagedLogError  # Not as far as that.
+    if after and _decode(line_before(descriptor, offset))[0].seq != after:
+        raise DamagedLogError
     return offset
+
+
+def _decode(lines: bytes) -> Sequence[Event]:
+    try:
+        return _decode_lines(lines)
+    except ValueError:
+        raise DamagedLogError from None
 
 
 def _count_claim(path: Path) -> int:

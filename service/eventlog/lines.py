@@ -35,6 +35,18 @@ def _nth_line_end(block: bytes, lines: int) -> int:
     return high
 
 
+def line_before(fd: int, end: int) -> bytes:
+    """Return the line that ends, with its end, right before the offset."""
+    reach = 1 << 12
+    while True:
+        start = max(0, end - reach)
+        block = os.pread(fd, end - start, start)
+        begin = block.rfind(b"\n", 0, len(block) - 1)
+        if begin >= 0 or start == 0:
+            return block[begin + 1 :]
+        reach *= 8
+
+
 def last_line(fd: int) -> tuple[bytes, int]:
     """Return the last whole line without its end, and the offset behind it; `(b"", 0)` where there is none."""
     size = os.fstat(fd).st_size

@@ -581,3 +581,22 @@ async def test_a_reader_of_a_log_that_was_shortened_is_told(log: FileEventLog, d
     with pytest.raises(DamagedLogError):
         await reader.read()
     reader.close()
+
+
+async def test_a_log_that_was_emptied_and_written_on_is_no_answer(log: FileEventLog, directory: Path) -> None:
+    answer, lease = await begin(log)
+    await lease.append([say(2), say(3)])
+    reader = await log.open(answer, 1)
+    os.truncate(directory / f"{answer}.jsonl", 0)
+    await lease.append([say(4), say(5), say(6)])
+    lease.release()
+    with pytest.raises(DamagedLogError):
+        await reader.read()
+    reader.close()
+    for after in (1, 2, 3):
+        with pytest.raises(DamagedLogError):
+            await log.open(answer, after)
+    reader = await log.open(answer)
+    with pytest.raises(DamagedLogError):
+        await reader.read()
+    reader.close()

@@ -18,7 +18,7 @@ from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
 from tests.faults.soak import RETENTION, Soak
-from tests.faults.stack import Stack, can_mount, local_model
+from tests.faults.stack import SMALL_DISK, Stack, can_mount, local_model
 
 DISK_SHARE = 0.15
 """Of the time, for faults of the log's disk, on a stack of its own: the invariant is weaker there."""
@@ -85,7 +85,7 @@ class Session:
             await self._part("soak", self._soak, settings=RETENTION)
         else:
             await self._part("processes", self._processes)
-            await self._part("disk", self._disk, small_disk=can_mount())
+            await self._part("disk", self._disk, settings=SMALL_DISK, small_disk=can_mount())
         if self._violations:
             say(f"\n{self._violations} violations; evidence in {self._directory}; again with --seed {options.seed}")
         return 1 if self._violations else 0

@@ -31,6 +31,8 @@ HUNG_SECONDS = 5
 HARNESS_WORKER = f"{HarnessWorker.__module__}.{HarnessWorker.__name__}"
 LOOK_SECONDS = 0.02
 TMPFS_MEGABYTES = 12
+SMALL_DISK = {"FOLYAM_RETENTION_BYTES": str(TMPFS_MEGABYTES << 19)}
+"""So that a small disk is full when a fault fills it, and not of the answers of a long run."""
 STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
 """uvicorn's line, by which a worker says that it serves."""
 

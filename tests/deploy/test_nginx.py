@@ -438,6 +438,26 @@ def test_one_address_sends_only_so_many_requests_in_a_second(nginx: Nginx) -> No
     assert eventually(lambda: status_from("127.0.0.2", nginx) == 200), "it may, once it has slowed down"
 
 
+def test_headers_that_never_end_are_given_up(program: str, backend: Backend, tmp_path: Path) -> None:
+    change = ("client_header_timeout 15s", "client_header_timeout 1s")
+    with started(program, backend, tmp_path, change) as nginx:
+        with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as sender:
+            sender.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\nX: ")
+            assert eventually(lambda: _is_closed(sender)), "a byte now and then does not keep it"
+        assert backend.requests == []
+
+
+def _is_closed(sender: socket.socket) -> bool:
+    sender.settimeout(0.1)
+    try:
+        sender.sendall(b"x")
+        return not sender.recv(1 << 10)
+    except TimeoutError:
+        return False
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
 def _is_reset(reader: socket.socket) -> bool:
     try:
         assert reader.recv(1 << 16), "an end, as if it were whole"

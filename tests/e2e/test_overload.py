@@ -1,5 +1,6 @@
 """Beyond its bounds the service refuses at once, in the contract's form, and says when to come again."""
 
+import http.client
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -61,6 +62,20 @@ def test_too_many_answers_of_one_client_are_429_and_of_all_503(small: Stack, ope
 def test_what_a_client_says_of_its_address_is_not_believed(small: Stack, opened: ExitStack) -> None:
     endless = script(endless=True, pace=0.05)
     statuses = [ask_as(opened, small.client, f"192.0.2.{number}", endless)[0] for number in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+def test_neither_is_what_is_said_by_another_than_nginx(small: Stack, opened: ExitStack) -> None:
+    """gunicorn's port is for this machine's nginx. Whoever else gets through to it is who the connection says."""
+    body = json.dumps({"query": script(endless=True, pace=0.05)}).encode()
+    statuses = []
+    for number in range(3):
+        address = small.service.address
+        connection = http.client.HTTPConnection(address.host, address.port, 20, source_address=("127.0.0.2", 0))
+        opened.callback(connection.close)
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": f"192.0.2.{number}"}
+        connection.request("POST", "/generate", body, headers)
+        statuses.append(connection.getresponse().status)
     assert statuses == [200, 200, 429]
 
 

@@ -10,6 +10,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from deploy.local import web
+
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
@@ -200,6 +202,29 @@ def test_replicas_share_a_volume_or_there_is_one() -> None:
         else:
             assert service["spec"]["replicas"] == 1
             assert of_kind(overlay(name), "HorizontalPodAutoscaler") == []
+
+
+def test_nginx_takes_the_readers_address_from_the_proxy_in_front(tmp_path: Path) -> None:
+    [given] = [
+        each["data"]["real-ip.conf"]
+        for each in of_kind(overlay("one-node"), "ConfigMap")
+        if "real-ip.conf" in each["data"]
+    ]
+    whole = f"events {{}} http {{ server {{ listen 127.0.0.1:8080; {given} }} }}"
+    (tmp_path / "nginx.conf").write_text(f"error_log stderr; pid nginx.pid; {whole}")
+    for directory in ("logs", "client_body_temp"):
+        (tmp_path / directory).mkdir()
+    command: list[str | Path] = [web.program(), "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", "stderr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [mounted] = [
+        mount["mountPath"]
+        for name, pod in pods(overlay("one-node"))
+        if name == "folyam-nginx"
+        for mount in pod["containers"][0]["volumeMounts"]
+        if mount["name"] == "server"
+    ]
+    assert mounted == "/etc/folyam/server.d"
 
 
 def test_the_files_are_tidy() -> None:

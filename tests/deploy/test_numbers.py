@@ -74,6 +74,12 @@ def pod(overlay: str, name: str) -> dict[str, Any]:
     return spec
 
 
+def composed(service: str) -> list[dict[str, Any]]:
+    """The service of docker-compose.yml, where there is that file."""
+    files = [yaml.safe_load(path.read_text()) for path in ROOT.glob("docker-compose.yml")]
+    return [file["services"][service] for file in files]
+
+
 def grace(spec: dict[str, Any]) -> float:
     """What a pod's program has between the signal and the kill."""
     [container] = spec["containers"]
@@ -117,10 +123,9 @@ def test_a_pod_is_not_restarted_for_one_worker_that_hangs(overlay: str, gunicorn
 
 
 def test_compose_kills_after_gunicorn_would(gunicorn: dict[str, Any]) -> None:
-    file = ROOT / "docker-compose.yml"
-    if file.exists():
-        text = str(yaml.safe_load(file.read_text())["services"]["service"]["stop_grace_period"])
-        assert seconds(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text)) > gunicorn["graceful_timeout"]
+    for service in composed("service"):
+        text = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", service["stop_grace_period"])
+        assert seconds(text) > gunicorn["graceful_timeout"]
 
 
 def test_systemd_kills_after_gunicorn_and_nginx_would(gunicorn: dict[str, Any]) -> None:
@@ -237,6 +242,29 @@ def test_enough_files_may_be_open(settings: Settings) -> None:
     producers = settings.max_answers * 3  # a connection, a file, and its lock's
     assert int(unit_value(service, "LimitNOFILE")) > 2 * (followers + producers)
     assert int(unit_value(nginx, "LimitNOFILE")) >= int(directive("worker_rlimit_nofile"))
+    for container in composed("nginx"):
+        assert container["ulimits"]["nofile"] >= int(directive("worker_rlimit_nofile"))
+
+
+def test_the_servers_unit_fills_in_all_that_nginx_conf_asks_for() -> None:
+    _, nginx = code("server.md", "ini")
+    asked = set(re.findall(r"\$\{(FOLYAM_[A-Z_]+)\}", NGINX))
+    assert set(re.findall(r"\$\$\{(FOLYAM_[A-Z_]+)\}", nginx)) == asked
+    assert {
+        name for line in re.findall(r"^Environment=(.*)", nginx, re.MULTILINE) for name in re.findall(r"(\w+)=", line)
+    } == asked
+
+
+def test_where_everybody_has_one_address_that_address_may_do_what_all_may(settings: Settings) -> None:
+    [manifest] = map(yaml.safe_load, code("cloud-run.md", "yaml"))
+    spec = manifest["spec"]["template"]["spec"]
+    cloud = {each["name"]: each.get("value", "") for container in spec["containers"] for each in container["env"]}
+    service, nginx = map(tomllib.loads, code("fly.md", "toml"))
+    fly = service["env"] | nginx["env"]
+    for environment in (cloud, fly):
+        assert int(environment["FOLYAM_MAX_ANSWERS_PER_CLIENT"]) == settings.max_answers
+    assert int(cloud["FOLYAM_CLIENT_CONNECTIONS"]) >= spec["containerConcurrency"]
+    assert int(fly["FOLYAM_CLIENT_CONNECTIONS"]) >= nginx["http_service"]["concurrency"]["hard_limit"]
 
 
 def test_the_dashboard_scrapes_no_more_finely_than_prometheus() -> None:

@@ -222,6 +222,19 @@ find_tools() {
     rm -rf "$state" "$tools.part"
 }
 
+# The schemas of the custom resources that the manifests for Kubernetes use.
+find_schemas() {
+    local schemas=tests/deploy/kubernetes packages
+    packages=$(fingerprint "$schemas/package-lock.json")
+    [[ -d $schemas/node_modules && $(cat build/schemas.done 2>/dev/null) == "$packages" ]] && return
+    say "Installing the schemas of Kubernetes' custom resources into $schemas/node_modules …"
+    npm ci --prefix "$schemas" --no-audit --no-fund --loglevel=error --no-progress --ignore-scripts >build/npm.log 2>&1 || {
+        tail -n 20 build/npm.log >&2
+        give_up "The schemas could not be installed. Is the network there? What npm said is above."
+    }
+    printf '%s' "$packages" >build/schemas.done
+}
+
 check_python
 check_node
 # One at a time: two runs may start together.
@@ -236,4 +249,5 @@ if $tests; then
     find_curl
     find_chromium
     find_tools
+    find_schemas
 fi

@@ -17,7 +17,7 @@ from deploy.local import ports, web
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.01
 
 ROOMY = web.ClientLimits(connections=20_000, requests=20_000)

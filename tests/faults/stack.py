@@ -170,7 +170,7 @@ class Stack:
 
     def tasks(self, pid: int) -> int:
         """Return how many tasks a worker has."""
-        told = self.directory / f"tasks-{pid}"
+        told = self.directory / "metrics" / f"tasks-{pid}"
         told.unlink(missing_ok=True)
         os.kill(pid, signal.SIGUSR2)
         deadline = time.monotonic() + READY_SECONDS

@@ -43,13 +43,13 @@ def broken(directory: Path, sabotage: str) -> set[str]:
 @pytest.mark.parametrize(
     ("sabotage", "signs"),
     [
-        ("no_lease", ("the log",)),
+        ("no_lease", ("the log", "lost:")),
         ("told_before_logged", ("what was seen", "bad_last_event_id", "lost:")),
         ("no_end", ("no terminal event", "hung")),
         ("no_takeover", ("no terminal event", "hung")),
         ("false_done", ("done, with",)),
         ("lost_delta", ("what was seen", "the text seen")),
-        ("doubled_delta", ("what was seen",)),
+        ("doubled_delta", ("what was seen", "lost:")),
         ("deaf_to_leaving", ("no terminal event",)),
     ],
 )

@@ -31,7 +31,9 @@ class HarnessWorker(FolyamWorker):
         await super()._serve()
 
     def _tell(self) -> None:
-        Path(os.environ[CLOCK]).with_name(f"tasks-{os.getpid()}").write_text(str(len(asyncio.all_tasks())))
+        # Among the counters: a worker can write nowhere else.
+        told = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / f"tasks-{os.getpid()}"
+        told.write_text(str(len(asyncio.all_tasks())))
 
 
 class SabotagedWorker(FolyamWorker):

@@ -27,6 +27,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         log_loop_errors(asyncio.get_running_loop())
         app.state.core = core = Core(settings)
+        metrics.serve()
         try:
             yield
         finally:

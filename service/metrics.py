@@ -259,6 +259,12 @@ def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> Non
     _disk_size.set(disk_size)
 
 
+def serve() -> None:
+    """Say that this worker serves from now on."""
+    if _slot is not None:
+        _slot.serve()
+
+
 def leave() -> None:
     """Say that this worker ends in order."""
     if _slot is not None:

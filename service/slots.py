@@ -14,7 +14,8 @@ from pathlib import Path
 from prometheus_client import multiprocess
 
 _TAKEN = b"taken\n"
-"""What is in a slot's file until its worker has left in order."""
+_SERVED = b"serves\n"
+"""What is in a slot's file until its worker has left in order, from its first moment, and once it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class Slot:
     lost: int
     """How many workers were found to have ended without leaving, on the way to it."""
     _descriptor: int
+
+    def serve(self) -> None:
+        """Say that this worker serves: from now on its death is one to count.
+
+        One that is told to end while it starts has no way to leave, and takes nothing from anybody.
+        """
+        os.pwrite(self._descriptor, _SERVED, 0)
 
     def leave(self) -> None:
         """Say that this worker ends in order, and take it out of the gauges that sum over the living."""
@@ -46,7 +54,7 @@ def claim(directory: Path) -> Slot:
 
 
 def sweep(directory: Path) -> int:
-    """Take the dead out of the gauges that sum over the living; return how many had not left in order.
+    """Take the dead out of the gauges that sum over the living; return how many had served and not left in order.
 
     Whoever finds one first counts it, and nobody does again.
     """
@@ -72,11 +80,11 @@ def _lock(path: Path, flags: int) -> int | None:
 
 
 def _tidy(directory: Path, number: int, descriptor: int) -> int:
-    if not os.fstat(descriptor).st_size:
-        return 0
-    os.ftruncate(descriptor, 0)
-    _forget(directory, number)
-    return 1
+    said = os.pread(descriptor, len(_SERVED), 0)
+    if said:
+        os.ftruncate(descriptor, 0)
+        _forget(directory, number)
+    return int(said == _SERVED)
 
 
 def _forget(directory: Path, number: int) -> None:

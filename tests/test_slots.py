@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from service import slots
 slot = slots.claim(Path(sys.argv[1]))
+if sys.argv[2:] != ["starting"]:
+    slot.serve()
 print(slot.number, slot.lost, flush=True)
 if sys.stdin.readline():
     slot.leave()
@@ -22,8 +24,8 @@ if sys.stdin.readline():
 class Holder:
     """A process that claims a slot, and holds it until it leaves or is killed."""
 
-    def __init__(self, directory: Path) -> None:
-        command = [sys.executable, "-c", HOLD, str(directory)]
+    def __init__(self, directory: Path, *how: str) -> None:
+        command = [sys.executable, "-c", HOLD, str(directory), *how]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.number, self.lost = map(int, self.process.stdout.readline().split())
@@ -80,6 +82,14 @@ def test_a_sweep_finds_the_dead_and_leaves_the_living_alone(tmp_path: Path) -> N
     assert slots.sweep(tmp_path) == 0
     assert [file.exists() for file in files] == [False, True]
     living.leave()
+
+
+def test_whoever_is_killed_while_it_starts_is_tidied_up_after_and_not_missed(tmp_path: Path) -> None:
+    starting = Holder(tmp_path, "starting")
+    stale = gauge(tmp_path, starting.number)
+    starting.kill()
+    assert slots.sweep(tmp_path) == 0
+    assert not stale.exists()
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -20,6 +20,7 @@ async def app(
     """Answer with the metrics, or else with the worker's process id."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
+            metrics.serve()
             await send({"type": "lifespan.startup.complete"})
         metrics.leave()
         await send({"type": "lifespan.shutdown.complete"})

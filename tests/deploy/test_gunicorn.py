@@ -88,7 +88,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
     metrics = tmp_path / "metrics"
     metrics.mkdir()
     (metrics / "counter_9.db").write_bytes(b"of a worker long dead")
-    (metrics / "9.slot").write_bytes(b"taken\n")
+    (metrics / "9.slot").write_bytes(b"serves\n")
     address = ports.free()
     environment = os.environ | {"FOLYAM_BIND": str(address), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
     # Not `python -m gunicorn`, which a new master (USR2) would start anew as a file, with gunicorn's http for Python's.

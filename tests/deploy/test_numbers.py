@@ -4,6 +4,7 @@ Who stops whom, and when: an answer may go on for the drain; the worker ends soo
 and the platform, which would kill everything, later still. Who waits for whom: each hop longer than the one behind it.
 """
 
+import functools
 import json
 import math
 import re
@@ -63,6 +64,7 @@ def unit_value(unit: str, key: str) -> str:
     return str(value)
 
 
+@functools.cache
 def manifests(overlay: str) -> list[dict[str, Any]]:
     command: list[str | Path] = [ROOT / "build/tools/kustomize", "build", ROOT / "deploy/kubernetes/overlays" / overlay]
     return list(yaml.safe_load_all(subprocess.run(command, capture_output=True, check=True).stdout))

@@ -53,6 +53,16 @@ def test_each_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
         assert f"### {alert['alert']}\n\n*{severity.capitalize()}.*" in OPERATIONS
 
 
+def test_the_refusals_that_raise_an_alert_are_ones_that_there_are() -> None:
+    [alert] = [alert for alert in alerts() if alert["alert"] == "FolyamRequestsRejected"]
+    [reasons] = re.findall(r'reason=~"([^"]+)"', alert["expr"])
+    codes = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/protocol.md").read_text(), re.MULTILINE))
+    assert set(reasons.split("|")) <= codes
+    # All that are for want of room, and a defect.
+    for_want_of_room = {code for code in codes if code.startswith(("too_many", "log_"))} - {"too_many_requests"}
+    assert set(reasons.split("|")) == for_want_of_room - {"too_many_answers_of_yours"} | {"stop_pending", "internal"}
+
+
 def test_each_metric_is_explained() -> None:
     table = OPERATIONS.partition("<!-- metrics -->")[2].partition("<!-- /metrics -->")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\|", table, re.MULTILINE)

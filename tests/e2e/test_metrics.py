@@ -1,10 +1,15 @@
 """The two headline histograms are right over both workers, by the client's own clock."""
 
+import signal
 import time
+from pathlib import Path
 
-from tests.e2e.client import SSE, script
+import psutil
+
+from tests.e2e.client import SSE, Client, script
 from tests.e2e.conftest import Report, Stack
-from tests.e2e.stack import eventually
+from tests.e2e.stack import Service, eventually
+from tests.upstream.process import UpstreamProcess
 
 ANSWERS = 16
 FIRST_CHUNK_SECONDS = 0.25
@@ -86,3 +91,39 @@ def test_resumes_refusals_and_failures_are_counted_by_their_names(stack: Stack) 
     after = stack.direct.metrics()
     assert {name: after[name] - before.get(name, 0) for name in names} == dict.fromkeys(names, 1)
     assert after['folyam_build_info{version="0.1.0"}'] == 1
+
+
+def test_counts_outlive_their_workers_and_only_a_killed_one_is_counted_as_dead(
+    tmp_path: Path, upstream: UpstreamProcess
+) -> None:
+    with Service(tmp_path, tmp_path / "answers", upstream.base_url) as service:
+        client = Client(service.address)
+        done = 'folyam_streams_finished_total{model="test-model",outcome="done"}'
+
+        def replaced(old: list[int]) -> bool:
+            now = service.workers()
+            return len(now) == 2 and not set(now) & set(old) and client.metrics()["folyam_streams_limit"] == 800
+
+        for number in range(1, 4):
+            client.generate(script())
+            old = service.workers()
+            service.process.send_signal(signal.SIGHUP)
+            eventually(lambda old=old: replaced(old), 30)  # type: ignore[misc]
+            assert client.metrics()[done] == number
+        assert client.metrics()["folyam_worker_deaths_total"] == 0
+        running = client.ask(script(endless=True, pace=0.05))
+        eventually(lambda: client.metrics()["folyam_streams_in_flight"] == 1)
+        [victim] = [
+            worker
+            for worker in service.workers()
+            if any(running.answer in file.path for file in psutil.Process(worker).open_files())
+        ]
+        psutil.Process(victim).kill()
+        eventually(lambda: client.metrics()["folyam_worker_deaths_total"] == 1, 30)
+        # Its answer is in flight again, once, with another.
+        eventually(lambda: sum(value for name, value in client.metrics().items() if "takeovers" in name) == 1, 30)
+        assert client.metrics()["folyam_streams_in_flight"] == 1
+        assert client.metrics()[done] == 3
+        client.stop(running.answer)
+        running.close()
+        eventually(lambda: client.metrics()["folyam_streams_in_flight"] == 0)

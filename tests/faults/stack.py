@@ -170,8 +170,8 @@ class Stack:
 
     def tasks(self, pid: int) -> int:
         """Return how many tasks a worker has."""
-        told = self.directory / "metrics" / f"tasks-{pid}"
-        told.unlink(missing_ok=True)
+        told = self.directory / f"tasks-{pid}"
+        told.write_text("")
         os.kill(pid, signal.SIGUSR2)
         deadline = time.monotonic() + READY_SECONDS
         while not (told.exists() and (text := told.read_text())):

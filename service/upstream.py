@@ -3,7 +3,6 @@
 import asyncio
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from service.chunks import ChunkDecoder
 from service.connection import BrokenConnectionError, Exchange
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
+from service.refusals import BAD_REQUEST, status_error, timed_out
 from service.transport import ConnectTimeOutError, Transport, UnreachableError, start_of_body
 
 RETRY_SECONDS = (0.1, 0.4)
@@ -29,7 +29,6 @@ Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
 same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
 
-_UNAVAILABLE = "The model's server cannot answer now."
 BREAKER_FAILURES = 10
 """After so many failures in a row an upstream is not asked any more,"""
 BREAKER_SECONDS = 2.0
@@ -37,10 +36,7 @@ BREAKER_SECONDS = 2.0
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """The reasons of failures that say the upstream is not there, or not well. Others are answers, if unwelcome ones."""
 
-_BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 _encode = msgspec.json.Encoder().encode
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +228,11 @@ class _Client:
             async with asyncio.timeout(self._time_outs.status):
                 exchange = await self._ask(request, said)
                 if exchange.status != HTTPStatus.OK:
-                    raise _status_error(exchange, await start_of_body(exchange))
+                    raise status_error(exchange, await start_of_body(exchange))
         except TimeoutError:
-            raise _timeout("status", "did not answer") from None
+            raise timed_out("status", "did not answer") from None
         except ConnectTimeOutError:
-            raise _timeout("connect", "could not be reached") from None
+            raise timed_out("connect", "could not be reached") from None
         except UnreachableError:
             raise UpstreamError("upstream_unreachable", "The model's server cannot be reached.") from None
         return _Body(exchange, ChunkDecoder(last_seq), self._time_outs)
@@ -252,7 +248,7 @@ class _Client:
         exchange = await self._transport.send(_encode(payload | {"stream_options": {"include_usage": True}}))
         if exchange.status == HTTPStatus.OK:
             self._takes_stream_options[request.model] = True
-        elif exchange.status in _BAD_REQUEST and not takes:
+        elif exchange.status in BAD_REQUEST and not takes:
             # Not every server knows the option; whether that was what it disliked shows when it is left out.
             exchange.close()
             exchange = await self._transport.send(_encode(payload))
@@ -355,8 +351,8 @@ class _Body:
 
     def _silent(self) -> UpstreamError:
         if self.begun:
-            return _timeout("silence", "fell silent in the middle of its answer")
-        return _timeout("first_chunk", "accepted the question but did not begin to answer")
+            return timed_out("silence", "fell silent in the middle of its answer")
+        return timed_out("first_chunk", "accepted the question but did not begin to answer")
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -370,62 +366,3 @@ class _Body:
         else:
             self._timer = None
             self._exchange.expire()
-
-
-def _timeout(phase: str, what: str) -> UpstreamError:
-    return UpstreamError(
-        "upstream_timeout", f"The model's server {what} in time.", status=504, reason=f"{phase}_timeout"
-    )
-
-
-def _status_error(exchange: Exchange, body: bytes) -> UpstreamError:
-    """Return ours for an upstream's status. Its message is not passed on: it may hold a key or what others wrote."""
-    status = exchange.status
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        retry_after = _header(exchange, b"retry-after")
-        return UpstreamError(
-            "upstream_rate_limited",
-            "The model's server takes no more requests for now.",
-            status=429,
-            retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
-        )
-    if status in _BAD_REQUEST:
-        code = _error_code(body)
-        return UpstreamError(
-            "upstream_bad_request",
-            "The model's server refused the request's parameters" + (f" ({code})." if code else "."),
-            status=400,
-            retryable=False,
-        )
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return UpstreamError(
-            "upstream_credentials", "The model's server refused this service's credentials.", retryable=False
-        )
-    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
-        return _timeout("upstream", "did not answer")
-    if status == HTTPStatus.NOT_FOUND:
-        return UpstreamError(
-            "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
-        )
-    return UpstreamError("upstream_unavailable", _UNAVAILABLE)
-
-
-def _header(exchange: Exchange, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == wanted), "")
-
-
-def _error_code(body: bytes) -> str | None:
-    """Return the `code` of an error in OpenAI's form, where it is one: `{"error": {"code": ...}}`."""
-    try:
-        code = msgspec.json.decode(body, type=_Refusal).error.code
-    except (ValueError, RecursionError):
-        return None
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
-
-
-class _ErrorDetail(msgspec.Struct):
-    code: object = None
-
-
-class _Refusal(msgspec.Struct):
-    error: _ErrorDetail

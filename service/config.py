@@ -1,5 +1,6 @@
-"""The settings: each with its default, unit and meaning. Read once, from the environment."""
+"""The settings: each with its default, unit and meaning. Read once, from the environment and from mounted files."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,12 +17,19 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+SECRETS = Path("/run/secrets")
+"""Where container platforms mount files with one secret each."""
+
+
 class SettingsError(Exception):
     """The environment holds a setting that cannot be used; the text names it, and not its value."""
 
 
 class Settings(BaseSettings):
-    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names."""
+    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names.
+
+    What the environment does not have is looked for in a file of that name, in lower case, in the directory of secrets.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="FOLYAM_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
@@ -156,7 +164,9 @@ def read_settings() -> Settings:
         SettingsError: one of them cannot be used.
     """
     try:
-        return Settings()
+        return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+    except OSError as error:
+        raise SettingsError(f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}") from None
     except ValidationError as error:
         sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
         raise SettingsError("; ".join(sentences)) from None

@@ -147,6 +147,20 @@ def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
     assert "sk-secret" not in ended.stderr
 
 
+def test_a_mounted_file_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_text("sk-from-a-file\n")
+    assert read(monkeypatch).openai_api_key.get_secret_value() == "sk-from-a-file"
+    assert read(monkeypatch, OPENAI_API_KEY="").openai_api_key.get_secret_value() == "sk-from-a-file"
+    assert read(monkeypatch, OPENAI_API_KEY="sk-of-ours").openai_api_key.get_secret_value() == "sk-of-ours"
+
+
+def test_an_empty_file_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_text("")
+    assert read(monkeypatch) == Settings()
+
+
 def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = repr(
         read(

@@ -9,6 +9,7 @@ import msgspec
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnusableSource
 
 from service.keys import KEY
 from service.upstream import Continuation
@@ -165,8 +166,11 @@ def read_settings() -> Settings:
     """
     try:
         return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
-    except OSError as error:
-        raise SettingsError(f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}") from None
+    except UnusableSource as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        cause = error.__cause__
+        raise SettingsError(f"{cause.filename} cannot be read by user {os.getuid()}: {cause.strerror}") from None
     except ValidationError as error:
         sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
         raise SettingsError("; ".join(sentences)) from None

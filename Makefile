@@ -12,12 +12,12 @@ FAULTS := tests/faults
 CONTAINERS := tests/containers
 
 help:
-	@echo 'make run      set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
-	@echo 'make test     set up what is missing and run every check and test'
-	@echo 'make test-containers  build the images and try docker compose; as root it installs an engine if there is none'
-	@echo 'make check    the quick part of it: linters, types, unit tests'
-	@echo 'make bench    measure what streaming through the service costs'
-	@echo 'make faults   break the running whole in every way for MINUTES (5), and check that nothing is lost'
+	@echo 'make run              set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
+	@echo 'make test             set up what is missing and run every check and test but those with containers'
+	@echo 'make test-containers  try docker compose; root on Debian gets an engine with it if there is none'
+	@echo 'make check            the quick part of the tests: linters, types, unit tests'
+	@echo 'make bench            measure what streaming through the service costs'
+	@echo 'make faults           break the running whole in every way for MINUTES (5), and check that nothing is lost'
 
 setup:
 	@deploy/local/setup.sh

@@ -27,7 +27,7 @@ COPY pyproject.toml uv.lock ./
 
 FROM uv AS service-packages
 RUN --mount=type=cache,target=/root/.cache \
-    uv sync --frozen --no-default-groups
+    uv sync --frozen --no-default-groups --extra tracing
 COPY service service
 RUN python -m compileall -q service
 
@@ -90,7 +90,9 @@ ENV FOLYAM_LISTEN=8080 \
     FOLYAM_WEB_ROOT=/usr/share/folyam \
     FOLYAM_NGINX_DIR=/tmp/nginx \
     FOLYAM_NGINX_USER=nobody \
-    FOLYAM_ACCESS_LOG=/dev/stdout
+    FOLYAM_ACCESS_LOG=/dev/stdout \
+    FOLYAM_CLIENT_CONNECTIONS=1000 \
+    FOLYAM_CLIENT_REQUESTS=100
 USER 10001:10001
 EXPOSE 8080
 # QUIT lets open streams come to their end; TERM would cut them.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 from deploy.local import ports
 from deploy.local.ports import Address
@@ -131,7 +132,7 @@ class Project:
 
     def prometheus(self, query: str) -> list[dict[str, Any]]:
         """Ask Prometheus, from inside: it can be reached from nowhere else."""
-        url = f"http://127.0.0.1:9090/api/v1/query?query={query}"
+        url = f"http://127.0.0.1:9090/api/v1/query?query={quote(query)}"
         said = json.loads(self.execute("prometheus", "wget", "-q", "-O", "-", url))
         result: list[dict[str, Any]] = said["data"]["result"]
         return result

@@ -1,5 +1,5 @@
 # What can be done here; `make` alone says it.
-.PHONY: help run test test-page test-stack test-faults check bench faults setup setup-tests
+.PHONY: help run test test-page test-stack test-faults test-containers check bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -8,13 +8,16 @@ PYTHON := .venv/bin/python
 SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
 PAGE := tests/e2e/page
 FAULTS := tests/faults
+# Needs a container engine, and so is no part of `make test`.
+CONTAINERS := tests/containers
 
 help:
-	@echo 'make run      set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
-	@echo 'make test     set up what is missing and run every check and test'
-	@echo 'make check    the quick part of it: linters, types, unit tests'
-	@echo 'make bench    measure what streaming through the service costs'
-	@echo 'make faults   break the running whole in every way for MINUTES (5), and check that nothing is lost'
+	@echo 'make run              set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
+	@echo 'make test             set up what is missing and run every check and test but those with containers'
+	@echo 'make test-containers  try docker compose; root on Debian gets an engine with it if there is none'
+	@echo 'make check            the quick part of the tests: linters, types, unit tests'
+	@echo 'make bench            measure what streaming through the service costs'
+	@echo 'make faults           break the running whole in every way for MINUTES (5), and check that nothing is lost'
 
 setup:
 	@deploy/local/setup.sh
@@ -41,12 +44,16 @@ test-stack:
 test-faults:
 	$(PYTHON) -m pytest -p no:cacheprovider $(FAULTS)
 
+test-containers: setup-tests
+	@echo 'The tests with containers: some minutes'
+	$(CONTAINERS)/engine.sh $(PYTHON) -m pytest -p no:cacheprovider $(CONTAINERS)
+
 check: setup-tests
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy service tests deploy
 	npm run --prefix frontend --silent --if-present check
-	$(PYTHON) -m pytest $(SLOW:%=--ignore=%)
+	$(PYTHON) -m pytest $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench

@@ -80,6 +80,9 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     with ours, above all if its id returns.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the workers inherit it
+    # A follower is a connection and may be a file, and the usual limit is 1024, short of FOLYAM_MAX_FOLLOWERS.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.lstat()

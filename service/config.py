@@ -1,5 +1,6 @@
-"""The settings: each with its default, unit and meaning. Read once, from the environment."""
+"""The settings: each with its default, unit and meaning. Read once, from the environment and from mounted files."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +9,7 @@ import msgspec
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as UnusableSource
 
 from service.keys import KEY
 from service.upstream import Continuation
@@ -16,12 +18,19 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
+SECRETS = Path("/run/secrets")
+"""Where container platforms mount files with one secret each."""
+
+
 class SettingsError(Exception):
     """The environment holds a setting that cannot be used; the text names it, and not its value."""
 
 
 class Settings(BaseSettings):
-    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names."""
+    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names.
+
+    What the environment does not have is looked for in a file of that name, in lower case, in the directory of secrets.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="FOLYAM_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
@@ -156,7 +165,12 @@ def read_settings() -> Settings:
         SettingsError: one of them cannot be used.
     """
     try:
-        return Settings()
+        return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+    except UnusableSource as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        cause = error.__cause__
+        raise SettingsError(f"{cause.filename} cannot be read by user {os.getuid()}: {cause.strerror}") from None
     except ValidationError as error:
         sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
         raise SettingsError("; ".join(sentences)) from None

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import subprocess
@@ -145,6 +146,32 @@ def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_RETRIES: ")
     assert "Traceback" not in ended.stderr
     assert "sk-secret" not in ended.stderr
+
+
+def test_a_mounted_file_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_text("sk-from-a-file\n")
+    assert read(monkeypatch).openai_api_key.get_secret_value() == "sk-from-a-file"
+    assert read(monkeypatch, OPENAI_API_KEY="").openai_api_key.get_secret_value() == "sk-from-a-file"
+    assert read(monkeypatch, OPENAI_API_KEY="sk-of-ours").openai_api_key.get_secret_value() == "sk-of-ours"
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_text("sk-secret")
+
+    def refuse(path: Path, **_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(SettingsError, match=r"/openai_api_key cannot be read by user \d+: Permission denied"):
+        read_settings()
+
+
+def test_an_empty_file_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_text("")
+    assert read(monkeypatch) == Settings()
 
 
 def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,13 +33,13 @@ def weights() -> Path:
     return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
 
-def parameters(port: int, key: str) -> xllamacpp.CommonParams:
+def parameters(host: str, port: int, key: str) -> xllamacpp.CommonParams:
     """Describe the server."""
     threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
     params.model_alias = {NAME}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [host]
     params.port = port
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
@@ -57,11 +57,12 @@ def parameters(port: int, key: str) -> xllamacpp.CommonParams:
 
 
 def main() -> None:
-    """Serve the model on the given port of 127.0.0.1; 0 takes a free one."""
+    """Serve the model on the given port; 0 takes a free one."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
-    server = xllamacpp.Server(parameters(arguments.port, os.environ.get("OPENAI_API_KEY", "")))
+    server = xllamacpp.Server(parameters(arguments.host, arguments.port, os.environ.get("OPENAI_API_KEY", "")))
     print(f"{NAME} on {server.listening_address}/v1", flush=True)
     while True:
         signal.pause()

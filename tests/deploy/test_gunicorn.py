@@ -78,9 +78,12 @@ def eventually(condition: Callable[[], object]) -> bool:
     return True
 
 
-def _allow_core_dumps() -> None:
+def _set_limits() -> None:
+    """Allow core dumps, and few files, as many platforms do."""
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, most))
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
             env=environment,
             stdout=log,
             stderr=log,
-            preexec_fn=_allow_core_dumps,  # noqa: PLW1509 (this process has one thread)
+            preexec_fn=_set_limits,  # noqa: PLW1509 (this process has one thread)
         )
     server = Gunicorn(master, address, metrics)
     try:
@@ -197,6 +200,12 @@ def test_the_workers_end_when_the_master_is_killed(gunicorn: Gunicorn) -> None:
     gunicorn.master.kill()
     assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
     assert ports.refusal(gunicorn.address) is None
+
+
+def test_its_workers_may_open_as_many_files_as_the_machine_allows(gunicorn: Gunicorn) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for pid in gunicorn.workers():
+        assert psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE) == (most, most)
 
 
 def test_no_process_of_it_leaves_a_core_dump(gunicorn: Gunicorn) -> None:

@@ -244,8 +244,8 @@ def test_enough_files_may_be_open(settings: Settings) -> None:
     producers = settings.max_answers * 3  # a connection, a file, and its lock's
     assert int(unit_value(service, "LimitNOFILE")) > 2 * (followers + producers)
     assert int(unit_value(nginx, "LimitNOFILE")) >= int(directive("worker_rlimit_nofile"))
-    for container in composed("nginx"):
-        assert container["ulimits"]["nofile"] >= int(directive("worker_rlimit_nofile"))
+    # Compose leaves it to the engine, which allows half a million, and where it allows less no container would start.
+    assert not [container for container in composed("nginx") if "ulimits" in container]
 
 
 def test_the_servers_unit_fills_in_all_that_nginx_conf_asks_for() -> None:

@@ -1,0 +1,118 @@
+"""The Dockerfile, the compose files and nginx.conf as a container has it, without an engine."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import AliasChoices
+
+import service
+from service.config import Settings
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+COMPOSE = ROOT / "docker-compose.yml"
+OVERRIDES = sorted((ROOT / "deploy" / "compose").glob("*.yml"))
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+NOT_PROBLEMS = {
+    "host_spoofing": "the service needs the port that the client used, which $host has not",
+    "proxy_buffering_off": "this is a service that streams; send_timeout ends readers that stall",
+    "try_files_is_evil_too": "the page is a handful of files, and a new build is to show at once",
+}
+
+
+def read(path: Path) -> Any:  # noqa: ANN401 (whatever it is)
+    # A tag of compose's own, that a plain reader of YAML does not know.
+    return yaml.safe_load(path.read_text().replace("!override ", ""))
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = read(COMPOSE)["services"]
+    return found
+
+
+def run(*command: str | Path) -> str:
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def variables_of(text: str) -> set[str]:
+    return set(re.findall(r"\$\{(FOLYAM_[A-Z_]+)\}", text))
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    run(BIN / "hadolint", "Dockerfile")
+
+
+@pytest.mark.parametrize("path", [COMPOSE, *OVERRIDES], ids=lambda path: path.name)
+def test_the_compose_files_are_as_their_schema_says(path: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "compose.json"
+    plain.write_text(json.dumps(read(path)))
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", plain)
+
+
+def test_nginx_conf_passes_its_linter(tmp_path: Path) -> None:
+    values = dict(re.findall(r"(FOLYAM_[A-Z_]+)=(\S+)", DOCKERFILE))
+    text = re.sub(r"\$\{(FOLYAM_[A-Z_]+)\}", lambda match: values[match[1]], (ROOT / "nginx.conf").read_text())
+    (tmp_path / "server.d").mkdir()
+    (tmp_path / "server.d" / "tls.conf").write_text((ROOT / "deploy" / "compose" / "tls.conf").read_text())
+    (tmp_path / "nginx.conf").write_text(text)
+    found = run(BIN / "gixy", "--skips", ",".join(NOT_PROBLEMS), tmp_path / "nginx.conf")
+    assert "No issues found" in found, found
+
+
+def test_the_nginx_image_fills_in_every_variable() -> None:
+    wanted = variables_of((ROOT / "nginx.conf").read_text())
+    assert variables_of((ROOT / "deploy" / "nginx" / "start.sh").read_text()) == wanted
+    [stage] = re.findall(r"^FROM nginx:.*?(?=^FROM )", DOCKERFILE, re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"(FOLYAM_[A-Z_]+)=", stage)) == wanted
+
+
+def test_every_setting_reaches_the_service() -> None:
+    lines = (ROOT / "deploy" / "compose" / "settings.env").read_text().splitlines()
+    passed = {line for line in lines if line and not line.startswith(("#", "OTEL_"))}
+    settings = set()
+    for name, info in Settings.model_fields.items():
+        alias = info.validation_alias
+        settings.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"FOLYAM_{name.upper()}")
+    # One is where the volume is, and one is the path of a file, which has another path in the container.
+    assert passed == settings - {"FOLYAM_LOG_URL", "FOLYAM_API_KEYS_FILE"} | {"FOLYAM_WORKERS"}
+
+
+@pytest.mark.parametrize("name", services())
+def test_every_container_is_held_short(name: str) -> None:
+    container = services()[name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container["restart"] == "unless-stopped"
+    assert set(container["deploy"]["resources"]["limits"]) == {"memory", "pids"}
+    assert "privileged" not in container
+    assert "cap_add" not in container
+
+
+def test_the_service_may_drain_before_it_is_killed() -> None:
+    show = "import runpy; print(runpy.run_path('deploy/gunicorn.conf.py')['graceful_timeout'])"
+    graceful = float(run("env", "-u", "FOLYAM_DRAIN_SECONDS", sys.executable, "-c", show))
+    assert graceful > Settings.model_fields["drain_seconds"].default
+    [grace] = re.findall(r":-(\d+)s\}", services()["service"]["stop_grace_period"])
+    assert float(grace) > graceful
+
+
+def test_only_nginx_and_grafana_are_published() -> None:
+    published = {name: container["ports"] for name, container in services().items() if "ports" in container}
+    assert published.keys() == {"nginx", "grafana"}
+    assert [port.startswith("127.0.0.1:") for port in published["grafana"]] == [True]
+
+
+def test_versions_are_said_once() -> None:
+    assert set(re.findall(r"ARG VERSION=(\S+)", DOCKERFILE)) == {service.__version__}
+    setup = (ROOT / "deploy" / "local" / "setup.sh").read_text()
+    assert re.findall(r"ARG UV_VERSION=(\S+)", DOCKERFILE) == re.findall(r"^UV_VERSION=(\S+)", setup, re.MULTILINE)

@@ -214,9 +214,13 @@ class Run:
         url = f"http://{ports.Address(host, self.door.port)}"
         say(url)
         say()
-        say(f"Open {url} or try:")
+        # The page sends no key; whoever has set keys knows them, and a terminal shows none.
+        headers = "-H 'Content-Type: application/json'"
+        if self.settings.keys:
+            headers = f"-H 'Authorization: Bearer <a key>' {headers}"
+        say("With one of the keys:" if self.settings.keys else f"Open {url} or try:")
         say()
-        say(f"""  curl -N -H 'Content-Type: application/json' -d '{{"query":"What is a river?"}}' {url}/generate""")
+        say(f"""  curl -N {headers} -d '{{"query":"What is a river?"}}' {url}/generate""")
         say()
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
 

@@ -52,14 +52,14 @@ find_mirror() {
 # Debian's own packages here; its newer engine is only unpacked, beside what the machine has. runc is this Debian's,
 # because a newer one needs a newer C library.
 install_engine() {
+    [[ -x $home/root/usr/sbin/dockerd ]] && have debootstrap && have iptables && have runc && return
     say "Installing a container engine into build/engine …"
     quietly apt-update apt-get update -qq
     DEBIAN_FRONTEND=noninteractive quietly apt-install apt-get install -y -qq --no-install-recommends \
         debootstrap iptables runc || give_up "Debian's packages for it could not be installed."
     find_mirror
-    [[ -x $home/root/usr/sbin/dockerd ]] && return
     local state=$home/apt
-    rm -rf "$state" "$home/root.part"
+    rm -rf "$state" "$home/root" "$home/root.part"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$home/root.part"
     printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$mirror" "$RELEASE" \
         >"$state/sources.list"
@@ -128,6 +128,7 @@ stand_in() {
 
 make_stand_ins() {
     say "No registry of images can be reached: stand-ins for the official ones, from Debian's packages …"
+    find_mirror
     has_image debian || make_debian || give_up "debootstrap could not make Debian's files."
     mkdir -p "$home/node"
     cp -L "$(node --print process.execPath)" "$home/node/node"

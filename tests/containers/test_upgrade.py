@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.containers.conftest import REPORT
 from tests.containers.following import follow_to_the_end
-from tests.containers.project import Project, label
+from tests.containers.project import Project, docker, label
 from tests.e2e.client import script
 from tests.e2e.logfile import assert_equals_log, read_log
 
@@ -59,6 +59,7 @@ def test_a_new_version_beside_the_old_refuses_nobody(paced: Project) -> None:
     """As docs/deploy/compose.md says."""
     paced.up("--wait")
     [old] = paced.replicas()
+    door = containers(paced)["nginx"]
     change(paced, "service/main.py")
     over = threading.Event()
     ends: list[str] = []
@@ -72,6 +73,8 @@ def test_a_new_version_beside_the_old_refuses_nobody(paced: Project) -> None:
         try:
             paced.up("--build", "--no-recreate", "--wait", "--scale", "service=2")
             assert old in paced.replicas()
+            docker("stop", old)
+            docker("rm", old)
             paced.up("--wait")
             [new] = paced.replicas()
         finally:
@@ -79,5 +82,6 @@ def test_a_new_version_beside_the_old_refuses_nobody(paced: Project) -> None:
         for each in asking:
             each.result()
     assert new != old
+    assert containers(paced)["nginx"] == door, "nobody was cut"
     assert len(ends) > len(asking)
     assert set(ends) == {"done"}

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,22 @@ def test_versions_are_said_once() -> None:
     assert set(re.findall(r"ARG VERSION=(\S+)", DOCKERFILE)) == {service.__version__}
     setup = (ROOT / "deploy" / "local" / "setup.sh").read_text()
     assert re.findall(r"ARG UV_VERSION=(\S+)", DOCKERFILE) == re.findall(r"^UV_VERSION=(\S+)", setup, re.MULTILINE)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_package_in_the_images_is_there_without_a_compiler(machine: str) -> None:
+    packages = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    ours = packages["folyam"]
+    wanted = [*ours["dependencies"], *ours["optional-dependencies"]["tracing"], *ours["dev-dependencies"]["model"]]
+    [version] = re.findall(r"^FROM python:3\.(\d+)", DOCKERFILE, re.MULTILINE)
+    fits = re.compile(rf"-any\.whl$|-(cp3{version}|cp3\d+-abi3|py3-none)-.*manylinux\w*_{machine}")
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()["name"]
+        if name not in seen:
+            seen.add(name)
+            # What is overridden away has a platform that is never.
+            needed = packages[name].get("dependencies", [])
+            wanted += [each for each in needed if "never" not in each.get("marker", "")]
+            assert any(fits.search(wheel["url"]) for wheel in packages[name]["wheels"]), name
+    assert len(seen) > 20

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from deploy.local import run
+from deploy.local.web import ClientLimits
 from service import worker
 from service.config import Settings
 from service.producer import OVERDUE_SECONDS
@@ -211,13 +212,20 @@ def test_every_hop_takes_a_body_as_long_as_the_service_does(settings: Settings) 
     [ingress] = yaml.safe_load_all((ROOT / "deploy/kubernetes/components/ingress/ingress.yaml").read_text())
     sizes = {
         "client_max_body_size": directive("client_max_body_size"),
-        "client_body_buffer_size": directive("client_body_buffer_size"),
         "ingress": ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"],
     }
     assert {name: int(size.removesuffix("m")) * MIB for name, size in sizes.items()} == dict.fromkeys(
         sizes, settings.max_body_bytes
     )
     assert f"larger than {settings.max_body_bytes // MIB} MiB" in NGINX
+
+
+def test_the_bodies_that_one_address_may_send_at_once_fit_into_nginxs_memory() -> None:
+    connections = ClientLimits().connections
+    bodies = connections * int(directive("client_body_buffer_size").removesuffix("k")) << 10
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    limit = compose["services"]["nginx"]["deploy"]["resources"]["limits"]["memory"]
+    assert bodies < 0.6 * int(limit.removesuffix("m")) * MIB
 
 
 def test_the_volume_holds_what_is_kept_and_what_is_running(settings: Settings) -> None:

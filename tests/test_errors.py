@@ -82,6 +82,6 @@ def test_every_reason_is_listed() -> None:
                 given = next((word.value for word in node.keywords if word.arg == "reason"), node.args[0])
                 if isinstance(given, ast.Constant) and node.func.id == "UpstreamError":
                     reasons.add(str(given.value).removeprefix("upstream_"))
-                if isinstance(given, ast.Constant) and node.func.id == "_timeout":
+                if isinstance(given, ast.Constant) and node.func.id == "timed_out":
                     reasons.add(f"{given.value!s}_timeout")
     assert reasons == set(UPSTREAM_REASONS)

@@ -34,7 +34,8 @@ class MakeRun:
             name: value for name, value in os.environ.items() if not name.startswith(("FOLYAM_", "OPENAI_", "MAKE"))
         }
         self.process = subprocess.Popen(
-            ["make", "run"],
+            # Whoever runs the tests may have been told to ignore a hang-up, as nohup does, and would pass that on.
+            ["env", "--default-signal=HUP", "make", "run"],
             cwd=ROOT,
             env=inherited | {"FOLYAM_PORT": str(self.port)} | environment,
             stdin=subprocess.DEVNULL,

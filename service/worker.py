@@ -89,14 +89,37 @@ class DrainingServer(Server):
         """Stop listening, serve what has come, and end."""
         notifying = asyncio.create_task(self._notify())
         try:
+            # Another name for each: with its last one, the connections that wait there would be reset.
+            listening = [sock.dup() for sock in sockets or []]
             for server in self.servers:
                 server.close()
+            await self._take_the_waiting(listening)
             await self._hear_the_late()
             await super().shutdown(sockets)
         finally:
             notifying.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await notifying
+
+    async def _take_the_waiting(self, listening: list[socket.socket]) -> None:
+        # Connections that the kernel has made and that nobody else may be there to accept.
+        waiting: list[socket.socket] = []
+        for sock in listening:
+            sock.setblocking(False)  # noqa: FBT003 (the standard library's own)
+            with contextlib.suppress(OSError):  # EAGAIN: nobody is left
+                while True:
+                    waiting.append(sock.accept()[0])
+            sock.close()
+        for connection in waiting:
+            connection.setblocking(False)  # noqa: FBT003
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        # As uvicorn makes one, where nobody else can.
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     async def _hear_the_late(self) -> None:
         # uvicorn would close connections whose first request is still on its way, which is an error for whoever asks.

@@ -1,6 +1,7 @@
 """A worker that leaves serves what has reached it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -73,3 +74,26 @@ async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> Non
         assert (await reader.read()).endswith(b"served")
         writer.close()
         await serving
+
+
+async def test_a_connection_that_nobody_has_taken_yet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), http="httptools", loop="uvloop", log_config=None)
+    server = DrainingServer(config, leave=lambda: None, notify=lambda: None)
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    leave, late = server.shutdown, socket.socket()
+
+    async def shutdown(sockets: list[socket.socket] | None = None) -> None:
+        # The kernel connects without the server, whose loop stands still meanwhile.
+        late.connect(address)
+        late.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await leave(sockets)
+
+    monkeypatch.setattr(server, "shutdown", shutdown)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    await until(lambda: server.started)
+    server.should_exit = True
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await serving
+    with late:
+        assert b"".join(iter(lambda: late.recv(1 << 12), b"")).endswith(b"served")

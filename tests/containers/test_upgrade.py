@@ -66,7 +66,8 @@ def test_a_new_version_beside_the_old_refuses_nobody(paced: Project) -> None:
 
     def go_on_asking() -> None:
         while not over.is_set():
-            ends.append(paced.client.generate(script(chunks=5, pace=0.1)).events[-1].get("type", "refused"))
+            last = paced.client.generate(script(chunks=5, pace=0.1)).events[-1]
+            ends.append(last.get("type", f"refused: {last}"))
 
     with ThreadPoolExecutor() as threads:
         asking = [threads.submit(go_on_asking) for _ in range(4)]

@@ -12,7 +12,7 @@ import msgspec
 from tests.faults import questions, viewing
 from tests.faults.checks import MOST_CLAIMS, Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
 from tests.faults.findings import Findings
-from tests.faults.kinds import Planned
+from tests.faults.kinds import Planned, WorkerHung
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
 from tests.faults.viewing import PATIENT, TERMINAL, Manner, Patience, Viewer, Viewing
@@ -31,6 +31,8 @@ SHUNNED_REFUSALS = 4
 WATCH_SECONDS = 0.25
 DEATH_SECONDS = 0.5
 """What may lie between a fault and the upstream's seeing its connection closed."""
+LATE_SECONDS = 0.1
+"""How late a worker's death may be noticed here."""
 NOBODY = "no worker left"
 MOST_WAIT_SECONDS = 3.0
 """For a new producer, after a worker's SIGKILL."""
@@ -323,8 +325,14 @@ class Run:
             before[key] = record["closed_at"] or float("inf")
             if key not in self._taken_over or ended_at is None:
                 continue
-            seconds = max(0.0, record["opened_at"] - ended_at)
-            if cause := self._cause(ended_at - DEATH_SECONDS, record["opened_at"]):
+            opened_at = record["opened_at"]
+            cause = self._cause(ended_at - DEATH_SECONDS, opened_at)
+            if cause == WorkerHung.name:
+                # An upstream may have sent all it had to a worker that stands still, long before that is dead.
+                deaths = [each.until for each in self.happened if each.name == cause]
+                ended_at = max([ended_at, *(death for death in deaths if death <= opened_at + LATE_SECONDS)])
+            seconds = max(0.0, opened_at - ended_at)
+            if cause:
                 self.findings.waits.setdefault(cause, []).append(seconds)
                 if cause == "worker SIGKILL" and seconds > MOST_WAIT_SECONDS:
                     self.findings.violate("waited too long for a new producer after a worker's SIGKILL", key)

@@ -19,7 +19,6 @@ STOP_SECONDS = 5.0
 """How long a stop waits for the terminal event, which comes within a second unless the producer hangs."""
 LOOK_SECONDS = 0.25
 """How often a stop looks whether the answer still has a producer."""
-
 LATE_SECONDS = 2.0
 """How long a follower may stay at least, however late it came: a request is served even as its worker leaves."""
 

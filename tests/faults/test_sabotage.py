@@ -8,7 +8,7 @@ import pytest
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import CancelStorm, Planned, WorkerKilled
-from tests.faults.stack import Stack
+from tests.faults.stack import HARNESS_WORKER, Stack
 from tests.faults.viewing import Patience
 from tests.faults.worker import SABOTAGE, SabotagedWorker
 
@@ -16,17 +16,26 @@ SEED = 3
 SECONDS = 5.0
 CLIENTS = 16
 WORKER = f"{SabotagedWorker.__module__}.{SabotagedWorker.__qualname__}"
+SETTINGS = {
+    "FOLYAM_UNWATCHED_SECONDS": "3",
+    "FOLYAM_DRAIN_SECONDS": "0",
+    "FOLYAM_SILENCE_SECONDS": "2",
+    "FOLYAM_FIRST_CHUNK_SECONDS": "4",
+}
+PATIENCE = Patience(silence=10, whole=20)
+"""Beyond what a sound service waits for its upstream, anew after each of the kills: only the sabotage may show."""
 KILLS = [Planned(1.0, CancelStorm(8, SEED)), *(Planned(1.5 * n, WorkerKilled(n / 4)) for n in range(1, 4))]
 
 
-def broken(directory: Path, sabotage: str) -> set[str]:
-    """What the harness has to say about a service with this sabotage, without numbers."""
+def accusations(directory: Path, sabotage: str | None) -> set[str]:
+    """What the harness has to say about a service with this sabotage, or with none."""
 
     async def attack() -> Findings:
         findings = Findings(SEED, directory)
-        settings = {SABOTAGE: sabotage, "FOLYAM_UNWATCHED_SECONDS": "3", "FOLYAM_DRAIN_SECONDS": "0"}
-        with Stack(directory, workers=3, settings=settings, worker_class=WORKER) as stack:
-            run = Run(stack, findings, patience=Patience(silence=6, whole=12), settle_seconds=6)
+        settings = {**SETTINGS, SABOTAGE: sabotage} if sabotage else SETTINGS
+        worker = WORKER if sabotage else HARNESS_WORKER
+        with Stack(directory, workers=3, settings=settings, worker_class=worker) as stack:
+            run = Run(stack, findings, patience=PATIENCE, settle_seconds=6)
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS))
             found = asyncio.create_task(run.found.wait())
             await asyncio.wait((going, found), return_when=asyncio.FIRST_COMPLETED)
@@ -54,5 +63,9 @@ def broken(directory: Path, sabotage: str) -> set[str]:
     ],
 )
 def test_a_broken_service_is_caught(tmp_path: Path, sabotage: str, signs: tuple[str, ...]) -> None:
-    found = broken(tmp_path, sabotage)
+    found = accusations(tmp_path, sabotage)
     assert any(sign in what for what in found for sign in signs), found
+
+
+def test_a_sound_service_is_not_accused(tmp_path: Path) -> None:
+    assert not accusations(tmp_path, None)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 class Breaker:
-    """Trips after so many failures in a row, and lets one request through every so many seconds to see.
+    """Trips after so many failures in a row, and lets one question through every so many seconds to see.
 
     The first success closes it again.
     """

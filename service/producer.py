@@ -155,7 +155,11 @@ class Producer:
             await self._lease.append([Restart(self._lease.last_seq + 1)])
         asked_at = arrived_at = self._loop.time()
         stream = self._upstream.stream(
-            self._request, last_seq=self._lease.last_seq, said=self.said, on_status=self._status_came
+            self._request,
+            last_seq=self._lease.last_seq,
+            said=self.said,
+            taken_over=bool(self._taken_over),
+            on_status=self._status_came,
         )
         try:
             async with asyncio.timeout_at(self.begun_at + self._limits.answer_seconds):

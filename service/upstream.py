@@ -32,7 +32,7 @@ same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (
 BREAKER_FAILURES = 10
 """After so many failures in a row an upstream is not asked any more,"""
 BREAKER_SECONDS = 2.0
-"""but for one request in so many seconds."""
+"""but for one question in so many seconds, and for answers that are taken over: those have begun, and are few."""
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """The reasons of failures that say the upstream is not there, or not well. Others are answers, if unwelcome ones."""
 
@@ -81,12 +81,18 @@ class Upstream:
         return self._clients[0].endpoint.continuation != "none"
 
     def stream(
-        self, request: Request, *, last_seq: int, said: str = "", on_status: Callable[[], None] | None = None
+        self,
+        request: Request,
+        *,
+        last_seq: int,
+        said: str = "",
+        taken_over: bool = False,
+        on_status: Callable[[], None] | None = None,
     ) -> "UpstreamStream":
         """Return the answer to come, its deltas numbered on from `last_seq`, the text on from `said`."""
         clients = self._clients[:1] if said else self._clients
         tries = [client for client in clients for _ in range(1 + self._retries)]
-        return UpstreamStream(tries, request, last_seq, said, on_status)
+        return UpstreamStream(tries, request, last_seq, said, on_status, taken_over=taken_over)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -104,12 +110,15 @@ class UpstreamStream:
         last_seq: int,
         said: str,
         on_status: Callable[[], None] | None,
+        *,
+        taken_over: bool,
     ) -> None:
         self._tries = tries
         self._request = request
         self._last_seq = last_seq
         self._said = said
         self._on_status = on_status
+        self._taken_over = taken_over
         self._body: _Body | None = None
         self.ended = False
         self.finish_reason: str | None = None
@@ -138,9 +147,13 @@ class UpstreamStream:
 
     async def _first(self) -> list[Delta]:
         tries = iter(self._tries)
-        client = next(tries)
+        client, asked = next(tries), None
         while True:
             try:
+                # Each question may be refused before it is asked; one that has begun is owed every try.
+                if client is not asked and not self._taken_over:
+                    client.admit()
+                asked = client
                 self._body = await client.open(self._request, self._last_seq, self._said)
                 if self._on_status is not None:
                     self._on_status()
@@ -199,11 +212,11 @@ class _Client:
         self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen: a router has many servers
         self._transport = Transport(_request_to(endpoint), time_outs.connect)
 
-    async def open(self, request: Request, last_seq: int, said: str) -> "_Body":
-        """Ask; return the body once the status 200 has come.
+    def admit(self) -> None:
+        """Let one more question be asked.
 
         Raises:
-            UpstreamError: another status came, or none.
+            UpstreamError: the endpoint has failed too often just now.
         """
         if not self._breaker.admits():
             raise UpstreamError(
@@ -212,6 +225,13 @@ class _Client:
                 reason="breaker",
                 retry_after=str(math.ceil(BREAKER_SECONDS)),
             )
+
+    async def open(self, request: Request, last_seq: int, said: str) -> "_Body":
+        """Ask; return the body once the status 200 has come.
+
+        Raises:
+            UpstreamError: another status came, or none.
+        """
         try:
             body = await self._open(request, last_seq, said)
         except UpstreamError as error:

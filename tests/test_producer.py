@@ -30,7 +30,7 @@ from service.events import (
 )
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, Bounds
-from service.upstream import TimeOuts
+from service.upstream import BREAKER_FAILURES, TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
@@ -412,6 +412,18 @@ async def test_an_orphan_is_recovered_as_configured(
             assert isinstance(failed, Failed)
             assert (failed.code, failed.retryable) == ("interrupted", True)
             assert len(upstream.requests(key)) == 1
+
+
+async def test_an_orphan_goes_on_where_new_questions_are_refused_for_a_while(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, recovery="continue") as here:
+        answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
+        for number in range(BREAKER_FAILURES):
+            refused = await here.start(f"{key}/{number}", status=503)
+            assert isinstance((await here.follow(refused.answer_id))[-1], Failed)
+        here.producers.adopt(answer)
+        assert text_of(await here.follow(answer)) == "w1 w2 w3 w4 "
 
 
 async def test_an_orphan_is_found_without_being_told_of(here: Worker, tmp_path: Path) -> None:

@@ -655,6 +655,31 @@ async def test_an_upstream_that_is_down_is_not_asked_by_everybody(upstream: Upst
     await client.aclose()
 
 
+async def fail(client: Upstream, key: str, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(UpstreamError):
+            await client.stream(Request(command(key=key, status=503), "test-model"), last_seq=1).read()
+
+
+async def test_an_answer_that_is_taken_over_is_asked_for_even_of_an_upstream_that_was_down(
+    upstream: UpstreamProcess, key: str
+) -> None:
+    async with upstream_of(endpoint(upstream)) as client:
+        await fail(client, key, BREAKER_FAILURES)
+        asked = Request(command(key=f"{key}/after"), "test-model")
+        continued = await read_all(client.stream(asked, last_seq=3, taken_over=True))
+        assert continued.deltas[0].seq == 4
+        assert (await read_all(client.stream(asked, last_seq=1))).text  # it has answered, so it is there again
+
+
+async def test_a_question_that_may_be_asked_has_all_its_tries(upstream: UpstreamProcess, key: str) -> None:
+    retries = 2
+    async with upstream_of(endpoint(upstream), retries=retries) as client:
+        await fail(client, key, BREAKER_FAILURES // (1 + retries))
+        last_straw = Request(command(key=f"{key}/flaky", first=[{"status": 503}]), "test-model")
+        assert (await read_all(client.stream(last_straw, last_seq=1))).text
+
+
 async def test_a_request_that_is_refused_does_not_trip_it(upstream: UpstreamProcess, key: str) -> None:
     client = Upstream([Endpoint(upstream.base_url, "key")], PATIENT, retries=0)
     for _ in range(BREAKER_FAILURES + 5):

@@ -23,8 +23,6 @@ class Circumstances:
     disk_full: bool = False
     damaged: bool = False
     """Its log was truncated or deleted by the harness."""
-    upstream_shunned: bool = False
-    """The upstream had refused so many that a worker may have ceased to ask it for a while."""
 
     @property
     def codes(self) -> frozenset[str]:
@@ -34,8 +32,6 @@ class Circumstances:
             codes.add("interrupted")
         if self.disk_full or self.damaged:
             codes |= {"log_full", "log_unavailable"}
-        if self.upstream_shunned:
-            codes.add("upstream_unavailable")
         return frozenset(codes)
 
 

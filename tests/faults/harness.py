@@ -25,9 +25,6 @@ CLAIMS_SECONDS = 50.0
 """After a minute the service forgets how often an answer was taken over; its log alone does not tell."""
 SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
 """After this long without a fault or a client, every answer has its end."""
-SHUNNED_SECONDS = 5.0
-SHUNNED_REFUSALS = 4
-"""From about so many refusals with a 5xx within so long, a worker's breaker may be open: each was asked for twice."""
 WATCH_SECONDS = 0.25
 DEATH_SECONDS = 0.5
 """What may lie between a fault and the upstream's seeing its connection closed."""
@@ -99,7 +96,6 @@ class Run:
         self._damaged: set[str] = set()
         self._taken_over: set[str] = set()
         self._full: list[list[float]] = []
-        self._unavailable: list[float] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: list[tuple[float, Viewing]] = []
 
@@ -264,8 +260,6 @@ class Run:
             may_be_unwatched=not asked.watched,
             disk_full=any(start <= until and end >= asked.began_at for start, end in self._full),
             damaged=answer in self._damaged,
-            upstream_shunned=sum(until - SHUNNED_SECONDS <= at <= until for at in self._unavailable)
-            >= SHUNNED_REFUSALS,
         )
 
     def _check(self, seen: Viewing) -> None:
@@ -277,8 +271,6 @@ class Run:
         findings.resumes += max(0, len(seen.bodies) - 1)
         findings.unreached += seen.unreached
         for refusal in seen.refusals:
-            if refusal.code == "upstream_unavailable":
-                self._unavailable.append(refusal.at)
             if refusal.code == "log_full" and not any(start <= refusal.at <= end for start, end in self._full):
                 findings.violate("refused for a full disk that is not full", seen.number)
             findings.refusals[f"{refusal.status} {refusal.code}"] += 1

@@ -1,4 +1,4 @@
-"""Hours of load and faults, and whether anything grows: memory, descriptors, threads, connections, files."""
+"""Hours of load and faults, and whether anything grows: memory, descriptors, threads, tasks, connections, files."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,15 @@ EVERY_SECONDS = 2.0
 WARM_UP_SHARE = 0.3
 MOST_GROWTH = 0.15
 """Between the first and the last third after the warm-up, of the larger of the level and `NOISE`."""
-NOISE = {"memory_mib": 40.0, "descriptors": 100.0, "threads": 10.0, "logs": 200.0, "log_mib": 5.0, "metric_files": 20.0}
+NOISE = {
+    "memory_mib": 40.0,
+    "descriptors": 100.0,
+    "threads": 10.0,
+    "tasks": 60.0,
+    "logs": 200.0,
+    "log_mib": 5.0,
+    "metric_files": 20.0,
+}
 RETENTION = {"FOLYAM_RETENTION_SECONDS": "60", "FOLYAM_RETENTION_ANSWERS": "1500"}
 """So that a run of minutes sees what life sees in hours."""
 
@@ -32,6 +40,8 @@ class Sample:
     """What the workers share with nobody."""
     descriptors: float
     threads: float
+    tasks: float
+    """Of asyncio, in all workers."""
     logs: float
     """Files in the log's directory, of every kind."""
     log_mib: float
@@ -73,7 +83,7 @@ class Soak:
                 findings.violate(f"{name} grew from {first:.1f} to {last:.1f}", "soak")
 
     def _sample(self) -> Sample:
-        memory = descriptors = threads = 0
+        memory = descriptors = threads = tasks = 0
         for pid in self._stack.workers():
             # One that dies meanwhile is not counted: medians do not mind.
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -82,6 +92,7 @@ class Soak:
                     memory += process.memory_full_info().uss
                     descriptors += process.num_fds()
                     threads += process.num_threads()
+                tasks += self._stack.last_tasks(pid)
         files = sizes = 0
         for path in self._stack.logs.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -89,7 +100,7 @@ class Soak:
                 files += 1
         metric_files = len(list((self._stack.directory / "metrics").glob("*.db")))
         minutes = (time.monotonic() - self._began_at) / 60
-        return Sample(minutes, memory / 2**20, descriptors, threads, files, sizes / 2**20, metric_files)
+        return Sample(minutes, memory / 2**20, descriptors, threads, tasks, files, sizes / 2**20, metric_files)
 
 
 def thirds(values: Sequence[float]) -> tuple[float, float]:

@@ -169,16 +169,21 @@ class Stack:
         new.replace(self.clock)  # whole at any time
 
     def tasks(self, pid: int) -> int:
-        """Return how many tasks a worker has."""
-        told = self.directory / f"tasks-{pid}"
-        told.write_text("")
-        os.kill(pid, signal.SIGUSR2)
+        """Return how many tasks a worker has now."""
+        (self.directory / f"tasks-{pid}").write_text("")
         deadline = time.monotonic() + READY_SECONDS
-        while not (told.exists() and (text := told.read_text())):
+        while not (tasks := self.last_tasks(pid)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"worker {pid} does not tell its tasks")
             time.sleep(LOOK_SECONDS)
-        return int(text)
+        return tasks
+
+    def last_tasks(self, pid: int) -> int:
+        """Return how many tasks a worker had when it last told; 0 if it never did."""
+        try:
+            return int((self.directory / f"tasks-{pid}").read_text() or 0)
+        except FileNotFoundError:
+            return 0
 
     def metrics(self) -> dict[str, float]:
         """Return the service's metrics, over all its workers."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -13,9 +12,11 @@ CLOCK = "FOLYAM_TEST_CLOCK"
 SABOTAGE = "FOLYAM_TEST_SABOTAGE"
 """Names what is broken: one of `tests.faults.sabotage.SABOTAGES`."""
 
+TELL_SECONDS = 0.1
+
 
 class HarnessWorker(FolyamWorker):
-    """Lives by a time of day that jumps, and tells its number of tasks when it gets the signal SIGUSR2.
+    """Lives by a time of day that jumps, and tells its number of tasks all the time.
 
     The kernel's time of day, by which files are dated, stays as it is.
     """
@@ -25,17 +26,16 @@ class HarnessWorker(FolyamWorker):
         file, true_time = Path(os.environ[CLOCK]), time.time
         time.time = lambda: true_time() + float(file.read_text())
         # Opened before the service gives up the right to write anywhere but its log.
-        self._told = os.open(
-            file.with_name(f"tasks-{os.getpid()}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+        self._told = os.open(file.with_name(f"tasks-{os.getpid()}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         super().init_process()
 
     async def _serve(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._tell)
+        self._tell()
         await super()._serve()
 
     def _tell(self) -> None:
-        os.write(self._told, str(len(asyncio.all_tasks())).encode())
+        os.pwrite(self._told, f"{len(asyncio.all_tasks()):8}".encode(), 0)
+        asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
 
 
 class SabotagedWorker(FolyamWorker):

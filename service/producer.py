@@ -234,7 +234,7 @@ class Producer:
 
     def _leave(self) -> None:
         self._ending = True
-        self._lease.release()
+        self._lease.hand_over()
         self._status_came()
         self.metrics.handed_over()
         _logger.info("answer_handed_over", answer=self.answer_id, events=self._lease.last_seq, **self._span.ids)

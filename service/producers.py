@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.25
 TEND_SECONDS = 1.0
 """How often a worker looks for orphans and for what has expired."""
 MOST_CLAIMS = 3
-"""An answer that was claimed this often within a minute, and orphaned each time, kills its workers."""
+"""An answer that was claimed this often within a minute, and whose worker died each time, kills its workers."""
 
 _logger = structlog.get_logger()
 
@@ -200,8 +200,7 @@ class Producers:
     async def _tend(self) -> None:
         while True:
             try:
-                for answer_id in await self._log.tend():
-                    self.adopt(answer_id)
+                await self._log.tend(self.adopt)
             except FolyamError as error:
                 _logger.warning("log_not_tended", code=error.code)
             await asyncio.sleep(TEND_SECONDS)

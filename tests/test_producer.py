@@ -469,6 +469,20 @@ async def test_an_answer_that_kills_its_workers_is_given_up(
     assert events[-1].code == "interrupted"
 
 
+async def test_an_answer_that_is_handed_over_often_is_not_given_up(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(tmp_path, upstream, recovery="continue") as here:
+        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (MOST_CLAIMS + 2))
+        for number in range(MOST_CLAIMS + 1):
+            here.producers.adopt(answer)
+            await until(lambda: len(upstream.requests(key)) == number + 2)  # noqa: B023 (asked before it changes)
+            here.producers._running[answer].hand_over()
+            await until(lambda: answer not in here.producers._running)
+        here.producers.adopt(answer)
+        assert isinstance((await here.follow(answer))[-1], Done)
+
+
 async def test_an_orphan_whose_log_was_damaged_is_failed_and_not_continued(
     tmp_path: Path, upstream: UpstreamProcess, key: str
 ) -> None:

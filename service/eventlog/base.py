@@ -43,6 +43,9 @@ class Lease(Protocol):
     def release(self) -> None:
         """Give up the claim. Without a terminal event in the log, the answer is then an orphan."""
 
+    def hand_over(self) -> None:
+        """Give up the claim of an answer that goes well: this claim and those before are no longer counted."""
+
 
 class Reader(Protocol):
     """One reader's place in a log."""
@@ -103,8 +106,8 @@ class EventLog(Protocol):
     async def erase(self, answer_id: str) -> None:
         """Remove the log. Those who still read it come to its end."""
 
-    async def tend(self) -> Sequence[str]:
-        """Erase what has expired; return the ids of orphans. One worker at a time does it, the others return nothing.
+    async def tend(self, on_orphan: Callable[[str], None]) -> None:
+        """Tell of each orphan, by its id, and erase what has expired.
 
         Raises:
             Unavailable: the log cannot be reached.

@@ -6,6 +6,7 @@ A line survives the death of every process; it does not survive the machine's (n
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -118,9 +119,9 @@ class FileEventLog:
         for suffix in (".jsonl", ".stop", ".claims"):
             self.path(answer_id).with_suffix(suffix).unlink(missing_ok=True)
 
-    async def tend(self) -> Sequence[str]:
+    async def tend(self, on_orphan: Callable[[str], None]) -> None:
         try:
-            return await self._sweep.run()
+            await self._sweep.run(on_orphan)
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -240,6 +241,12 @@ class FileLease:
                 reader.wake()
             if not self._readers:
                 self._log.readers.pop(self.answer_id, None)
+
+    def hand_over(self) -> None:
+        if self.claims:
+            with contextlib.suppress(OSError):
+                self._log.path(self.answer_id).with_suffix(".claims").unlink()
+        self.release()
 
 
 class FileReader:

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from service.eventlog.locks import LEASE, is_locked_by_another
 from service.events import Terminal, decode, is_answer_id
 
 STEP = 32
-"""Files that are looked at in one go,"""
+"""Files that are opened or erased in one go,"""
+STEP_OF_KNOWN = 512
+"""or seen again in one go,"""
 PAUSE_SECONDS = 0.005
 """and the pause after them."""
 LEFT_OVER_SECONDS = 60.0
@@ -43,39 +46,42 @@ class Sweep:
     _ended: dict[str, tuple[float, int]] = field(default_factory=dict)
     """A log's file name: the time it was last written to, and its length."""
 
-    async def run(self) -> list[str]:
-        """Erase what has expired; return the ids of orphans. Does nothing while another worker sweeps."""
+    async def run(self, on_orphan: Callable[[str], None]) -> None:
+        """Tell of each orphan, and erase what has expired, unless another worker is erasing."""
         descriptor = os.open(self.directory / ".sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return []
+            # The other may be new and look at thousands of logs for the first time, or stand still.
+            await self._look(on_orphan)
         else:
-            orphans, answers, size = await self._look()
+            answers, size = await self._look(on_orphan)
             answers, size = await self._erase(answers, size)
             disk = os.statvfs(self.directory)
             metrics.log_swept(
                 answers, size, disk_free=disk.f_bavail * disk.f_frsize, disk_size=disk.f_blocks * disk.f_frsize
             )
-            return orphans
         finally:
             os.close(descriptor)
 
-    async def _look(self) -> tuple[list[str], int, int]:
-        """Return the orphans, and the number and bytes of all logs."""
+    async def _look(self, on_orphan: Callable[[str], None]) -> tuple[int, int]:
+        """Tell of each orphan as it is found; return the number and bytes of all logs."""
         known, self._ended = self._ended, {}
-        orphans = []
         answers, size = 0, 0
+        work = 0.0
         with os.scandir(self.directory) as entries:
-            for number, entry in enumerate(entries):
-                if number % STEP == STEP - 1:
+            for entry in entries:
+                if work >= 1:
+                    work = 0.0
                     await asyncio.sleep(PAUSE_SECONDS)
                 if seen := known.get(entry.name):
                     # It changes no more. With thousands of them, a second look at each would cost more than streaming.
                     self._ended[entry.name] = seen
                     answers += 1
                     size += seen[1]
+                    work += 1 / STEP_OF_KNOWN
                     continue
+                work += 1 / STEP
                 name, _, kind = entry.name.partition(".")
                 try:
                     stat = entry.stat(follow_symlinks=False)
@@ -93,8 +99,8 @@ class Sweep:
                 if state == "ended":
                     self._ended[entry.name] = (stat.st_mtime, stat.st_size)
                 elif state == "orphan":
-                    orphans.append(name)
-        return orphans, answers, size
+                    on_orphan(name)
+        return answers, size
 
     async def _erase(self, answers: int, size: int) -> tuple[int, int]:
         """Erase what has expired; return the number and bytes of what is left."""

@@ -16,11 +16,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from service.errors import FolyamError
-from service.eventlog import Lease, Reader, Retention, open_event_log
+from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
 from service.events import Event, Start, StoppedBy, Terminal, decode, encode
 from tests.waiting import DEADLINE_SECONDS
 
 ROOT = Path(__file__).parents[2]
+
+
+async def tended(log: EventLog) -> list[str]:
+    """Have the log tended; return the orphans that it told of."""
+    orphans: list[str] = []
+    await log.tend(orphans.append)
+    return orphans
 
 
 class AnotherWorker:
@@ -129,7 +136,7 @@ class _Worker:
         await self._log.request_stop(answer, by)
 
     async def tend(self) -> list[str]:
-        return list(await self._log.tend())
+        return await tended(self._log)
 
 
 async def _serve(url: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.errors import UnknownAnswer
 from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
 from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
-from tests.eventlog.another import AnotherWorker
+from tests.eventlog.another import AnotherWorker, tended
 from tests.strategies import answers
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -352,6 +352,17 @@ async def test_claims_are_counted(log: EventLog) -> None:
         assert lease.claims == count
 
 
+async def test_claims_are_forgotten_when_an_answer_is_handed_over(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    for _ in range(3):
+        claimed = await log.claim(answer)
+        assert claimed is not None
+        assert claimed.claims == 1
+        claimed.hand_over()
+        assert await tended(log) == [answer]
+
+
 async def test_closing_the_log_ends_its_leases(log: EventLog, url: str) -> None:
     other = open_event_log(url, Retention())
     answer, lease = await begin(other)
@@ -491,12 +502,12 @@ async def test_tending_finds_the_orphans_and_only_them(log: EventLog, another: A
     ended.release()
     theirs = new_answer_id()
     await another.ask("create", answer=theirs)
-    assert await log.tend() == [orphan]
+    assert await tended(log) == [orphan]
     assert await another.ask("tend") == [orphan]
     assert await log.claim(orphan) is not None
-    assert await log.tend() == []
+    assert await tended(log) == []
     another.kill()
-    assert await log.tend() == [theirs]
+    assert await tended(log) == [theirs]
     running.release()
 
 
@@ -523,8 +534,8 @@ async def test_ended_answers_expire_and_others_never(url: str) -> None:
     lease.release()
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not await erased(log, ended):
-            assert await log.tend() == [orphan]
-    await log.tend()
+            assert await tended(log) == [orphan]
+    await tended(log)
     assert not await erased(log, running)
     assert not await erased(log, orphan)
     await log.aclose()
@@ -532,7 +543,7 @@ async def test_ended_answers_expire_and_others_never(url: str) -> None:
 
 async def test_ended_answers_are_kept_until_they_expire(log: EventLog) -> None:
     ended = [await end(log) for _ in range(3)]
-    assert await log.tend() == []
+    assert await tended(log) == []
     assert [await erased(log, answer) for answer in ended] == [False, False, False]
 
 
@@ -540,7 +551,7 @@ async def test_the_number_of_answers_is_bounded_by_erasing_ended_ones(url: str) 
     log = open_event_log(url, Retention(answers=3))
     running = [(await begin(log))[0] for _ in range(2)]
     ended = [await end(log) for _ in range(4)]
-    await log.tend()
+    await tended(log)
     assert [await erased(log, answer) for answer in running] == [False, False]
     assert sum([not await erased(log, answer) for answer in ended]) == 1
     await log.aclose()
@@ -550,7 +561,7 @@ async def test_the_bytes_of_answers_are_bounded_by_erasing_ended_ones(url: str) 
     log = open_event_log(url, Retention(bytes=25_000))
     running, _ = await begin(log, Delta(2, text="x" * 10_000))
     ended = [await end(log, Delta(2, text="x" * 10_000)) for _ in range(4)]
-    await log.tend()
+    await tended(log)
     assert not await erased(log, running)
     assert sum([not await erased(log, answer) for answer in ended]) == 1
     await log.aclose()
@@ -559,7 +570,7 @@ async def test_the_bytes_of_answers_are_bounded_by_erasing_ended_ones(url: str) 
 async def test_running_answers_are_never_erased_however_full_it_is(url: str) -> None:
     log = open_event_log(url, Retention(seconds=1e-9, answers=1, bytes=1))
     running = [(await begin(log, *deltas(2, 20)))[0] for _ in range(5)]
-    assert await log.tend() == []
+    assert await tended(log) == []
     assert [await erased(log, answer) for answer in running] == 5 * [False]
     await log.aclose()
 

@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,9 +20,9 @@ from prometheus_client import REGISTRY
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, Retention, open_event_log
 from service.eventlog.files import FileEventLog, FileLease
-from service.eventlog.retention import LEFT_OVER_SECONDS
+from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
-from tests.eventlog.another import AnotherWorker
+from tests.eventlog.another import AnotherWorker, tended
 from tests.waiting import DEADLINE_SECONDS, until
 
 LONG_SECONDS = 60.0
@@ -139,7 +139,7 @@ async def test_a_directory_that_is_gone_fails_the_check(log: FileEventLog, direc
     directory.rmdir()  # noqa: ASYNC240 (nothing else runs here)
     assert await code_of(log.check()) == "log_unavailable"
     assert await code_of(log.create(Start(1, new_answer_id(), "model"))) == "log_unavailable"
-    assert await code_of(log.tend()) == "log_unavailable"
+    assert await code_of(tended(log)) == "log_unavailable"
     assert await code_of(log.request_stop(new_answer_id(), "user")) == "log_unavailable"
 
 
@@ -183,7 +183,7 @@ async def test_a_torn_terminal_event_is_no_end(log: FileEventLog) -> None:
     lease.release()
     with log.path(answer).open("ab") as file:
         file.write(encode(Done(3, "stop", None, Timing(None, 1.0))))
-    assert await log.tend() == [answer]
+    assert await tended(log) == [answer]
     claimed = await log.claim(answer)
     assert claimed is not None
     assert claimed.last_seq == 2
@@ -198,11 +198,11 @@ async def test_a_log_without_a_start_is_no_answer_and_expires(directory: Path, r
     with pytest.raises(UnknownAnswer):
         await log.last(answer)
     assert await log.claim(answer) is None
-    assert await log.tend() == []
+    assert await tended(log) == []
     assert path.exists()
     os.utime(path, (0, time.time() - 101))
     later = FileEventLog(str(directory), Retention(seconds=100))  # This one has not seen when it was written.
-    assert await later.tend() == []
+    assert await tended(later) == []
     assert not path.exists()
     await later.aclose()
     await log.aclose()
@@ -214,7 +214,7 @@ async def test_an_unreadable_last_line_makes_no_orphan_that_nobody_can_adopt(log
     with log.path(answer).open("ab") as file:
         file.write(b'{"type":"from the future","seq":3}\n')
     assert await log.claim(answer) is None
-    assert await log.tend() == []
+    assert await tended(log) == []
 
 
 # Full disks
@@ -482,7 +482,7 @@ async def test_left_overs_go_after_a_while_and_not_before(log: FileEventLog, dir
             path = directory / f"{answer}{suffix}"
             path.touch()
             age(path, seconds)
-    await log.tend()
+    await tended(log)
     assert names(directory) == {
         f"{running.answer_id}.jsonl",
         *(f"{young}{suffix}" for suffix in (".new", ".stop", ".claims", ".stop.1f2e")),
@@ -496,19 +496,59 @@ async def test_files_that_are_not_ours_are_left_alone(directory: Path) -> None:
         path.touch()
         age(path, 1e6)
     before = names(directory)
-    await log.tend()
+    await tended(log)
     assert names(directory) == before
     await log.aclose()
 
 
-async def test_one_worker_sweeps_at_a_time(log: FileEventLog, directory: Path) -> None:
+async def test_one_worker_erases_at_a_time_and_keeps_nobody_from_finding_orphans(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=10))
+    expired = await end(log)
+    age(log.path(expired), 11)
     orphan, lease = await begin(log)
     lease.release()
     sweeping = os.open(directory / ".sweep", os.O_RDWR | os.O_CREAT)
     fcntl.flock(sweeping, fcntl.LOCK_EX)
-    assert await log.tend() == []
+    assert await tended(log) == [orphan]
+    assert log.path(expired).exists()
     os.close(sweeping)
-    assert await log.tend() == [orphan]
+    assert await tended(log) == [orphan]
+    assert not log.path(expired).exists()
+    await log.aclose()
+
+
+async def test_orphans_are_told_of_before_anything_is_erased(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=10))
+    expired = await end(log)
+    age(log.path(expired), 11)
+    orphan, lease = await begin(log)
+    lease.release()
+    there: dict[str, bool] = {}
+    await log.tend(lambda answer: there.update({answer: log.path(expired).exists()}))
+    assert there == {orphan: True}
+    assert not log.path(expired).exists()
+    await log.aclose()
+
+
+async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
+    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = log.path(await end(log))
+    for _ in range(1000):
+        shutil.copy(first, directory / f"{new_answer_id()}.jsonl")
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    def counted(seconds: float) -> Coroutine[None, None, None]:
+        pauses.append(seconds)
+        return sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    await tended(log)
+    assert 1000 / STEP - 1 <= len(pauses) <= 1000 / STEP + 1
+    pauses.clear()
+    await tended(log)
+    assert len(pauses) <= 1000 / STEP_OF_KNOWN + 1
 
 
 async def test_answers_expire_by_when_they_ended(directory: Path) -> None:
@@ -518,11 +558,11 @@ async def test_answers_expire_by_when_they_ended(directory: Path) -> None:
     age(log.path(young), 90)
     age(log.path(old), 110)
     age(log.path(running), 1e6)
-    assert await log.tend() == []
+    assert await tended(log) == []
     assert names(directory) == {f"{young}.jsonl", f"{running}.jsonl"}
     age(log.path(young), 101)
     later = FileEventLog(str(directory), Retention(seconds=100))  # This one has not seen when it was written.
-    await later.tend()
+    await tended(later)
     assert names(directory) == {f"{running}.jsonl"}
     await later.aclose()
     await log.aclose()
@@ -534,7 +574,7 @@ async def test_of_too_many_or_too_much_the_oldest_goes_first(directory: Path, bo
     answers = [await end(log, Delta(2, text="x" * 900)) for _ in range(6)]
     for seconds, answer in enumerate(reversed(answers)):
         age(log.path(answer), 10 * seconds)
-    await log.tend()
+    await tended(log)
     assert names(directory) == {f"{answer}.jsonl" for answer in answers[3:]}
     await log.aclose()
 
@@ -542,7 +582,7 @@ async def test_of_too_many_or_too_much_the_oldest_goes_first(directory: Path, bo
 async def test_a_sweep_tells_what_is_left_and_how_much_room_there_is(directory: Path) -> None:
     log = FileEventLog(str(directory), Retention(answers=3))
     answers = [await end(log, Delta(2, text="x" * 900)) for _ in range(5)]
-    await log.tend()
+    await tended(log)
     kept = [path for path in map(log.path, answers) if path.exists()]
     sample = REGISTRY.get_sample_value
     assert sample("folyam_log_answers") == len(kept) == 3
@@ -567,7 +607,7 @@ async def test_an_erased_answer_leaves_no_file(log: FileEventLog, directory: Pat
 async def test_a_directory_can_be_tended_while_answers_are_written(log: FileEventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     for seq in range(2, 30):
-        await asyncio.gather(lease.append([say(seq)]), another.ask("tend"), log.tend())
+        await asyncio.gather(lease.append([say(seq)]), another.ask("tend"), tended(log))
     assert [event.seq for event in await read_all(log, answer)] == list(range(1, 30))
     await until(lambda: not log.wakeups._watches)
 

@@ -1,5 +1,6 @@
 """The one invariant, for a client and for a log: functions that return what is wrong, and nothing where all is well."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ class Circumstances:
     recovery: str = "continue"
     claims: int = 0
     """How often it was taken over."""
+    claims_forgotten: bool = False
+    """It may have been more often: after a minute, by the time of day, the service forgets it."""
     may_be_unwatched: bool = False
     disk_full: bool = False
     damaged: bool = False
@@ -28,7 +31,8 @@ class Circumstances:
     def codes(self) -> frozenset[str]:
         """Of `failed` events that are true in these circumstances, whatever the upstream did."""
         codes = set()
-        if self.claims > MOST_CLAIMS or (self.recovery == "fail" and self.claims):
+        claims = math.inf if self.claims_forgotten else self.claims
+        if claims > MOST_CLAIMS or (self.recovery == "fail" and claims):
             codes.add("interrupted")
         if self.disk_full or self.damaged:
             codes |= {"log_full", "log_unavailable"}

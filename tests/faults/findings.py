@@ -8,6 +8,9 @@ from pathlib import Path
 from tests.bench.percentiles import percentile
 from tests.faults.viewing import Viewing
 
+MOST_PLACES = 5
+"""As many of one kind's are named in the report."""
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -105,7 +108,7 @@ class Findings:
                 lines.append(f"  {name:34}{len(seconds):9}{figures}")
         lines += self.notes
         lines.append(f"{'violations':36}{len(self.violations):9}")
-        lines += [
-            f"  {what}: {count}" for what, count in Counter(each.what for each in self.violations).most_common(20)
-        ]
+        for what, count in Counter(each.what for each in self.violations).most_common(20):
+            where = [each.where for each in self.violations if each.what == what]
+            lines.append(f"  {what}: {count}, at {', '.join(where[:MOST_PLACES])}")
         return lines

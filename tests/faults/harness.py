@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from tests.faults import questions, viewing
-from tests.faults.checks import MOST_CLAIMS, Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
+from tests.faults.checks import Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
 from tests.faults.findings import Findings
-from tests.faults.kinds import Planned, WorkerHung
+from tests.faults.kinds import ClockJumped, Planned, WorkerHung, WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
 from tests.faults.viewing import PATIENT, TERMINAL, Manner, Patience, Viewer, Viewing
@@ -251,12 +251,14 @@ class Run:
     # The checks
 
     def _around(self, answer: str, asked: Asked, until: float) -> Circumstances:
-        # The service forgets the claims of a minute ago, so they are remembered here from the first look.
+        # They are remembered here from the first look, because the service forgets them.
         claims = max(claims_of(self._stack.logs, answer), self._claims.get(answer, 0))
+        jumps = (each.at for each in self.happened if each.name == ClockJumped.name)
         self._claims[answer] = claims
         return Circumstances(
             recovery=self._stack.recovery,
             claims=claims,
+            claims_forgotten=any(asked.began_at <= at <= until for at in jumps),
             may_be_unwatched=not asked.watched,
             disk_full=any(start <= until and end >= asked.began_at for start, end in self._full),
             damaged=answer in self._damaged,
@@ -326,8 +328,16 @@ class Run:
             seconds = max(0.0, opened_at - ended_at)
             if cause:
                 self.findings.waits.setdefault(cause, []).append(seconds)
-                if cause == "worker SIGKILL" and seconds > MOST_WAIT_SECONDS:
-                    self.findings.violate("waited too long for a new producer after a worker's SIGKILL", key)
+                # The new producer's worker may have been held still: then nobody can tell that it lives no more.
+                held = self._held(ended_at, opened_at)
+                if cause == WorkerKilled.name and seconds - held > MOST_WAIT_SECONDS:
+                    what = "waited too long for a new producer after a worker's SIGKILL"
+                    self.findings.violate(what, f"{key} ({seconds:.2f} s, a worker held still for {held:.2f} s)")
+
+    def _held(self, start: float, end: float) -> float:
+        """Return for how many seconds of these a worker was held still."""
+        held = [each for each in self.happened if each.name == WorkerPaused.name]
+        return sum(max(0.0, min(each.until, end) - max(each.at, start)) for each in held)
 
     def _cause(self, start: float, end: float) -> str | None:
         """Return what ended producers meanwhile: a fault, or several, or what was worse; None if nothing did."""
@@ -373,11 +383,13 @@ class Run:
         if asked is None:  # Its client was cut before it learned the id.
             script = from_query(query)
             asked = Asked(
-                Question("unknown", script.key, query, whole_text(script), ANY_CODES), watched=False, began_at=0
+                Question("unknown", script.key, query, whole_text(script), ANY_CODES),
+                watched=False,
+                began_at=time.monotonic() - age - CLAIMS_SECONDS,
             )
         around = self._around(answer, asked, time.monotonic())
         if age > CLAIMS_SECONDS:
-            around = replace(around, claims=MOST_CLAIMS + 1)
+            around = replace(around, claims_forgotten=True)
         wrong = check_log(log_of(self._stack.logs, answer), asked.question, around, asked_stop=asked.stop)
         for what in wrong:
             self.findings.violate(what, answer)

@@ -58,6 +58,7 @@ def seen(*bodies: bytes, rendering: str = "application/json", whole: bool = True
         (log({"type": "failed", "code": "interrupted"}), CALM, "failed with interrupted"),
         (log({"type": "failed", "code": "interrupted"}), Circumstances("fail", claims=1), ""),
         (log({"type": "failed", "code": "interrupted"}), Circumstances(claims=4), ""),
+        (log({"type": "failed", "code": "interrupted"}), Circumstances(claims_forgotten=True), ""),
         (log({"type": "stopped", "by": "user"}), CALM, "who did not ask"),
         (log({"type": "stopped", "by": "unwatched"}), CALM, "was watched"),
         (log({"type": "stopped", "by": "unwatched"}), Circumstances(may_be_unwatched=True), ""),

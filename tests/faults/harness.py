@@ -329,15 +329,10 @@ class Run:
             if cause:
                 self.findings.waits.setdefault(cause, []).append(seconds)
                 # The new producer's worker may have been held still: then nobody can tell that it lives no more.
-                held = self._held(ended_at, opened_at)
+                held = held_still(self.happened, ended_at, opened_at)
                 if cause == WorkerKilled.name and seconds - held > MOST_WAIT_SECONDS:
                     what = "waited too long for a new producer after a worker's SIGKILL"
                     self.findings.violate(what, f"{key} ({seconds:.2f} s, a worker held still for {held:.2f} s)")
-
-    def _held(self, start: float, end: float) -> float:
-        """Return for how many seconds of these a worker was held still."""
-        held = [each for each in self.happened if each.name == WorkerPaused.name]
-        return sum(max(0.0, min(each.until, end) - max(each.at, start)) for each in held)
 
     def _cause(self, start: float, end: float) -> str | None:
         """Return what ended producers meanwhile: a fault, or several, or what was worse; None if nothing did."""
@@ -410,6 +405,16 @@ class Run:
         for record in leaked:
             self.findings.violate("an upstream request is still open", record["key"])
         self._check_waits(records)
+
+
+def held_still(happened: Sequence[Happened], start: float, end: float) -> float:
+    """Return for how many of these seconds a worker was held still. Faults come in the order of their beginnings."""
+    seconds, reached = 0.0, start
+    for each in happened:
+        if each.name == WorkerPaused.name and each.at < end and each.until > reached:
+            seconds += min(each.until, end) - max(each.at, reached)
+            reached = each.until
+    return seconds
 
 
 ANY_CODES = frozenset(

@@ -8,6 +8,8 @@ import pytest
 from tests.e2e.logfile import Event
 from tests.faults import questions, viewing
 from tests.faults.checks import Circumstances, as_text, check_damaged, check_log, check_viewing, text_of
+from tests.faults.harness import Happened, held_still
+from tests.faults.kinds import WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
 from tests.faults.soak import is_flat, thirds
 from tests.faults.viewing import Manner, Refusal, Viewing
@@ -147,3 +149,22 @@ def test_growth_after_the_warm_up_is_told_from_noise() -> None:
     assert is_flat("memory_mib", 400, 430)
     assert not is_flat("memory_mib", 400, 500)
     assert not is_flat("metric_files", 50, 90)
+
+
+@pytest.mark.parametrize(
+    ("pauses", "seconds"),
+    [
+        ((), 0),
+        (((0, 9), (21, 22)), 0),
+        (((9, 12),), 2),
+        (((19, 25),), 1),
+        (((11, 14), (12, 13), (13, 16)), 5),
+        (((0, 30), (11, 12)), 10),
+    ],
+)
+def test_seconds_of_workers_that_were_held_still_count_once(
+    pauses: tuple[tuple[float, float], ...], seconds: float
+) -> None:
+    happened = [Happened(WorkerPaused.name, orphans=False, at=at, until=until) for at, until in pauses]
+    happened.append(Happened(WorkerKilled.name, orphans=True, at=10, until=20))
+    assert held_still(happened, 10, 20) == seconds

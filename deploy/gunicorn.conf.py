@@ -12,10 +12,13 @@ import resource
 import signal
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+START_SECONDS = 60
+"""How long a worker may take to give its first sign of life, also where processors are slow and shared."""
 
 _root = Path(__file__).resolve().parent.parent
 # Memory that looks like files, where the machine has it.
@@ -36,7 +39,7 @@ worker_class = "service.worker.FolyamWorker"
 worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
 
 # A worker whose event loop has stood still this long is beyond help, and its answers wait for another one meanwhile
-# (default: 30). A worker gives two signs of life in that time; a slow start does not count.
+# (default: 30). A worker gives two signs of life in that time; its start has START_SECONDS.
 timeout = 10
 
 # How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.
@@ -95,6 +98,12 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     for entry in directory.iterdir():
         if entry.suffix in {".db", ".slot"}:
             entry.unlink()
+
+
+def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """End a worker that stands still in its start, too: gunicorn does so only from the first sign of life on."""
+    sign_of_life = time.monotonic() + START_SECONDS - server.cfg.timeout
+    os.utime(worker.tmp.fileno(), (sign_of_life, sign_of_life))
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunicorn has no types

@@ -1,12 +1,18 @@
 """The smallest app that gunicorn's configuration can be tried with: it says which worker it is, and what it counted."""
 
 import os
+import signal
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import Counter, Gauge
 
 from service import metrics  # before the first metric: it says whose files they go to
+
+if (stands_still := Path(os.environ.get("TRIAL_STANDS_STILL", ""))).is_file():
+    stands_still.unlink()  # the next one does not
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 requests = Counter("trial_requests", "Requests.")
 Gauge("trial_live", "Live workers.", multiprocess_mode="livesum").set(1)

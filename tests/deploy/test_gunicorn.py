@@ -9,19 +9,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from gunicorn.config import Config
+from gunicorn.workers.workertmp import WorkerTmp
 
 from deploy.local import ports
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,23 @@ def _set_limits() -> None:
 
 @pytest.fixture
 def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
+    with started(tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def started(
+    tmp_path: Path, configuration: Path = CONFIGURATION, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Gunicorn]:
     metrics = tmp_path / "metrics"
     metrics.mkdir()
     (metrics / "counter_9.db").write_bytes(b"of a worker long dead")
     (metrics / "9.slot").write_bytes(b"serves\n")
     address = ports.free()
-    environment = os.environ | {"FOLYAM_BIND": str(address), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+    environment = os.environ | {"FOLYAM_BIND": str(address), "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings}
     # Not `python -m gunicorn`, which a new master (USR2) would start anew as a file, with gunicorn's http for Python's.
     program = Path(sys.executable).with_name("gunicorn")
-    command: list[str | Path] = [program, "-c", CONFIGURATION, "-k", "uvicorn_worker.UvicornWorker"]
+    command: list[str | Path] = [program, "-c", configuration, "-k", "uvicorn_worker.UvicornWorker"]
     with (tmp_path / "gunicorn.log").open("wb") as log:
         master = subprocess.Popen(
             [*command, "tests.deploy.app:app"],
@@ -200,6 +212,29 @@ def test_the_workers_end_when_the_master_is_killed(gunicorn: Gunicorn) -> None:
     gunicorn.master.kill()
     assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
     assert ports.refusal(gunicorn.address) is None
+
+
+def test_a_worker_that_stands_still_in_its_start_is_replaced(tmp_path: Path) -> None:
+    impatient = tmp_path / "impatient.conf.py"
+    impatient.write_text(
+        "import runpy\n"
+        f"globals().update(runpy.run_path({str(CONFIGURATION)!r}))\n"
+        "pre_fork.__globals__['START_SECONDS'] = 5\n"
+    )
+    stands_still = tmp_path / "one-stands-still"
+    stands_still.touch()
+    with started(tmp_path, impatient, {"TRIAL_STANDS_STILL": str(stands_still)}) as gunicorn:  # and both serve
+        assert not stands_still.exists()
+        assert gunicorn.is_complete()
+
+
+def test_a_start_may_take_longer_than_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(monkeypatch)
+    worker, server = SimpleNamespace(tmp=WorkerTmp(Config())), SimpleNamespace(cfg=SimpleNamespace(timeout=10))
+    begun_at = time.monotonic()
+    config["pre_fork"](server, worker)
+    with closing(worker.tmp):
+        assert worker.tmp.last_update() + 10 >= begun_at + config["START_SECONDS"] >= begun_at + 60
 
 
 def test_its_workers_may_open_as_many_files_as_the_machine_allows(gunicorn: Gunicorn) -> None:

@@ -126,7 +126,8 @@ class WorkerPaused(Fault):
         try:
             await asyncio.sleep(self.seconds)
         finally:
-            _send(pid, signal.SIGCONT)
+            if pid not in stack.hung:
+                _send(pid, signal.SIGCONT)
 
 
 class WorkerHung(_OnWorker):
@@ -141,6 +142,7 @@ class WorkerHung(_OnWorker):
         if not serving:
             return
         pid = serving[int(self.which * len(serving))]
+        stack.hung.add(pid)
         _send(pid, signal.SIGSTOP)
         await until(lambda: pid not in stack.workers(), 2 * HUNG_SECONDS + 5, "gunicorn ends a hung worker")
 

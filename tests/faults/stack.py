@@ -68,6 +68,8 @@ class Stack:
         self.address = ports.free()
         self.lock = asyncio.Lock()
         """Held while something is down on purpose: faults do not hit what is not there."""
+        self.hung: set[int] = set()
+        """Workers that stand still until gunicorn ends them; whoever held one of them for a while leaves it so."""
         self.upstream: UpstreamProcess
         self._settings = dict(settings or {})
         self._worker_class = worker_class

@@ -501,12 +501,18 @@ async def test_files_that_are_not_ours_are_left_alone(directory: Path) -> None:
     await log.aclose()
 
 
-async def test_one_worker_erases_at_a_time_and_keeps_nobody_from_finding_orphans(directory: Path) -> None:
-    log = FileEventLog(str(directory), Retention(seconds=10))
+async def expired_and_orphan(log: FileEventLog) -> tuple[str, str]:
+    """Begin two answers: one that a retention of ten seconds lets go, and one that nobody holds."""
     expired = await end(log)
     age(log.path(expired), 11)
     orphan, lease = await begin(log)
     lease.release()
+    return expired, orphan
+
+
+async def test_one_worker_erases_at_a_time_and_keeps_nobody_from_finding_orphans(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=10))
+    expired, orphan = await expired_and_orphan(log)
     sweeping = os.open(directory / ".sweep", os.O_RDWR | os.O_CREAT)
     fcntl.flock(sweeping, fcntl.LOCK_EX)
     assert await tended(log) == [orphan]
@@ -519,10 +525,7 @@ async def test_one_worker_erases_at_a_time_and_keeps_nobody_from_finding_orphans
 
 async def test_orphans_are_told_of_before_anything_is_erased(directory: Path) -> None:
     log = FileEventLog(str(directory), Retention(seconds=10))
-    expired = await end(log)
-    age(log.path(expired), 11)
-    orphan, lease = await begin(log)
-    lease.release()
+    expired, orphan = await expired_and_orphan(log)
     there: dict[str, bool] = {}
     await log.tend(lambda answer: there.update({answer: log.path(expired).exists()}))
     assert there == {orphan: True}

@@ -137,7 +137,7 @@ class WorkerHung(_OnWorker):
     orphans = True
 
     async def _hit(self, pid: int, stack: Stack) -> None:
-        # gunicorn does not miss a worker that has not given its first sign of life.
+        # Before its first sign of life gunicorn gives a worker longer than a run can wait.
         serving = stack.serving()
         if not serving:
             return

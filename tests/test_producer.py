@@ -38,8 +38,6 @@ from tests.waiting import DEADLINE_SECONDS, until
 from tests.working import PATIENT, Worker, text_of, worker
 
 FOREVER = 3600.0
-CLOSE_SECONDS = 1.0
-"""What a stop may take to close the upstream's connection."""
 
 
 @pytest.fixture
@@ -217,14 +215,12 @@ async def test_a_stop_ends_the_answer_and_closes_the_upstream_in_every_phase(
     producer = await here.start(key, **script)
     wanted = 2 if "stall_after" in script or "endless" in script else 0
     await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
-    stopped_at = time.monotonic()
     assert here.producers.stop(producer.answer_id, "user")
     events = await here.follow(producer.answer_id)
     record = await closed(upstream, key)
     assert events[-1] == Stopped(len(events), "user")
     assert one_end(events)
     assert record["closed_by"] == "client"
-    assert record["closed_at"] - stopped_at < CLOSE_SECONDS
 
 
 async def test_an_answer_can_be_stopped_before_it_has_begun(here: Worker, upstream: UpstreamProcess, key: str) -> None:
@@ -256,10 +252,8 @@ async def test_a_stop_from_another_worker_closes_the_upstream(
     producer = await here.start(key, stall_after=2)
     await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] == 2, key)
     with AnotherWorker(f"file://{tmp_path}") as another:
-        stopped_at = time.monotonic()
         await another.ask("request_stop", answer=producer.answer_id, by="user")
-        record = await closed(upstream, key)
-        assert record["closed_at"] - stopped_at < CLOSE_SECONDS
+        await closed(upstream, key)
         assert (await another.follow(producer.answer_id))[-1] == Stopped(4, "user")
 
 
@@ -292,10 +286,8 @@ async def test_an_answer_that_its_only_follower_leaves_is_stopped_in_every_phase
         reader = await here.log.open(producer.answer_id)
         wanted = 2 if "stall_after" in script or "endless" in script else 0
         await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
-        left_at = time.monotonic()
         reader.close()
-        record = await closed(upstream, key)
-        assert record["closed_at"] - left_at < CLOSE_SECONDS
+        await closed(upstream, key)
         events = await here.follow(producer.answer_id, watch=False)
     assert isinstance(events[-1], Stopped)
     assert events[-1].by == "unwatched"

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,26 @@ WHOLE = "".join(f"w{n} " for n in range(1, CHUNKS + 1))
 ENDS = ("done", "stopped", "failed")
 
 
-@pytest.fixture
-def short_drain(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
-    settings = {"FOLYAM_DRAIN_SECONDS": "1", "FOLYAM_CONTINUE": "assistant"}
+@contextmanager
+def drained_in(seconds: int, tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    settings = {"FOLYAM_DRAIN_SECONDS": str(seconds), "FOLYAM_CONTINUE": "assistant"}
     with (
         Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service,
         Nginx(tmp_path, service.address, web_root) as nginx,
     ):
         yield Stack(upstream, service, nginx)
+
+
+@pytest.fixture
+def short_drain(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    with drained_in(1, tmp_path, upstream, web_root) as stack:
+        yield stack
+
+
+@pytest.fixture
+def long_drain(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    with drained_in(60, tmp_path, upstream, web_root) as stack:
+        yield stack
 
 
 def follow_to_the_end(client: Client, query: str, begun: threading.Barrier) -> tuple[str, list[list[Event]]]:
@@ -83,15 +96,18 @@ def test_a_reload_under_running_streams_loses_doubles_and_fails_nothing(short_dr
     report.add("HUP", f"{STREAMS} streams", f"{resumes} resumes", "0 lost", "0 doubled", "0 failed")
 
 
-def test_an_answer_that_ends_within_the_drain_is_not_cut(short_drain: Stack) -> None:
-    old = short_drain.service.workers()
-    with short_drain.client.ask(script(key="within", chunks=40, pace=0.01)) as stream:
+def test_an_answer_that_ends_within_the_drain_is_not_cut(long_drain: Stack) -> None:
+    old = set(long_drain.service.workers())
+    with long_drain.client.ask(script(key="within", endless=True, pace=0.01)) as stream:
         events = stream.events()
         next(events)
-        short_drain.service.process.send_signal(signal.SIGHUP)
+        long_drain.service.process.send_signal(signal.SIGHUP)
+        # The one that writes the answer is the last of the old ones.
+        eventually(lambda: len(set(long_drain.service.workers()) & old) == 1, 20)
+        long_drain.upstream.end("within")
         assert [*events][-1]["type"] == "done"
-    eventually(lambda: not set(short_drain.service.workers()) & set(old), 10)
-    assert len(short_drain.upstream.requests("within")) == 1
+    eventually(lambda: not set(long_drain.service.workers()) & old, 20)
+    assert len(long_drain.upstream.requests("within")) == 1
 
 
 @pytest.mark.parametrize("accept", [JSON_LINES, SSE, TEXT])

@@ -149,7 +149,7 @@ def test_others_are_served_while_one_client_does_its_worst(guarded: Stack, repor
     assert met["connections held at the end"] >= hostile.OPENED
     assert met["asked for unknown ids"] > 0
     assert met["unknown id: 404"] > 0
-    assert met["unknown id: 429"] > met["unknown id: 404"]
+    assert met["unknown id: 429"] > 0
     assert met["flood: 429"] > 0
     assert met["ask: 200"] > 0
     assert met["huge body: 413"] > 0

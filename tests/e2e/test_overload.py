@@ -84,14 +84,15 @@ def follow(stack: Stack, answer: str) -> Stream:
 
 
 def test_too_many_followers_are_503_and_leave_the_others_alone(small: Stack, opened: ExitStack) -> None:
-    with small.client.ask(script(chunks=40, pace=0.05)) as stream:
+    with small.client.ask(script(endless=True, pace=0.05)) as stream:
         followers = [opened.enter_context(follow(small, stream.answer)) for _ in range(3)]
         refused = small.client.request("GET", f"/answers/{stream.answer}")
         assert (refused.status, refused.headers.get_all("Retry-After")) == (503, ["1"])
         assert refused.json["error"]["code"] == "too_many_followers"
         followers[0].close()
         assert eventually(lambda: opened.enter_context(follow(small, stream.answer)).status == 200)
-        assert [*stream.events()][-1]["type"] == "done"
+        small.client.stop(stream.answer)
+        assert [*stream.events()][-1]["type"] == "stopped"
 
 
 def test_only_pages_of_the_named_origins_may_read(small: Stack, stack: Stack) -> None:

@@ -3,9 +3,9 @@
 import base64
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import Enum, auto
-from itertools import count, pairwise
+from itertools import count, pairwise, takewhile
 from typing import Literal
 
 from tests.upstream.script import NotAScript, Script
@@ -35,9 +35,17 @@ class Body:
     """
 
     def __init__(
-        self, script: Script, *, model: str, given: str = "", include_usage: bool = False, prompt_tokens: int = 0
+        self,
+        script: Script,
+        *,
+        model: str,
+        given: str = "",
+        include_usage: bool = False,
+        prompt_tokens: int = 0,
+        told_to_end: Callable[[], bool] = lambda: False,
     ) -> None:
         self.chunks_sent = 0
+        self._told_to_end = told_to_end
         self._script = script
         self._given = given
         self._include_usage = include_usage and script.usage
@@ -76,7 +84,7 @@ class Body:
         if (yield from self._fault()):
             return
         batch: list[bytes] = []
-        for text in _texts(self._script, self._given):
+        for text in takewhile(lambda _: not self._told_to_end(), _texts(self._script, self._given)):
             written = json.dumps(text)
             batch.append("".join([before + written + self._after_text for before in self._before_text]).encode())
             self.chunks_sent += 1

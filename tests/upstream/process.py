@@ -81,6 +81,17 @@ class UpstreamProcess:
         """Drop the records."""
         self._control("DELETE", key, query)
 
+    def end(self, key: str) -> None:
+        """Let the answers of this key say no more chunk, and come to their end, now or once they are asked for."""
+        self._control("POST", key, None, "/end")
+
+    def said(self, key: str) -> int:
+        """How many text chunks the last answer of this key had in all, once it is over: those it was given included."""
+        record = self.wait_closed(key)[-1]
+        last = record["messages"][-1]
+        given = last["content"].split() if last["role"] == "assistant" else []
+        return len(given) + int(record["chunks_sent"])
+
     def wait_until(
         self, condition: Callable[[list[dict[str, Any]]], bool], key: str | None = None, seconds: float = 5.0
     ) -> list[dict[str, Any]]:
@@ -102,11 +113,11 @@ class UpstreamProcess:
             lambda records: len(records) >= requests and all(record["closed_at"] for record in records), key, seconds
         )
 
-    def _control(self, method: str, key: str | None, query: str | None) -> object:
+    def _control(self, method: str, key: str | None, query: str | None, path: str = "/requests") -> object:
         wanted = {name: value for name, value in (("key", key), ("query", query)) if value is not None}
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=CONTROL_SECONDS)
         try:
-            connection.request(method, f"/requests?{urlencode(wanted)}")
+            connection.request(method, f"{path}?{urlencode(wanted)}")
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()

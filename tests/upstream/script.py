@@ -28,7 +28,7 @@ class Script:
     chunks: int = 8
     """Number of text chunks."""
     endless: bool = False
-    """Text chunks without end, whatever `chunks` says."""
+    """Text chunks without end, whatever `chunks` says, unless the upstream is told to end: `POST /end?key=…`."""
     text: str = "w{n} "
     """The text of chunk n, counted from 1."""
     texts: tuple[str, ...] | None = None

@@ -31,6 +31,8 @@ class Upstream:
         self.loop = loop
         self.pacer = Pacer(loop)
         self.records = Records()
+        self.ending: set[str] = set()
+        """The keys of answers that have been told to come to their end."""
         self._numbers = count(1)
 
     def connection(self) -> "Connection":
@@ -113,6 +115,9 @@ class Connection(asyncio.Protocol):
                 self.reply(200, {"object": "list", "data": models})
             case "GET", "/requests":
                 self.reply(200, self.upstream.records.select(wanted.get("key"), wanted.get("query")))
+            case "POST", "/end":
+                self.upstream.ending.add(wanted["key"])
+                self.reply(200, {})
             case "DELETE", "/requests":
                 self.upstream.records.forget(wanted.get("key"), wanted.get("query"))
                 self.reply(200, {})
@@ -201,6 +206,7 @@ class Answer:
             given=given,
             include_usage=bool(options.get("include_usage")),
             prompt_tokens=sum(len(_text(message).split()) for message in record.messages),
+            told_to_end=lambda: script.key in connection.upstream.ending,
         )
         self._beats: Iterator[Beat | End] = iter(self._body)
         self._due = 0.0

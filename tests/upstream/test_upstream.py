@@ -318,6 +318,20 @@ def test_an_endless_answer_ends_with_its_reader_and_waits_for_it(upstream: Upstr
     assert upstream.wait_closed("endless")[0]["closed_by"] == "client"
 
 
+@pytest.mark.parametrize("given", ["", "w1 w2 w3 "])
+def test_an_endless_answer_can_be_told_to_end(upstream: UpstreamProcess, given: str) -> None:
+    key = f"told after {len(given)}"
+    with connect(upstream) as connection:
+        send(connection, command(key=key, endless=True, pace=0.01), given)
+        upstream.wait_until(lambda records: bool(records) and records[0]["chunks_sent"] > 1, key)
+        upstream.end(key)
+        reply = receive(connection)
+    said = upstream.said(key)
+    assert given + reply.text == "".join(f"w{number} " for number in range(1, said + 1))
+    assert reply.events[-1]["choices"][0]["finish_reason"] == "stop"
+    assert upstream.requests(key)[0]["finished"]
+
+
 def test_several_chunks_can_share_a_write(upstream: UpstreamProcess) -> None:
     reply = ask(upstream, command(chunks=10, batch=4, role=False))
     assert [write.count(b'"content":"w') for write in reply.writes] == [4, 4, 2, 0, 0]

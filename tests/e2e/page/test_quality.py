@@ -45,7 +45,7 @@ def test_axe_finds_nothing_wrong_in_any_state(device: Open, wire: Wire, scheme: 
     def look(state: str) -> None:
         found[state] = violations(page)
 
-    reader.ask(command(key=f"axe {scheme} {width}", endless=True, pace=0.02, first_chunk_delay=1.5))
+    reader.ask(command(key=f"axe {scheme} {width}", endless=True, pace=0.02, first_chunk_delay=4))
     reader.sees_phase("waiting")
     look("waiting")
     reader.sees_words(3)

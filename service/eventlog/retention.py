@@ -90,7 +90,8 @@ class Sweep:
                 if not is_answer_id(name):
                     continue
                 if kind != "jsonl":
-                    if time.time() - stat.st_mtime > LEFT_OVER_SECONDS:
+                    # Not a log that is just being begun, however old a clock that was set makes it look.
+                    if time.time() - stat.st_mtime > LEFT_OVER_SECONDS and _state(entry.path) != "running":
                         _unlink(entry.path)
                     continue
                 answers += 1

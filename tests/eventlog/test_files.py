@@ -9,6 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +21,7 @@ from prometheus_client import REGISTRY
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, Retention, open_event_log
 from service.eventlog.files import FileEventLog, FileLease
-from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN
+from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, Sweep
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.waiting import DEADLINE_SECONDS, until
@@ -472,6 +473,23 @@ async def test_a_stop_is_never_seen_half_written(log: FileEventLog, another: Ano
 def age(path: Path, seconds: float) -> None:
     at = time.time() - seconds
     os.utime(path, (at, at))
+
+
+async def test_a_log_that_is_being_begun_stays_however_old_it_looks(
+    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the clock is set between a log's first line and its name."""
+    rename = os.rename
+
+    def sweep_before(new: str, name: str) -> None:
+        os.utime(new, (0, 0))
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, Sweep(directory, Retention()).run(lambda _: None)).result(DEADLINE_SECONDS)
+        rename(new, name)
+
+    monkeypatch.setattr("service.eventlog.files.os.rename", sweep_before)
+    answer, _ = await begin(log)
+    assert (await log.last(answer)).seq == 1
 
 
 async def test_left_overs_go_after_a_while_and_not_before(log: FileEventLog, directory: Path) -> None:

@@ -59,15 +59,16 @@ def test_a_stalled_reader_holds_up_the_service_and_not_a_disk(stack: Stack, repo
     long_answer = stack.client.generate(query)
     assert long_answer.events[-1]["type"] == "done"
     answer, length = long_answer.events[0]["answer"], len(long_answer.body)
+    paced = script(chunks=50, pace=0.01)
+    quiet = stack.client.generate(paced).events
     memory = stack.service.memory()
     stalled = [stall(stack.client, answer) for _ in range(10)]
     try:
         # Where nginx spooled, it would have taken everything from the service, which would then have no follower left.
         followers = eventually(lambda: followed_by(stack, 10))
-        with stack.client.ask(script(chunks=50, pace=0.01)) as other:
-            events = list(other.events())
+        events = stack.client.generate(paced).events
         assert events[-1]["seq"] == 52
-        assert len(events) > 40, "others do not notice: theirs comes one by one, and not in heaps"
+        assert len(events) > len(quiet) / 3, "others do not notice: theirs comes no more in heaps than before"
         assert followers == 10
         assert followed_by(stack, 10), "they are still held up, and cost the service an offset each"
         spooled = sum(path.stat().st_size for path in stack.nginx.log.parent.glob("nginx/proxy/**/*") if path.is_file())

@@ -41,11 +41,16 @@ class Program:
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
+        self._command = command
+        self._environment = {**kept, **environment}
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
                 cwd=ROOT,
-                env={**kept, **environment},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -101,6 +106,12 @@ class Service(Program):
         }
         command = [str(Path(sys.executable).with_name("gunicorn")), "-c", "deploy/gunicorn.conf.py"]
         super().__init__(command, environment, directory / "service.log")
+        eventually(self._ready, READY_SECONDS)
+
+    def restart(self) -> None:
+        """Stop the whole of it, and start it anew at the same address."""
+        self.stop()
+        self.process = self._start()
         eventually(self._ready, READY_SECONDS)
 
     def workers(self) -> list[int]:

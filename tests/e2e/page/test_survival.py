@@ -165,6 +165,14 @@ def test_a_worker_that_is_killed(reader: Reader, page_stack: Stack, show: Show) 
     survive(Course("the service's workers killed", 1, kill), reader, page_stack, show, generations=2)
 
 
+def test_a_service_that_is_stopped_and_started(reader: Reader, page_stack: Stack, show: Show) -> None:
+    def restart(reader: Reader) -> float:
+        page_stack.service.restart()
+        return reader.seconds_until_more(time.monotonic())
+
+    survive(Course("the service stopped and started", 1, restart), reader, page_stack, show, generations=2)
+
+
 def test_a_service_that_is_reloaded(reader: Reader, page_stack: Stack, show: Show) -> None:
     def restart(reader: Reader) -> float:
         old = set(page_stack.service.workers())

@@ -170,6 +170,6 @@ def test_a_long_fast_answer_keeps_frames_smooth_and_memory_in_bounds(
     )
     assert reader.words[-2:] == ["token", "20000."]
     # On a machine with time for it both are 17 ms. One that is busy with other things shows that at rest as well.
-    assert p95 < 3 * rest
+    assert p95 < 6 * rest
     # No faster than the text: what the later three quarters add, a character, is not more than the first added.
     assert used - first_bytes < (characters - first_characters) * (first_bytes / first_characters)

@@ -12,7 +12,7 @@ from service.follower import Follower
 from service.keys import Caller
 from service.producer import Limits
 from service.producers import Bounds, Producers
-from service.renderings import Rendering
+from service.renderings import RENDERINGS, Rendering
 from service.upstream import Endpoint, TimeOuts, Upstream
 
 STOP_SECONDS = 5.0
@@ -50,7 +50,7 @@ class Core:
             recovery=settings.recovery,
             models=settings.allowed_models,
         )
-        metrics.begin(settings.allowed_models)
+        metrics.begin(settings.allowed_models, {rendering.name for _, rendering in RENDERINGS})
         metrics.bounds(
             streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes
         )

@@ -5,7 +5,7 @@ With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts, an
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import (
@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 
 from service import __version__, slots
-from service.errors import UPSTREAM_REASONS
+from service.errors import CODES, UPSTREAM_REASONS
 from service.events import Usage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -236,19 +236,29 @@ def bounds(*, streams: int, followers: int, log_bytes: int) -> None:
     _log_limit.set(log_bytes)
 
 
-def begin(models: Sequence[str]) -> None:
-    """Begin each model's counters at nothing, so that the first of its kind is seen as an increase.
+def begin(models: Sequence[str], renderings: Iterable[str]) -> None:
+    """Create every series that can be counted, at zero, so that `rate()` and `increase()` see its first event.
 
-    A counter that is first seen at 1 has not increased; beside it, others that did would tell a story of their own.
+    Prometheus sees no increase in a counter that it first scrapes at 1.
     """
     for model in models:
-        for reason in UPSTREAM_REASONS:
-            _upstream_errors.labels(model, reason)
         _started.labels(model)
+        _first_chunk.labels(model)
+        _upstream_first_chunk.labels(model)
+        _between_chunks.labels(model)
         for outcome in ("done", "stopped", "failed"):
             _finished.labels(model, outcome)
+            _duration.labels(model, outcome)
+        for kind in ("prompt", "completion"):
+            _tokens.labels(model, kind)
+        for reason in UPSTREAM_REASONS:
+            _upstream_errors.labels(model, reason)
     for outcome in ("continue", "restart", "fail"):
         _takeovers.labels(outcome)
+    for code in CODES:
+        _rejected.labels(code)
+    for rendering in renderings:
+        _resumes.labels(rendering)
 
 
 def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> None:

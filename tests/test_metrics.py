@@ -8,6 +8,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service import metrics
+from service.errors import CODES, UPSTREAM_REASONS
+from service.events import Usage
+from service.renderings import RENDERINGS
 
 GAPS = [0.0, 0.001, 0.0025, 0.0026, 0.02, 0.02, 5.0, 50.0] * 20
 
@@ -33,6 +36,42 @@ def test_gaps_between_chunks_fall_into_their_buckets(last: str) -> None:
     assert sample(f"{name}_bucket", model=model, le="+Inf") == len(GAPS)
     assert sample(f"{name}_count", model=model) == len(GAPS)
     assert sample(f"{name}_sum", model=model) == pytest.approx(sum(GAPS))
+
+
+def counted_series() -> set[tuple[str, str]]:
+    """The name and labels of every sample of a counter or a histogram."""
+    return {
+        (each.name, str(sorted(each.labels.items())))
+        for family in REGISTRY.collect()
+        if family.type in {"counter", "histogram"}
+        for each in family.samples
+    }
+
+
+def test_a_series_is_there_before_its_first_event() -> None:
+    model = uuid.uuid4().hex
+    renderings = {rendering.name for _, rendering in RENDERINGS}
+    metrics.begin([model], renderings)
+    from_the_start = counted_series()
+    counted = metrics.AnswerMetrics(model)
+    for takeover in ("continue", "restart", "fail"):
+        counted.taken_over(takeover)
+        counted.handed_over()
+    for outcome in ("done", "stopped", "failed"):
+        counted.started()
+        counted.upstream_first_chunk(0.1)
+        counted.first_chunk_sent(0.1)
+        counted.chunks_arrived(0.1)
+        counted.finished(outcome, 1.0, Usage(1, 2, 3))
+    for reason in UPSTREAM_REASONS:
+        counted.upstream_failed(reason)
+    for code in CODES:
+        metrics.rejected(code)
+    for rendering in renderings:
+        metrics.resumed(rendering)
+    metrics.chunks_unwatched(1)
+    metrics.stop_took(0.1)
+    assert counted_series() == from_the_start
 
 
 def test_a_model_outside_the_list_is_counted_as_other() -> None:

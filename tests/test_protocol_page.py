@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service import http_errors
-from service.errors import BadInput, TooMany, Unavailable, UpstreamError
+from service.errors import CODES, BadInput, TooMany, Unavailable, UpstreamError
 from service.events import MERGED_CHARACTERS, Event
 from service.renderings import RENDERINGS
 from service.renderings.sse import RETRY_MILLISECONDS
@@ -63,6 +63,10 @@ def errors_of_the_service() -> set[tuple[str, str]]:
 
 def test_the_page_lists_exactly_the_errors_of_the_code_with_their_statuses() -> None:
     assert set(table("errors").items()) == errors_of_the_service()
+
+
+def test_every_code_with_a_status_is_listed() -> None:
+    assert sorted({code for code, status in errors_of_the_service() if status != "event only"}) == list(CODES)
 
 
 def test_the_reading_of_the_source_finds_every_way_in_which_errors_are_made() -> None:

@@ -6,7 +6,7 @@ from service.renderings.ndjson import JsonLines
 from service.renderings.sse import ServerSentEvents
 from service.renderings.text import PlainText
 
-__all__ = ["Rendering", "choose_rendering"]
+__all__ = ["RENDERINGS", "Rendering", "choose_rendering"]
 
 RENDERINGS: tuple[tuple[str, Rendering], ...] = (
     # In the order of preference among equals: a client that takes anything gets JSON lines.

@@ -136,6 +136,7 @@ def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
     settings = {
         **_settings(upstream),
         "FOLYAM_LOG_URL": f"file://{folder}/log",
+        "PROMETHEUS_MULTIPROC_DIR": f"{folder}/metrics",
         "FOLYAM_BIND": f"127.0.0.1:{port}",
         "FOLYAM_WORKERS": "1",
         # The whole load is one client's, and held against no limit.

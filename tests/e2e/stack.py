@@ -100,6 +100,8 @@ class Service(Program):
             "FOLYAM_LOG_URL": log_directory.as_uri(),
             "FOLYAM_MODEL": "test-model",
             "FOLYAM_DRAIN_SECONDS": "1",
+            # By default it lies in /dev/shm and stays there.
+            "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
             "OPENAI_BASE_URL": base_url,
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
             **(settings or {}),

@@ -1,24 +1,25 @@
 """A breaker: keeps an upstream that is down from making everybody wait for its time-outs. Pure, but for the clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 
 class Breaker:
-    """Trips after so many failures in a row, and lets one question through every so many seconds to see.
+    """Opens after so many different questions have failed in a row; then lets one through every so many seconds.
 
-    The first success closes it again.
+    The first success closes it. Different questions are counted, so that one question that makes the upstream fail
+    each time, however often it is asked, does not keep others from being asked.
     """
 
-    def __init__(self, failures: int, seconds: float, clock: Callable[[], float]) -> None:
-        self._most_failures = failures
+    def __init__(self, questions: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._most_questions = questions
         self._seconds = seconds
         self._clock = clock
-        self._failures = 0
+        self._failed: set[Hashable] = set()
         self._next_try_at = 0.0
 
     def admits(self) -> bool:
-        """Tell whether a request may go through. A true answer while tripped is given once in `seconds`."""
-        if self._failures < self._most_failures:
+        """Return whether a question may be asked. While open, the answer is true once in `seconds`."""
+        if not self._is_open():
             return True
         now = self._clock()
         if now < self._next_try_at:
@@ -28,10 +29,15 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Note an answer, of whatever kind: the upstream is there."""
-        self._failures = 0
+        self._failed.clear()
 
-    def failed(self) -> None:
-        """Note that the upstream was not there."""
-        self._failures += 1
-        if self._failures == self._most_failures:
+    def failed(self, question: Hashable) -> None:
+        """Note that the upstream was not there for this question."""
+        if self._is_open():
+            return
+        self._failed.add(question)
+        if self._is_open():
             self._next_try_at = self._clock() + self._seconds
+
+    def _is_open(self) -> bool:
+        return len(self._failed) >= self._most_questions

@@ -1,4 +1,7 @@
-"""What an upstream says instead of answering, as errors of ours that tell nothing of its own words."""
+"""Map an upstream's error responses to `UpstreamError`.
+
+Upstream messages are not passed on: they may hold a key, or what somebody wrote.
+"""
 
 import re
 from http import HTTPStatus
@@ -9,67 +12,116 @@ from service.connection import Exchange
 from service.errors import UpstreamError
 
 BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""The statuses of a request whose parameters are not liked."""
+"""The statuses with which servers refuse an option that they do not know."""
 
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_CREDENTIALS = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.PAYMENT_REQUIRED,  # an account without credit: DeepSeek, OpenRouter
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+)
+_NOT_FOUND = (
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.GONE,  # a model that has been withdrawn
+    HTTPStatus.NOT_IMPLEMENTED,  # what a server of files says to a POST
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+)
+_TIMED_OUT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT)
+_PASSING = (
+    HTTPStatus.CONFLICT,  # a lock that was not to be had; OpenAI's own libraries ask again
+    HTTPStatus.MISDIRECTED_REQUEST,
+    HTTPStatus.LOCKED,
+    HTTPStatus.FAILED_DEPENDENCY,  # a generation that broke: Hugging Face's TGI
+    HTTPStatus.TOO_EARLY,
+    498,  # no capacity: Groq
+    499,  # a proxy's word for a connection that ended behind it
+)
+"""The 4xx that speak of the upstream's state and not of the question."""
+
+_TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
+"""How servers that answer 400 say that a question is too long: OpenAI and those like it; llama.cpp, as the `type`."""
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
 
 
 def timed_out(phase: str, what: str) -> UpstreamError:
-    """Return ours for an upstream that did not do something in time; the phase is for the metrics."""
+    """Return the error for an upstream that did not do something in time; the phase is for the metrics."""
     return UpstreamError(
         "upstream_timeout", f"The model's server {what} in time.", status=504, reason=f"{phase}_timeout"
     )
 
 
+def is_accepted(status: int) -> bool:
+    """Return whether a body follows that is to be read as an answer. Some frameworks answer a POST with 201."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
+
 def status_error(exchange: Exchange, body: bytes) -> UpstreamError:
-    """Return ours for an upstream's status. Its message is not passed on: it may hold a key or what others wrote."""
+    """Return the error for a status that is not accepted."""
     status = exchange.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        retry_after = _header(exchange, b"retry-after")
         return UpstreamError(
             "upstream_rate_limited",
             "The model's server takes no more requests for now.",
             status=429,
-            retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
+            retry_after=_retry_after(exchange),
         )
-    if status in BAD_REQUEST:
-        code = _error_code(body)
-        return UpstreamError(
-            "upstream_bad_request",
-            "The model's server refused the request's parameters" + (f" ({code})." if code else "."),
-            status=400,
-            retryable=False,
-        )
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if status in _TIMED_OUT:
+        return timed_out("upstream", "did not answer")
+    if status in _PASSING or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_FOUND):
+        return UpstreamError("upstream_unavailable", "The model's server cannot answer now.")
+    return _refused(status, body)
+
+
+def _refused(status: int, body: bytes) -> UpstreamError:
+    """Return the error for a status that would only come again."""
+    if status in _CREDENTIALS:
         return UpstreamError(
             "upstream_credentials", "The model's server refused this service's credentials.", retryable=False
         )
-    if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
-        return timed_out("upstream", "did not answer")
-    if status == HTTPStatus.NOT_FOUND:
+    if status in _NOT_FOUND:
         return UpstreamError(
             "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
         )
-    return UpstreamError("upstream_unavailable", "The model's server cannot answer now.")
+    if status < HTTPStatus.BAD_REQUEST:
+        return UpstreamError(
+            "upstream_redirected",
+            f"The model's server redirects to another address ({status}), and redirects are not followed.",
+            retryable=False,
+        )
+    code, kind = _error_words(body)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or not _TOO_LONG.isdisjoint((code, kind)):
+        return UpstreamError(
+            "upstream_too_long", "The question is too long for the model's server.", status=413, retryable=False
+        )
+    return UpstreamError(
+        "upstream_bad_request",
+        "The model's server refused the request" + (f" ({code})." if code else "."),
+        status=400,
+        retryable=False,
+    )
 
 
-def _header(exchange: Exchange, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == wanted), "")
-
-
-def _error_code(body: bytes) -> str | None:
-    """Return the `code` of an error in OpenAI's form, where it is one: `{"error": {"code": ...}}`."""
-    try:
-        code = msgspec.json.decode(body, type=_Refusal).error.code
-    except (ValueError, RecursionError):
-        return None
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
+def _retry_after(exchange: Exchange) -> str | None:
+    given = next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == b"retry-after"), "")
+    return given if _RETRY_AFTER.fullmatch(given) else None
 
 
 class _ErrorDetail(msgspec.Struct):
     code: object = None
+    type: object = None
 
 
 class _Refusal(msgspec.Struct):
     error: _ErrorDetail
+
+
+def _error_words(body: bytes) -> tuple[str, str]:
+    """Return `code` and `type` of an error in OpenAI's form, each "" unless it is a word."""
+    try:
+        error = msgspec.json.decode(body, type=_Refusal).error
+    except (ValueError, RecursionError):
+        return "", ""
+    code, kind = (word if isinstance(word, str) and _WORD.fullmatch(word) else "" for word in (error.code, error.type))
+    return code, kind

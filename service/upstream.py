@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from service.chunks import ChunkDecoder
 from service.connection import BrokenConnectionError, Exchange
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
-from service.refusals import BAD_REQUEST, status_error, timed_out
+from service.refusals import BAD_REQUEST, is_accepted, status_error, timed_out
 from service.transport import ConnectTimeOutError, Transport, UnreachableError, start_of_body
 
 RETRY_SECONDS = (0.1, 0.4)
@@ -29,12 +30,12 @@ Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
 same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
 
-BREAKER_FAILURES = 10
-"""After so many failures in a row an upstream is not asked any more,"""
+BREAKER_QUESTIONS = 5
+"""After so many different questions have failed in a row, with all their tries, an upstream is not asked any more,"""
 BREAKER_SECONDS = 2.0
 """but for one question in so many seconds, and for answers that are taken over: those have begun, and are few."""
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
-"""The reasons of failures that say the upstream is not there, or not well. Others are answers, if unwelcome ones."""
+"""The reasons that the breaker counts: the upstream is not there, or not well. A refusal is an answer."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -152,7 +153,7 @@ class UpstreamStream:
             try:
                 # Each question may be refused before it is asked; one that has begun is owed every try.
                 if client is not asked and not self._taken_over:
-                    client.admit()
+                    client.admit(self._request)
                 asked = client
                 self._body = await client.open(self._request, self._last_seq, self._said)
                 if self._on_status is not None:
@@ -161,6 +162,8 @@ class UpstreamStream:
             except UpstreamError as error:
                 self.close()
                 following = _next_try(tries, client, error)
+                if following is not client:
+                    client.failed(self._request, error)
                 if following is None:
                     raise
                 if following is client:
@@ -169,9 +172,12 @@ class UpstreamStream:
 
 
 def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamError) -> "_Client | None":
-    """Return whom to ask after the error: the same again if it may have passed, else the next, else nobody."""
+    """Return whom to ask after the error: the same again if it may have passed, else the next, else nobody.
+
+    Another endpoint may know another model, or take a longer question; a request that is wrong is wrong for each.
+    """
     if error.reason == "bad_request":
-        return None  # Nobody will like it better.
+        return None
     again = error.reason in ("unreachable", "unavailable", "cut", "truncated")
     return next((other for other in tries if again or other is not client), None)
 
@@ -208,17 +214,18 @@ class _Client:
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._time_outs = time_outs
-        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_SECONDS, time.monotonic)
-        self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen: a router has many servers
+        # Each model has its own: behind a router, one model's server may be down and another's not.
+        self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
+        self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen
         self._transport = Transport(_request_to(endpoint), time_outs.connect)
 
-    def admit(self) -> None:
+    def admit(self, request: Request) -> None:
         """Let one more question be asked.
 
         Raises:
             UpstreamError: the endpoint has failed too often just now.
         """
-        if not self._breaker.admits():
+        if not self._breakers[request.model].admits():
             raise UpstreamError(
                 "upstream_unavailable",
                 "The model's server cannot answer now.",
@@ -226,28 +233,29 @@ class _Client:
                 retry_after=str(math.ceil(BREAKER_SECONDS)),
             )
 
+    def failed(self, request: Request, error: UpstreamError) -> None:
+        """Note how the last try of a question ended."""
+        breaker = self._breakers[request.model]
+        if error.reason in ABSENT:
+            breaker.failed(hash((request.query, request.history)))
+        elif error.reason != "breaker":
+            breaker.succeeded()
+
     async def open(self, request: Request, last_seq: int, said: str) -> "_Body":
-        """Ask; return the body once the status 200 has come.
+        """Ask; return the body once a status has come that is accepted.
 
         Raises:
             UpstreamError: another status came, or none.
         """
-        try:
-            body = await self._open(request, last_seq, said)
-        except UpstreamError as error:
-            if error.reason in ABSENT:
-                self._breaker.failed()
-            else:
-                self._breaker.succeeded()
-            raise
-        self._breaker.succeeded()
+        body = await self._open(request, last_seq, said)
+        self._breakers[request.model].succeeded()
         return body
 
     async def _open(self, request: Request, last_seq: int, said: str) -> "_Body":
         try:
             async with asyncio.timeout(self._time_outs.status):
                 exchange = await self._ask(request, said)
-                if exchange.status != HTTPStatus.OK:
+                if not is_accepted(exchange.status):
                     raise status_error(exchange, await start_of_body(exchange))
         except TimeoutError:
             raise timed_out("status", "did not answer") from None
@@ -266,13 +274,13 @@ class _Client:
         if takes is False:
             return await self._transport.send(_encode(payload))
         exchange = await self._transport.send(_encode(payload | {"stream_options": {"include_usage": True}}))
-        if exchange.status == HTTPStatus.OK:
+        if is_accepted(exchange.status):
             self._takes_stream_options[request.model] = True
         elif exchange.status in BAD_REQUEST and not takes:
             # Not every server knows the option; whether that was what it disliked shows when it is left out.
             exchange.close()
             exchange = await self._transport.send(_encode(payload))
-            if exchange.status == HTTPStatus.OK:
+            if is_accepted(exchange.status):
                 self._takes_stream_options[request.model] = False
         return exchange
 

@@ -30,7 +30,7 @@ from service.events import (
 )
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, Bounds
-from service.upstream import BREAKER_FAILURES, TimeOuts
+from service.upstream import BREAKER_QUESTIONS, TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
@@ -411,7 +411,7 @@ async def test_an_orphan_goes_on_where_new_questions_are_refused_for_a_while(
 ) -> None:
     async with worker(tmp_path, upstream, recovery="continue") as here:
         answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
-        for number in range(BREAKER_FAILURES):
+        for number in range(BREAKER_QUESTIONS):
             refused = await here.start(f"{key}/{number}", status=503)
             assert isinstance((await here.follow(refused.answer_id))[-1], Failed)
         here.producers.adopt(answer)

@@ -13,7 +13,15 @@ import pytest
 
 from service.errors import UpstreamError
 from service.events import Delta, Request, Turn, Usage, new_answer_id
-from service.upstream import BREAKER_FAILURES, Continuation, Endpoint, TimeOuts, Upstream, UpstreamStream
+from service.upstream import (
+    BREAKER_QUESTIONS,
+    BREAKER_SECONDS,
+    Continuation,
+    Endpoint,
+    TimeOuts,
+    Upstream,
+    UpstreamStream,
+)
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
@@ -310,24 +318,37 @@ async def test_a_bad_request_of_a_server_that_takes_stream_options_is_not_asked_
     ("upstreams", "code", "ours", "retryable"),
     [
         (400, "upstream_bad_request", 400, False),
+        (406, "upstream_bad_request", 400, False),
+        (418, "upstream_bad_request", 400, False),
         (422, "upstream_bad_request", 400, False),
+        (451, "upstream_bad_request", 400, False),
+        (413, "upstream_too_long", 413, False),
         (401, "upstream_credentials", 502, False),
+        (402, "upstream_credentials", 502, False),
         (403, "upstream_credentials", 502, False),
         (404, "upstream_not_found", 502, False),
+        (405, "upstream_not_found", 502, False),
+        (410, "upstream_not_found", 502, False),
+        (501, "upstream_not_found", 502, False),
+        (505, "upstream_not_found", 502, False),
         (408, "upstream_timeout", 504, True),
+        (409, "upstream_unavailable", 502, True),
+        (424, "upstream_unavailable", 502, True),
+        (425, "upstream_unavailable", 502, True),
         (429, "upstream_rate_limited", 429, True),
+        (499, "upstream_unavailable", 502, True),
         (500, "upstream_unavailable", 502, True),
         (502, "upstream_unavailable", 502, True),
         (503, "upstream_unavailable", 502, True),
         (504, "upstream_timeout", 504, True),
         (529, "upstream_unavailable", 502, True),
-        (418, "upstream_unavailable", 502, True),
-        (301, "upstream_unavailable", 502, True),
-        (307, "upstream_unavailable", 502, True),
-        (201, "upstream_unavailable", 502, True),
+        (999, "upstream_unavailable", 502, True),
+        (300, "upstream_redirected", 502, False),
+        (301, "upstream_redirected", 502, False),
+        (308, "upstream_redirected", 502, False),
     ],
 )
-async def test_a_status_other_than_200_becomes_an_error_of_ours(
+async def test_a_status_that_is_no_success_becomes_an_error_of_ours(
     upstream: UpstreamProcess, upstreams: int, code: str, ours: int, *, retryable: bool
 ) -> None:
     answer = await ask(upstream, request(status=upstreams, error={"message": "sk-secret"}))
@@ -335,6 +356,22 @@ async def test_a_status_other_than_200_becomes_an_error_of_ours(
     assert answer.error is not None
     assert (answer.error.code, answer.error.status, answer.error.retryable) == (code, ours, retryable)
     assert "secret" not in answer.error.message
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206])
+async def test_any_success_is_read_as_an_answer(upstream: UpstreamProcess, key: str, status: int) -> None:
+    raw = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    answer = await ask(upstream, request(key, status=status, raw=base64.b64encode(raw).decode()), retries=1)
+    assert (answer.text, answer.error, answer.stream.finish_reason) == ("a", None, "stop")
+    assert len(records(upstream, key)) == 1
+
+
+async def test_a_redirect_is_named_and_its_target_is_not_told(upstream: UpstreamProcess) -> None:
+    location = {"Location": "https://elsewhere.example/?token=sk-secret"}
+    answer = await ask(upstream, request(status=307, headers=location))
+    assert answer.error is not None
+    assert "redirects to another address (307)" in answer.error.message
+    assert "elsewhere" not in answer.error.message
 
 
 @pytest.mark.parametrize("given", ["7", "Wed, 21 Oct 2015 07:28:00 GMT"])
@@ -353,14 +390,30 @@ async def test_a_retry_after_that_is_none_is_left_out(upstream: UpstreamProcess,
 
 @pytest.mark.parametrize(
     ("said", "told"),
-    [("context_length_exceeded", True), ("sk-secret key!", False), ("X" * 10, False), (7, False), (None, False)],
+    [("unsupported_parameter", True), ("sk-secret key!", False), ("X" * 10, False), (7, False), (None, False)],
 )
 async def test_a_bad_requests_code_is_told_only_if_it_is_one(
     upstream: UpstreamProcess, said: object, *, told: bool
 ) -> None:
     answer = await ask(upstream, request(status=400, error={"message": "sk-secret", "code": said}))
     assert answer.error is not None
-    assert answer.error.message.endswith(f" ({said})." if told else "parameters.")
+    assert answer.error.message.endswith(f" ({said})." if told else "request.")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"code": "context_length_exceeded", "type": "invalid_request_error"},
+        {"code": "string_above_max_length"},
+        {"code": 400, "type": "exceed_context_size_error", "n_ctx": 4096},
+    ],
+)
+async def test_a_question_that_is_too_long_is_told_so_whichever_status_says_it(
+    upstream: UpstreamProcess, said: dict[str, Any]
+) -> None:
+    answer = await ask(upstream, request(status=400, error={"message": "sk-secret", **said}))
+    assert answer.error is not None
+    assert (answer.error.code, answer.error.status, answer.error.retryable) == ("upstream_too_long", 413, False)
 
 
 async def test_a_gateways_error_page_is_an_error_of_ours(upstream: UpstreamProcess) -> None:
@@ -545,7 +598,7 @@ async def test_nothing_is_retried_after_the_first_chunk(
     assert len(records(upstream, key)) == 1
 
 
-@pytest.mark.parametrize("status", [401, 404, 429])
+@pytest.mark.parametrize("status", [308, 401, 404, 413, 418, 429, 501])
 async def test_what_would_only_fail_again_is_not_asked_again(upstream: UpstreamProcess, key: str, status: int) -> None:
     answer = await ask(upstream, request(key, status=status), retries=3)
     assert answer.error is not None
@@ -557,6 +610,7 @@ async def test_what_would_only_fail_again_is_not_asked_again(upstream: UpstreamP
     [
         {"status": 401},
         {"status": 404},
+        {"status": 413},
         {"status": 429},
         {"status": 500},
         {"cut_after": 0},
@@ -638,48 +692,81 @@ async def test_closing_an_answer_that_was_never_begun_is_nothing(upstream: Upstr
     assert records(upstream, key) == []
 
 
+# The breaker
+
+
+def failing(key: str, number: int, **script: Any) -> Request:  # noqa: ANN401 (the fields of Script)
+    """One of several different questions of this test."""
+    return request(f"{key}/{number}", **({"status": 503} | script))
+
+
+async def fail(client: Upstream, *asked: Request) -> list[str]:
+    """Ask all at once; return the reasons for which there is no answer."""
+    answers = await asyncio.gather(*(read_all(client.stream(each, last_seq=1)) for each in asked))
+    return [answer.error.reason for answer in answers if answer.error is not None]
+
+
+async def trip(client: Upstream, key: str) -> None:
+    failed = await fail(client, *(failing(key, number) for number in range(BREAKER_QUESTIONS)))
+    assert failed == ["unavailable"] * BREAKER_QUESTIONS
+
+
 async def test_an_upstream_that_is_down_is_not_asked_by_everybody(upstream: UpstreamProcess, key: str) -> None:
-    client = Upstream([Endpoint(upstream.base_url, "key")], PATIENT, retries=0)
-    reasons = []
-    for _ in range(BREAKER_FAILURES + 5):
-        with pytest.raises(UpstreamError) as failed:
-            await client.stream(Request(command(key=key, status=503), "test-model"), last_seq=1).read()
-        reasons.append(failed.value.reason)
-    assert reasons == ["unavailable"] * BREAKER_FAILURES + ["breaker"] * 5
-    assert failed.value.retry_after is not None
-    assert len(upstream.requests(key)) == BREAKER_FAILURES
-    await client.aclose()
+    async with upstream_of(endpoint(upstream)) as client:
+        await trip(client, key)
+        refused = await read_all(client.stream(request(key), last_seq=1))
+    assert refused.error is not None
+    assert (refused.error.reason, refused.error.retry_after) == ("breaker", f"{BREAKER_SECONDS:.0f}")
+    assert records(upstream, key) == []
 
 
-async def fail(client: Upstream, key: str, times: int) -> None:
-    for _ in range(times):
-        with pytest.raises(UpstreamError):
-            await client.stream(Request(command(key=key, status=503), "test-model"), last_seq=1).read()
+async def test_one_question_that_fails_each_time_keeps_no_other_from_being_asked(
+    upstream: UpstreamProcess, key: str
+) -> None:
+    async with upstream_of(endpoint(upstream)) as client:
+        assert await fail(client, *[failing(key, 1)] * 2 * BREAKER_QUESTIONS) == ["unavailable"] * 2 * BREAKER_QUESTIONS
+        assert (await read_all(client.stream(request(key), last_seq=1))).text
+
+
+async def test_what_one_model_cannot_answer_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream)) as client:
+        await trip(client, key)
+        assert (await read_all(client.stream(Request(command(key=key), "other"), last_seq=1))).text
+
+
+async def test_a_question_with_tries_left_is_not_yet_a_failed_one(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream), retries=1) as client:
+        await fail(client, *(failing(key, number) for number in range(BREAKER_QUESTIONS - 1)))
+        unsure = client.stream(failing(key, 99, first=[{"status_delay": 0}], status_delay=FOREVER), last_seq=1)
+        reading = asyncio.create_task(unsure.read())
+        await asyncio.to_thread(upstream.wait_until, lambda seen: len(seen) > 1, f"{key}/99")
+        assert (await read_all(client.stream(request(key), last_seq=1))).text
+        reading.cancel()
+        unsure.close()
+
+
+async def test_a_question_that_has_been_asked_has_all_its_tries(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream), retries=1) as client:
+        begun = request(f"{key}/begun", first=[{"status": 503, "status_delay": 1}])
+        answering = asyncio.create_task(read_all(client.stream(begun, last_seq=1)))
+        await asyncio.to_thread(upstream.wait_until, bool, f"{key}/begun")
+        await trip(client, key)
+        assert (await answering).text
 
 
 async def test_an_answer_that_is_taken_over_is_asked_for_even_of_an_upstream_that_was_down(
     upstream: UpstreamProcess, key: str
 ) -> None:
     async with upstream_of(endpoint(upstream)) as client:
-        await fail(client, key, BREAKER_FAILURES)
-        asked = Request(command(key=f"{key}/after"), "test-model")
+        await trip(client, key)
+        asked = request(f"{key}/after")
         continued = await read_all(client.stream(asked, last_seq=3, taken_over=True))
         assert continued.deltas[0].seq == 4
         assert (await read_all(client.stream(asked, last_seq=1))).text  # it has answered, so it is there again
 
 
-async def test_a_question_that_may_be_asked_has_all_its_tries(upstream: UpstreamProcess, key: str) -> None:
-    retries = 2
-    async with upstream_of(endpoint(upstream), retries=retries) as client:
-        await fail(client, key, BREAKER_FAILURES // (1 + retries))
-        last_straw = Request(command(key=f"{key}/flaky", first=[{"status": 503}]), "test-model")
-        assert (await read_all(client.stream(last_straw, last_seq=1))).text
-
-
-async def test_a_request_that_is_refused_does_not_trip_it(upstream: UpstreamProcess, key: str) -> None:
-    client = Upstream([Endpoint(upstream.base_url, "key")], PATIENT, retries=0)
-    for _ in range(BREAKER_FAILURES + 5):
-        with pytest.raises(UpstreamError) as failed:
-            await client.stream(Request(command(key=key, status=429), "test-model"), last_seq=1).read()
-        assert failed.value.reason == "rate_limited"
-    await client.aclose()
+@pytest.mark.parametrize("status", [308, 400, 401, 404, 413, 418, 429, 501, 505])
+async def test_a_question_that_is_refused_does_not_open_it(upstream: UpstreamProcess, key: str, status: int) -> None:
+    async with upstream_of(endpoint(upstream), retries=1) as client:
+        await fail(client, *(failing(key, number, status=status) for number in range(2 * BREAKER_QUESTIONS)))
+        assert (await read_all(client.stream(request(key), last_seq=1))).text

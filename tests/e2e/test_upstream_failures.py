@@ -28,6 +28,8 @@ BEFORE_THE_FIRST_BYTE: dict[str, tuple[dict[str, Any], int, str]] = {
     "status 401": ({"status": 401}, 502, "upstream_credentials"),
     "status 403": ({"status": 403}, 502, "upstream_credentials"),
     "status 404": ({"status": 404}, 502, "upstream_not_found"),
+    "status 413": ({"status": 413}, 413, "upstream_too_long"),
+    "status 308": ({"status": 308}, 502, "upstream_redirected"),
     "status 429": ({"status": 429, "headers": {"Retry-After": "7"}}, 429, "upstream_rate_limited"),
     "status 500": ({"status": 500}, 502, "upstream_unavailable"),
     "status 503": ({"status": 503}, 502, "upstream_unavailable"),

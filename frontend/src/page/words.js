@@ -79,7 +79,9 @@ const ENGLISH = {
     upstream_malformed: "the model sent something unreadable.",
     upstream_credentials: "the model's provider refused the server's key.",
     upstream_not_found: "there is no such model.",
+    upstream_redirected: "the model's server has moved.",
     upstream_bad_request: "the model did not accept the question.",
+    upstream_too_long: "the conversation is too long for the model.",
   },
 };
 
@@ -163,7 +165,9 @@ const HUNGARIAN = {
     upstream_malformed: "a modell olvashatatlan választ küldött.",
     upstream_credentials: "a modell szolgáltatója nem fogadta el a kiszolgáló kulcsát.",
     upstream_not_found: "nincs ilyen modell.",
+    upstream_redirected: "a modell kiszolgálója elköltözött.",
     upstream_bad_request: "a modell nem fogadta el a kérdést.",
+    upstream_too_long: "a beszélgetés túl hosszú a modellnek.",
   },
 };
 

@@ -3,7 +3,10 @@
 Upstream messages are not passed on: they may hold a key, or what somebody wrote.
 """
 
+import math
 import re
+import time
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import msgspec
@@ -42,7 +45,7 @@ _PASSING = (
 _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
 """How servers that answer 400 say that a question is too long: OpenAI and those like it; llama.cpp, as the `type`."""
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
-_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z0-9 ,:-]{20,40}", re.ASCII)  # seconds, or a date
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def timed_out(phase: str, what: str) -> UpstreamError:
@@ -104,8 +107,20 @@ def _refused(status: int, body: bytes) -> UpstreamError:
 
 
 def _retry_after(exchange: Exchange) -> str | None:
+    """Return the seconds after which to ask again, whole and not 0, or None where the upstream tells none.
+
+    A date becomes seconds here: the reader's clock may be wrong. 0, or a date that is past, would make readers ask
+    without a pause; without the header they keep to a pause of their own.
+    """
     given = next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == b"retry-after"), "")
-    return given if _RETRY_AFTER.fullmatch(given) else None
+    if _SECONDS.fullmatch(given):
+        seconds = float(given)
+    else:
+        try:
+            seconds = parsedate_to_datetime(given).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return str(math.ceil(seconds)) if seconds > 0 else None
 
 
 class _ErrorDetail(msgspec.Struct):

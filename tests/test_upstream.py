@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -374,15 +375,34 @@ async def test_a_redirect_is_named_and_its_target_is_not_told(upstream: Upstream
     assert "elsewhere" not in answer.error.message
 
 
-@pytest.mark.parametrize("given", ["7", "Wed, 21 Oct 2015 07:28:00 GMT"])
-async def test_a_rate_limit_keeps_its_retry_after(upstream: UpstreamProcess, given: str) -> None:
+def http_date(seconds_from_now: float) -> str:
+    return formatdate(time.time() + seconds_from_now, usegmt=True)
+
+
+@pytest.mark.parametrize(("given", "told"), [("7", "7"), ("1.5", "2"), ("0.01", "1"), ("3.0", "3")])
+async def test_a_rate_limit_keeps_its_retry_after_in_whole_seconds(
+    upstream: UpstreamProcess, given: str, told: str
+) -> None:
     answer = await ask(upstream, request(status=429, headers={"Retry-After": given}))
     assert answer.error is not None
-    assert answer.error.headers()["Retry-After"] == given
+    assert answer.error.headers()["Retry-After"] == told
 
 
-@pytest.mark.parametrize("given", ["s\xf6on", "\u20ac".encode().decode("latin-1"), "x" * 1000, ""])
-async def test_a_retry_after_that_is_none_is_left_out(upstream: UpstreamProcess, given: str) -> None:
+async def test_a_retry_after_that_is_a_date_is_told_in_seconds(upstream: UpstreamProcess) -> None:
+    answer = await ask(upstream, request(status=429, headers={"Retry-After": http_date(1000)}))
+    assert answer.error is not None
+    assert 1000 - DEADLINE_SECONDS < int(answer.error.headers()["Retry-After"]) <= 1000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "s\xf6on", "\u20ac".encode().decode("latin-1"), "x" * 1000, "",
+        "0", "0.0", "-1", "1e3", "inf", "1" * 10, "1.", ".5", "1,5", "5 s",
+        "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 99 Oct 2035 07:28:00 GMT", "Wed, 21 Oct 99999 07:28:00 GMT",
+    ],
+)  # fmt: skip
+async def test_a_retry_after_that_names_no_time_to_come_is_left_out(upstream: UpstreamProcess, given: str) -> None:
     answer = await ask(upstream, request(status=429, headers={"Retry-After": given}))
     assert answer.error is not None
     assert "Retry-After" not in answer.error.headers()

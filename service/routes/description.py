@@ -44,7 +44,7 @@ def _header(description: str, *, required: bool = True, **schema: Any) -> dict[s
 
 _REQUEST_ID = {"X-Request-Id": _header("Names the request in the service's log.", pattern="^[A-Za-z0-9._-]{1,64}$")}
 _NOT_KEPT = {"Cache-Control": _header("Nobody may keep it.", const="no-store")}
-_RETRY_AFTER = {"Retry-After": _header("When to ask again: seconds, or a date.", required=False)}
+_RETRY_AFTER = {"Retry-After": _header("In how many seconds to ask again.", required=False)}
 _FOLLOWING = {
     "X-Answer-Id": _header("The answer's id.", pattern=ANSWER_ID),
     "Location": _header("Where the answer can be followed, read, stopped and erased."),

@@ -1,13 +1,18 @@
-"""Decodes the bytes of an OpenAI-compatible chat-completions stream into deltas. Pure: no I/O, no clock.
+"""Decode the bytes of an OpenAI-compatible chat-completions stream into deltas. Pure: no I/O, no clock.
 
 The stream is Server-Sent Events whose data is one JSON chunk each, then `[DONE]`
 (https://platform.openai.com/docs/api-reference/chat-streaming). Servers differ in all that is not here: a role chunk
 first or not, usage in a chunk of its own or with the last, reasoning under one name or the other, comments as
 keep-alives, LF or CRLF.
+
+msgspec decodes the usual chunk in one pass. What it refuses is read again, slowly and tolerantly, in one place:
+`_decode_loosely`. Only what may hold words that cannot be read is malformed.
 """
 
 import contextlib
 import json
+import re
+from typing import Any
 
 import msgspec
 
@@ -19,6 +24,22 @@ EVENT_BYTES = 1 << 20
 
 
 _NULL = msgspec.Raw(b"null")
+_NO_ERROR = (b"null", b'""', b"false", b"0")
+"""How servers fill an `error` that is always there. `{}` is none of them: JavaScript writes an exception so."""
+
+_FAILURE = re.compile(
+    r"error|fail|abort|cancel|insufficient|exhausted|malformed|unexpected|unavailable|overload|interrupt|time_?out",
+    re.IGNORECASE,
+)
+"""What a `finish_reason` has in it that is no finish: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
+`insufficient_system_resource` (DeepSeek), `function_call_filter: MALFORMED_FUNCTION_CALL` (Gemini).
+
+There are as many words for a good end (`eos`, `end_turn`, `COMPLETE`, `model_length`), so a list of those would fail
+every answer of a server that has another. A word that is in no list, such as Gemini's `OTHER`, is passed on as it is.
+"""
+
+_NO_STREAM = (b"{", b"[", b"<", b"\x1f")
+"""How a body begins that is JSON, a page, or compressed, and no event stream."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -30,8 +51,10 @@ class _Delta(msgspec.Struct, gc=False):
 
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
+    message: _Delta | None = None
     finish_reason: str | None = None
     index: int | None = 0
+    error: msgspec.Raw = _NULL
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -40,7 +63,15 @@ class _Chunk(msgspec.Struct, gc=False):
     error: msgspec.Raw = _NULL
 
 
+class _Other(msgspec.Struct):
+    """An event without choices."""
+
+    kind: Any = msgspec.field(name="object", default=None)
+    type: Any = None
+
+
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_other = msgspec.json.Decoder(_Other).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
@@ -54,7 +85,7 @@ class ChunkDecoder:
     """
 
     def __init__(self, last_seq: int) -> None:
-        self.last_seq = last_seq
+        self.last_seq = self._first_seq = last_seq
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.done = False
@@ -63,16 +94,28 @@ class ChunkDecoder:
         self._after_cr = False
         self._at_start = True
         self._data: list[bytes] = []
+        self._name = b""  # of the event
         self._held: dict[str, str] = {}  # a voice: the first half of a character whose second half is yet to come
 
     def feed(self, data: bytes) -> list[Delta]:
         """Return the deltas that the bytes complete, up to the stream's end or its `failure`."""
         deltas: list[Delta] = []
         try:
-            for event in self._events(data):
-                self._chunk(event, deltas)
-                if self.done:
-                    return deltas
+            lines, name = self._data, self._name
+            for line in self._lines(data):
+                if line[:5] == b"data:":
+                    lines.append(line[5:])
+                elif not line:
+                    if lines:
+                        event = lines[0] if len(lines) == 1 else b"\n".join(lines)
+                        lines.clear()
+                        self._event(name, event.strip(), deltas)
+                        if self.done:
+                            return deltas
+                    name = b""
+                elif line[:6] == b"event:":
+                    name = line[6:].strip()
+            self._name = name
             if (self._tail or self._data) and len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
                 raise _malformed("an event is too long")
         except UpstreamError as error:
@@ -87,8 +130,8 @@ class ChunkDecoder:
             self._append(voice, "�", deltas)
         return deltas
 
-    def _events(self, data: bytes) -> list[bytes]:
-        """Return the data of the events that end in these bytes."""
+    def _lines(self, data: bytes) -> list[bytes]:
+        """Return the lines that end in these bytes."""
         # Every read comes by here: what looks odd below takes a tenth of the instructions of what would look better.
         # Lines end with CR, LF or CRLF. JSON holds no raw CR, so that each of them ends a line.
         if self._after_cr and data:
@@ -101,20 +144,17 @@ class ChunkDecoder:
             data = self._tail + data
         lines = data.split(b"\n")
         self._tail = lines.pop()
-        if self._at_start and lines:
-            self._at_start = False
-            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-        events = []
-        for line in lines:
-            if line[:5] == b"data:":
-                self._data.append(line[5:])
-            elif not line and self._data:
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-                self._data.clear()
-        return events
+        if self._at_start:
+            start = (lines[0] if lines else self._tail).removeprefix(_BYTE_ORDER_MARK)
+            if start.lstrip().startswith(_NO_STREAM):
+                raise _malformed("it is no event stream")
+            if lines:
+                self._at_start = False
+                lines[0] = start
+        return lines
 
-    def _chunk(self, event: bytes, deltas: list[Delta]) -> None:
-        event = event.strip()
+    def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
+        """Take an event's data."""
         if event == b"[DONE]":
             self.done = True
             return
@@ -123,28 +163,50 @@ class ChunkDecoder:
         try:
             chunk = _decode(event)
         except (ValueError, RecursionError):
-            chunk = _decode_again(event)
-        if chunk.error is not _NULL and bytes(chunk.error) != b"null":
-            raise UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
+            chunk = self._decode_loosely(name, event)
+        if chunk.error is not _NULL and bytes(chunk.error) not in _NO_ERROR:
+            raise _broke_off()
         if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
-            # Usage of another form is no reason to lose an answer.
-            with contextlib.suppress(ValueError, RecursionError):
-                self.usage = _decode_usage(chunk.usage)
-        for choice in chunk.choices or ():
+            self.usage = _usage(chunk.usage) or self.usage
+        choices = chunk.choices
+        if choices is None:
+            if name == b"error" or _is_error(event):
+                raise _broke_off()
+            return
+        for choice in choices:
             # One answer was asked for. A server that sends more has them in the order of their index.
             if not choice.index:
                 self._choice(choice, deltas)
 
+    def _decode_loosely(self, name: bytes, event: bytes) -> _Chunk:
+        try:
+            return _decode_loosely(event)
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            # A text in an event of another name is no chunk: a gateway's `ping` has a date for its data. Behind the
+            # finish, what cannot be read takes nothing from the answer.
+            is_chunk = name in (b"", b"message") or event.startswith(b"{")
+            if is_chunk and self.finish_reason is None:
+                raise _malformed("an event is not a chunk") from None
+            return _Chunk()
+
     def _choice(self, choice: _Choice, deltas: list[Delta]) -> None:
-        if delta := choice.delta:
-            if reasoning := delta.reasoning_content or delta.reasoning:
+        if said := choice.delta or self._message(choice):
+            if reasoning := said.reasoning_content or said.reasoning:
                 self._append("reasoning", reasoning, deltas)
-            if delta.content:
-                self._append("text", delta.content, deltas)
-            if delta.refusal:
-                self._append("refusal", delta.refusal, deltas)
+            if said.content:
+                self._append("text", said.content, deltas)
+            if said.refusal:
+                self._append("refusal", said.refusal, deltas)
+        if choice.error is not _NULL and bytes(choice.error) not in _NO_ERROR:
+            raise _broke_off()
         if choice.finish_reason:
+            if _FAILURE.search(choice.finish_reason):
+                raise _broke_off()
             self.finish_reason = _in_whole_characters(choice.finish_reason)
+
+    def _message(self, choice: _Choice) -> _Delta | None:
+        """Return the answer of a server that sends it whole. Behind deltas, a message only repeats them."""
+        return choice.message if self.last_seq == self._first_seq else None
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         if self._held or not (text.isascii() or _is_whole(text)):
@@ -181,14 +243,85 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _decode_again(event: bytes) -> _Chunk:
-    """Decode what msgspec refuses and JSON allows: escapes of lone surrogates."""
+def _decode_loosely(event: bytes) -> _Chunk:
+    """Decode a chunk with something odd in it: a lone surrogate, a broken character, an index that is a string.
+
+    Raises:
+        ValueError, AttributeError, TypeError, RecursionError: it is not a chunk.
+    """
     try:
-        chunk = json.loads(event)
-        raw = {key: msgspec.Raw(json.dumps(chunk.pop(key, None)).encode()) for key in ("usage", "error")}
-        return _Chunk(msgspec.convert(chunk, _Chunk).choices, **raw)
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        raise _malformed("an event is not a chunk") from None
+        text = event.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        text = event.decode("utf-8", "replace")
+    chunk = json.loads(text)
+    if not chunk:
+        return _Chunk()
+    choices = [_tidied(choice) for choice in chunk.get("choices") or ()]
+    raw = {name: _raw(chunk.get(name)) for name in ("usage", "error")}
+    return _Chunk(msgspec.convert(choices, list[_Choice], strict=False) or None, **raw)
+
+
+def _tidied(choice: dict[str, Any]) -> dict[str, Any]:
+    """Return the choice as most servers would write it."""
+    tidied = {**choice, "error": _raw(choice.get("error"))}
+    for name in ("delta", "message"):
+        said = choice.get(name) or None  # PHP writes an object without fields as [].
+        if said is not None and isinstance(said.get("content"), list):
+            text, thinking = _in_parts(said["content"])
+            said = {**said, "content": text, "reasoning": thinking or said.get("reasoning")}
+        tidied[name] = said
+    reason = choice.get("finish_reason") or None
+    tidied["finish_reason"] = reason if reason is None or isinstance(reason, str) else json.dumps(reason)
+    return tidied
+
+
+def _in_parts(content: list[Any]) -> tuple[str, str]:
+    """Return the text and the thinking of a list of parts, as Mistral's reasoning models send it.
+
+    Parts of other kinds are passed over: references, images.
+    """
+    text: list[str] = []
+    thinking: list[str] = []
+    for part in content:
+        if isinstance(part, str):
+            text.append(part)
+        elif part.get("type") == "text":
+            text.append(part.get("text") or "")
+        elif part.get("type") == "thinking":
+            inner = part.get("thinking") or ""
+            thinking.append(inner if isinstance(inner, str) else _in_parts(inner)[0])
+    return "".join(text), "".join(thinking)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value).encode())
+
+
+def _usage(raw: msgspec.Raw) -> Usage | None:
+    """Return the usage, without details of another form. Usage that cannot be read is no reason to lose an answer."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return _decode_usage(raw)
+    with contextlib.suppress(ValueError, RecursionError, AttributeError):
+        usage = msgspec.json.decode(raw)
+        for name in ("prompt_tokens_details", "completion_tokens_details"):
+            details = usage.get(name)
+            counts = details.items() if isinstance(details, dict) else ()
+            usage[name] = {key: count for key, count in counts if type(count) is int} or None
+        return msgspec.convert(usage, Usage)
+    return None
+
+
+def _is_error(event: bytes) -> bool:
+    """Return whether an event without choices is an error: `{"object": "error", …}`, of older vLLM and FastChat."""
+    try:
+        other = _decode_other(event)
+    except (ValueError, RecursionError):
+        return False
+    return "error" in (other.kind, other.type)
+
+
+def _broke_off() -> UpstreamError:
+    return UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
 
 
 def _malformed(what: str) -> UpstreamError:

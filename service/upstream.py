@@ -369,8 +369,11 @@ class _Body:
     def _end(self) -> list[Delta]:
         # The model is done; whether the server also closed its stream well is no longer of interest.
         deltas = self.decoder.finish()
-        if not deltas:
-            if self.decoder.finish_reason is None:
+        if deltas:
+            self.begun = True
+        else:
+            # Some servers never tell a finish_reason. `[DONE]` behind a text is an end by the server's own word.
+            if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
                 raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
             self._stop_looking()
             self._ended = True

@@ -243,13 +243,27 @@ def test_usage_details_are_kept_and_unknown_fields_are_not() -> None:
         {**USAGE, "completion_tokens": None},
         {**USAGE, "completion_tokens": -1},
         {**USAGE, "total_tokens": 1.5},
-        {**USAGE, "prompt_tokens_details": 3},
     ],
 )
 def test_usage_of_another_form_costs_no_answer(usage: object) -> None:
     decoder, deltas = decoded(event({"content": "a"}, "stop", usage=usage) + DONE)
     assert deltas == [Delta(2, text="a")]
     assert (decoder.failure, decoder.usage, decoder.done, decoder.finish_reason) == (None, None, True, "stop")
+
+
+@pytest.mark.parametrize(
+    ("details", "kept"),
+    [
+        ({"cached_tokens": 1, "cache_creation": {"ephemeral_5m": 0}}, {"cached_tokens": 1}),
+        ({"cached_tokens": 1, "audio_tokens": "0", "speed": 1.5}, {"cached_tokens": 1}),
+        ({"cache_creation": {}}, None),
+        (3, None),
+        ([], None),
+    ],
+)
+def test_an_odd_detail_costs_no_usage(details: object, kept: dict[str, int | None] | None) -> None:
+    decoder, _ = decoded(event(usage={**USAGE, "completion_tokens_details": details}))
+    assert decoder.usage == Usage(3, 5, 8, completion_tokens_details=kept)
 
 
 def test_usage_that_is_nested_too_deep_costs_no_answer() -> None:
@@ -266,6 +280,83 @@ def test_a_finish_reason_stays_when_later_chunks_have_none() -> None:
 def test_a_finish_reason_is_always_writable() -> None:
     decoder, _ = decoded(b'data: {"choices":[{"delta":{},"finish_reason":"st\\ud800op"}]}\n\n')
     assert decoder.finish_reason == "st\ufffdop"
+
+
+FAILURES = [
+    "error", "ERROR", "network_error", "model_error", "server_error", "engine_error", "insufficient_system_resource",
+    "abort", "aborted", "cancelled", "CANCELED", "failed", "failure", "timeout", "time_out", "resource-exhausted",
+    "service_unavailable", "engine_overloaded", "interrupted",
+    "MALFORMED_FUNCTION_CALL", "function_call_filter: MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL",
+]  # fmt: skip
+FINISHES = [
+    "stop", "length", "content_filter", "tool_calls", "function_call", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION",
+    "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "model_length", "sensitive", "time_limit", "OTHER",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", FAILURES)
+def test_a_word_for_failure_is_no_finish_and_what_came_before_is_kept(word: str) -> None:
+    decoder, deltas = decoded(say("half ") + event({"content": "a sentence"}, word) + event(usage=USAGE) + DONE)
+    assert deltas == [Delta(2, text="half "), Delta(3, text="a sentence")]
+    assert decoder.failure is not None
+    assert (decoder.failure.code, decoder.failure.retryable) == ("upstream_error", True)
+    assert decoder.finish_reason is None
+
+
+@pytest.mark.parametrize("word", FINISHES)
+def test_any_other_word_is_a_finish_and_passed_on(word: str) -> None:
+    decoder, _ = decoded(event({"content": "a"}, word) + DONE)
+    assert (decoder.finish_reason, decoder.failure) == (word, None)
+
+
+@pytest.mark.parametrize("finish_reason", ["error", "stop", None])
+def test_an_error_within_the_choice_is_a_failure(finish_reason: str | None) -> None:
+    choice = {"index": 0, "delta": {"content": "kept"}, "finish_reason": finish_reason}
+    body = json.dumps({"choices": [{**choice, "error": {"code": 502, "message": "sk-secret"}}]})
+    decoder, deltas = decoded(f"data: {body}\n\n".encode() + DONE)
+    assert deltas == [Delta(2, text="kept")]
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_error"
+
+
+def test_the_failure_of_a_choice_that_was_not_asked_for_costs_nothing() -> None:
+    body = b'data: {"choices":[{"index":1,"delta":{},"finish_reason":"error","error":{}}]}\n\n'
+    assert failure_of(say("a") + body) is None
+
+
+@pytest.mark.parametrize(
+    "event_of_error",
+    [
+        b'data: {"object": "error", "message": "boom", "type": "BadRequestError", "code": 400}\n\n',
+        b'data: {"type": "error", "message": "boom"}\n\n',
+        b'event: error\ndata: {"message": "boom"}\n\n',
+        b"event: error\r\ndata: boom\r\n\r\n",
+        b"data: boom\nevent:error\n\n",
+        b"event: error\ndata: null\n\n",
+        b'data: {"error": {"message": "boom"}, "choices": []}\n\n',
+    ],
+)
+@pytest.mark.parametrize("before", [say("kept"), event({"content": "kept"}, "stop")])
+def test_an_event_that_is_an_error_is_a_failure_also_behind_the_finish(event_of_error: bytes, before: bytes) -> None:
+    decoder, deltas = decoded(before + event_of_error + DONE)
+    assert deltas == [Delta(2, text="kept")]
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_error"
+
+
+@pytest.mark.parametrize(
+    ("written", "finish_reason"),
+    [({"type": "stop"}, '{"type": "stop"}'), (1, "1"), (0, None), (False, None), ({}, None), ([], None)],
+)
+def test_a_finish_reason_that_is_no_string_costs_no_text(written: object, finish_reason: str | None) -> None:
+    body = json.dumps({"choices": [{"delta": {"content": "a"}, "finish_reason": written}]})
+    decoder, deltas = decoded(f"data: {body}\n\n".encode())
+    assert deltas == [Delta(2, text="a")]
+    assert (decoder.finish_reason, decoder.failure) == (finish_reason, None)
+
+
+def test_a_finish_reason_that_is_an_object_may_be_a_failure() -> None:
+    assert failure_of(b'data: {"choices":[{"finish_reason":{"type":"ERROR"}}]}\n\n') == "upstream_error"
 
 
 @pytest.mark.parametrize("sentinel", [b"data: [DONE]\n\n", b"data:[DONE]\n\n", b"data:  [DONE] \r\n\r\n"])
@@ -289,8 +380,118 @@ def test_an_error_of_the_upstreams_own_is_a_failure_without_its_words(error: obj
     assert "secret" not in decoder.failure.message
 
 
-def test_an_error_that_is_null_is_none() -> None:
-    assert failure_of(event({"content": "a"}, error=None)) is None
+@pytest.mark.parametrize("none", [None, "", False, 0])
+def test_an_error_that_says_nothing_is_none(none: object) -> None:
+    assert failure_of(event({"content": "a"}, error=none)) is None
+    body = {"choices": [{"delta": {"content": "a"}, "error": none}]}
+    assert texts_of(f"data: {json.dumps(body)}\n\n".encode()) == ["a"]
+
+
+# What is odd and can be read
+
+
+@pytest.mark.parametrize(
+    ("content", "deltas"),
+    [
+        ([{"type": "text", "text": "Hello"}], [Delta(2, text="Hello")]),
+        ([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], [Delta(2, text="Hello")]),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}], [Delta(2, reasoning="Hm.")]),
+        ([{"type": "thinking", "thinking": "Hm."}], [Delta(2, reasoning="Hm.")]),
+        (
+            [{"type": "text", "text": "Hello"}, {"type": "thinking", "thinking": "Hm."}],
+            [Delta(2, reasoning="Hm."), Delta(3, text="Hello")],
+        ),
+        ([{"type": "reference", "reference_ids": [1]}, "Hello", {"type": "image_url"}, {}], [Delta(2, text="Hello")]),
+        ([{"type": "text", "text": None}, {"type": "thinking"}], []),
+        ([], []),
+    ],
+)
+def test_content_may_be_a_list_of_parts(content: list[Any], deltas: list[Delta]) -> None:
+    decoder, said = decoded(event({"content": content}) + say(" world"))
+    assert decoder.failure is None
+    assert said == [*deltas, Delta(2 + len(deltas), text=" world")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"data: null\n\n",
+        b"data: []\n\n",
+        b"data: {}\n\n",
+        b'data: {"choices": {}}\n\n',
+        b'data: {"choices": [{"index": 0, "delta": [], "finish_reason": null}]}\n\n',
+        b'data: {"choices": [{"index": 0, "delta": "", "finish_reason": null}]}\n\n',
+        b'data: {"type": "ping"}\n\n',
+        b"event: ping\ndata: 2026-11-26 03:00:00.000000\n\n",
+        b"event: heartbeat\r\ndata: <3\r\n\r\n",
+        b"data: alive\nevent:ping\n\n",
+    ],
+)
+def test_an_event_that_has_nothing_to_say_costs_no_answer(odd: bytes) -> None:
+    assert texts_of(say("Hello") + odd + say(" world")) == ["Hello", " world"]
+
+
+def test_the_name_of_an_event_is_that_events_alone() -> None:
+    assert failure_of(b"event: ping\ndata: 1 o'clock\n\ndata: 2 o'clock\n\n") == "upstream_malformed"
+    assert failure_of(b"event: ping\n\ndata: 2 o'clock\n\n") == "upstream_malformed"
+
+
+@pytest.mark.parametrize("index", ["0", 0, 0.0, None])
+def test_an_index_may_be_written_otherwise(index: object) -> None:
+    body = json.dumps({"choices": [{"index": index, "delta": {"content": "a"}}]})
+    assert texts_of(f"data: {body}\n\n".encode()) == ["a"]
+
+
+def test_another_choice_is_passed_over_however_its_index_is_written() -> None:
+    assert texts_of(b'data: {"choices": [{"index": "1", "delta": {"content": "a"}}]}\n\n') == []
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [(b"Fine \xf0\x9f\x8c", "Fine \ufffd"), (b"\xff", "\ufffd"), (b"a\x80b \xc3\xa9", "a\ufffdb é")],
+)
+def test_bytes_that_are_no_characters_become_replacement_characters(written: bytes, text: str) -> None:
+    assert texts_of(b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % written) == [text]
+
+
+def test_a_whole_message_in_one_event_is_the_answer() -> None:
+    body = json.dumps({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": USAGE})
+    decoder, deltas = decoded(f"data: {body}\n\n".encode() + DONE)
+    assert deltas == [Delta(2, text="Hello")]
+    assert (decoder.finish_reason, decoder.usage) == ("stop", Usage(3, 5, 8))
+
+
+def test_a_whole_message_behind_its_deltas_is_not_said_again() -> None:
+    message = b'data: {"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}\n\n'
+    decoder, deltas = decoded(say("Hel") + say("lo") + message)
+    assert [delta.text for delta in deltas] == ["Hel", "lo"]
+    assert decoder.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("junk", [b"data: {broken\n\n", b"data: \xff\n\n", b'data: {"choices": 1}\n\n', b"data: 7\n\n"])
+def test_junk_behind_the_finish_takes_nothing_from_the_answer(junk: bytes) -> None:
+    decoder, deltas = decoded(event({"content": "a"}, "stop") + junk + event(usage=USAGE) + DONE)
+    assert deltas == [Delta(2, text="a")]
+    assert (decoder.failure, decoder.finish_reason, decoder.done) == (None, "stop", True)
+    assert decoder.usage == Usage(3, 5, 8)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"Unexpected endpoint or method. (POST /chat/completions)"}',
+        b'{\n  "error": "no"\n}\n',
+        b'  [{"error": "no"}]',
+        "\ufeff".encode() + b"{}",
+        b"<!DOCTYPE html><html>",
+        b"\x1f\x8b\x08\x00",
+    ],
+)
+def test_a_body_that_is_no_event_stream_is_malformed_whatever_its_status(body: bytes) -> None:
+    assert failure_of(body) == "upstream_malformed"
+    decoder = ChunkDecoder(1)
+    assert [decoder.feed(body[place : place + 1]) for place in range(len(body))]
+    assert decoder.failure is not None
 
 
 GARBAGE = [
@@ -298,21 +499,22 @@ GARBAGE = [
     b"data: \x00\xff\xfe\n\n",
     b"data: <html>\n\n",
     b"data: 1\n\n",
-    b"data: null\n\n",
     b"data: true\n\n",
     b'data: "text"\n\n',
-    b"data: []\n\n",
     b'data: [{"choices": []}]\n\n',
     b'data: {"choices": 1}\n\n',
-    b'data: {"choices": {}}\n\n',
     b'data: {"choices": [1]}\n\n',
     b'data: {"choices": [null]}\n\n',
     b'data: {"choices": [{"delta": "a"}]}\n\n',
     b'data: {"choices": [{"delta": {"content": 1}}]}\n\n',
-    b'data: {"choices": [{"delta": {"content": ["a"]}}]}\n\n',
-    b'data: {"choices": [{"delta": {}, "finish_reason": 1}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": {"text": "a"}}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": [{"type": "text", "text": 1}]}}]}\n\n',
+    b'data: {"choices": [{"delta": [{"content": "a"}]}]}\n\n',
+    b'data: {"choices": [{"index": "first", "delta": {"content": "a"}}]}\n\n',
+    b"event: message\ndata: oops\n\n",
+    b'event: completion.chunk\ndata: {"choices": [oops\n\n',
     b'data: {"choices": []} {"choices": []}\n\n',
-    b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
     b'data: {"choices": [{"delta": {"content": "a\x01"}}]}\n\n',
     b"data: [DONE\n\n",
     b"data: " + b"1" * 5000 + b"\n\n",

@@ -150,7 +150,7 @@ async def test_whoever_waits_for_the_status_of_an_answer_that_is_stopped_waits_n
         ({"status": 500}, "upstream_unavailable", ""),
         ({"cut_after": 2}, "upstream_cut", "w1 w2 "),
         ({"truncate_after": 2}, "upstream_truncated", "w1 w2 "),
-        ({"finish_reason": None}, "upstream_truncated", "w1 w2 w3 "),
+        ({"finish_reason": "network_error"}, "upstream_error", "w1 w2 w3 "),
         ({"garbage_after": 2}, "upstream_malformed", "w1 w2 "),
         ({"error_after": 2}, "upstream_error", "w1 w2 "),
         ({"stall_after": 2}, "upstream_timeout", "w1 w2 "),

@@ -542,24 +542,51 @@ async def test_a_finish_followed_by_silence_is_a_whole_answer(upstream: Upstream
         ({"cut_after": 0}, "upstream_cut", ""),
         ({"truncate_after": 2}, "upstream_truncated", "w1 w2 "),
         ({"truncate_after": 0}, "upstream_truncated", ""),
-        ({"finish_reason": None}, "upstream_truncated", "w1 w2 w3 "),
+        ({"finish_reason": None, "chunks": 0}, "upstream_truncated", ""),
+        ({"finish_reason": "network_error"}, "upstream_error", "w1 w2 w3 "),
         ({"finish_reason": None, "no_done": True}, "upstream_truncated", "w1 w2 w3 "),
         ({"garbage_after": 2}, "upstream_malformed", "w1 w2 "),
         ({"garbage_after": 0}, "upstream_malformed", ""),
         ({"huge_after": 2, "huge": 2 << 20}, "upstream_malformed", "w1 w2 "),
         ({"error_after": 2}, "upstream_error", "w1 w2 "),
-        ({"raw": base64.b64encode(b"<html>200 but no stream").decode()}, "upstream_truncated", ""),
-        ({"raw": base64.b64encode(b'{"choices":[{"message":{"content":"a"}}]}').decode()}, "upstream_truncated", ""),
+        ({"raw": base64.b64encode(b"<html>200 but no stream").decode()}, "upstream_malformed", ""),
+        ({"raw": base64.b64encode(b'{"choices":[{"message":{"content":"a"}}]}').decode()}, "upstream_malformed", ""),
         ({"raw": ""}, "upstream_truncated", ""),
     ],
 )
 async def test_a_broken_stream_is_never_a_whole_answer_and_what_came_is_kept(
     upstream: UpstreamProcess, script: dict[str, Any], code: str, text: str
 ) -> None:
-    answer = await ask(upstream, request(chunks=3, **script))
+    answer = await ask(upstream, request(**({"chunks": 3} | script)))
     assert answer.error is not None
     assert (answer.error.code, answer.error.status, answer.text) == (code, 502, text)
     assert not answer.stream.ended
+
+
+async def test_a_text_without_a_finish_reason_is_whole_if_the_server_says_that_it_is_done(
+    upstream: UpstreamProcess,
+) -> None:
+    answer = await ask(upstream, request(finish_reason=None, chunks=3))
+    assert (answer.text, answer.error, answer.stream.finish_reason) == ("w1 w2 w3 ", None, None)
+    assert answer.stream.ended
+
+
+async def test_half_a_character_alone_is_an_answer_and_asked_for_once(upstream: UpstreamProcess, key: str) -> None:
+    raw = b'data: {"choices":[{"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    answer = await ask(upstream, request(key, raw=base64.b64encode(raw).decode()))
+    assert (answer.text, answer.error, answer.stream.ended) == ("\ufffd", None, True)
+    assert len(records(upstream, key)) == 1
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+async def test_an_error_with_a_status_of_success_is_not_asked_again(
+    upstream: UpstreamProcess, key: str, content_type: str
+) -> None:
+    raw = base64.b64encode(b'{"error":"Unexpected endpoint or method."}').decode()
+    answer = await ask(upstream, request(key, raw=raw, content_type=content_type), retries=1)
+    assert answer.error is not None
+    assert answer.error.code == "upstream_malformed"
+    assert len(records(upstream, key)) == 1
 
 
 async def test_half_a_character_at_a_cut_is_kept_as_a_replacement_character(upstream: UpstreamProcess) -> None:

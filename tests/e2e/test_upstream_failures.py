@@ -45,7 +45,7 @@ IN_THE_STREAM: dict[str, tuple[dict[str, Any], str, str]] = {
         "w1 w2 w3 ",
         "upstream_truncated",
     ),
-    "[DONE] without a finish": ({"chunks": 3, "finish_reason": None}, "w1 w2 w3 ", "upstream_truncated"),
+    "a word for failure": ({"chunks": 3, "finish_reason": "network_error"}, "w1 w2 w3 ", "upstream_error"),
     "a clean end in mid-event": ({"truncate_after": 3}, "w1 w2 w3 ", "upstream_truncated"),
     "garbage in the middle": ({"garbage_after": 3}, "w1 w2 w3 ", "upstream_malformed"),
     "binary in the middle": (
@@ -57,9 +57,10 @@ IN_THE_STREAM: dict[str, tuple[dict[str, Any], str, str]] = {
     "an error in the middle": ({"error_after": 3}, "w1 w2 w3 ", "upstream_error"),
     "an answer without an end, quick": ({"endless": True}, "", "answer_too_long"),
     "an answer without an end, slow": ({"endless": True, "pace": 0.1}, "", "answer_timeout"),
-    "a page of HTML": ({"raw": "PGh0bWw+", "content_type": "text/html"}, "", "upstream_truncated"),
+    "a page of HTML": ({"raw": "PGh0bWw+", "content_type": "text/html"}, "", "upstream_malformed"),
 }
 GOOD_ENDS: dict[str, dict[str, Any]] = {
+    "[DONE] without a finish": {"chunks": 3, "finish_reason": None},
     "no [DONE]": {"chunks": 3, "no_done": True},
     "no usage": {"chunks": 3, "usage": False},
     "comments between": {"chunks": 3, "comments": True},
@@ -154,7 +155,7 @@ def test_a_server_of_other_habits_is_understood(impatient: Stack, report: Report
     model = "other-model" if case == "options refused" else "test-model"
     events = impatient.client.generate(script(**GOOD_ENDS[case]), model=model).events
     assert events[-1]["type"] == "done"
-    assert events[-1]["finish_reason"] == GOOD_ENDS[case].get("finish_reason", "stop")
+    assert events[-1]["finish_reason"] == (GOOD_ENDS[case].get("finish_reason", "stop") or "")
     assert "".join(event.get("text", "") for event in events) == "w1 w2 w3 "
     report.add(case, "HTTP 200", f"done: {events[-1]['finish_reason']}", "", "'w1 w2 w3 '")
 

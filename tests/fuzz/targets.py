@@ -45,9 +45,16 @@ STREAMS = (
         b'data: {"choices":[{"delta":{"content":"\\ude00"}}]}\n\n'
     ),
     b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\ndata: [DONE]\n\n',
+    (
+        b'event: ping\ndata: now\n\ndata: {"choices":[{"index":"0","delta":[],"error":null}]}\n\n'
+        b'data: {"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},'
+        b'"x"]}}]}\n\n'
+        b'data: {"choices":[{"message":{"content":"\xf0\x9f"},"finish_reason":{"type":"stop"}}]}\n\n'
+        b'data: junk\n\nevent: error\ndata: {"object":"error"}\n\n'
+    ),
 )
 STREAM_WORDS = (
-    b"data:", b"data: ", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b": ping\n\n", b"[DONE]", b"event: done\n",
+    b"data:", b"data: ", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n", b": ping\n\n", b"[DONE]", b"event: error\n",
     b"id: x\n", b"\xef\xbb\xbf", b"\\ud83d", b"\\ude00", b"\xed\xa0\xbd", b"\xff", b"\x00", b"null", b"true", b"{",
     b"}", b"[", b"]", b'"', b"\\", b",", b"-1", b"1e999", b"9" * 400, b"NaN", b'"content":', b'"choices":',
     b'"delta":', b'"error":{}', b'"usage":', b'"finish_reason":"stop"', b'"index":',

@@ -15,7 +15,7 @@ from service.core import Core
 from service.http_errors import HANDLERS
 from service.keys import Keys
 from service.logging import log_loop_errors
-from service.middleware import BodyLimit, KeyCheck, RequestLine
+from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
 from service.routes import answers, generate, operations
 from service.routes.description import describe
 
@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
     middleware += [
         Middleware(KeyCheck, keys=Keys(settings.keys)),
+        Middleware(ParameterLimit),
         Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
     ]
     app = FastAPI(

@@ -13,6 +13,10 @@
 Foreign exceptions are turned into these where they arise, and never shown to a client.
 """
 
+import re
+
+_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
+
 
 class FolyamError(Exception):
     """An error with a code for programs and a sentence for people. Neither carries what anybody wrote."""
@@ -57,6 +61,16 @@ class BadInput(FolyamError):
 
     def __init__(self, code: str, message: str, *, field: str | None = None, status: int = 422) -> None:
         super().__init__(code, message, status=status, field=field)
+
+
+def unknown_field(parent: str, name: str) -> BadInput:
+    """Return the error for a field that there is not, in the object at `parent`, which is empty for the outermost."""
+    if _NAME.fullmatch(name):
+        field = f"{parent}.{name}" if parent else name
+        return BadInput("invalid_input", f"{field}: There is no such field.", field=field)
+    # A name that is no word is text like any other, of any length, and not to be repeated.
+    message = "There is an unknown field."
+    return BadInput("invalid_input", f"{parent}: {message}" if parent else message, field=parent or None)
 
 
 class Unauthorized(FolyamError):

@@ -1,6 +1,5 @@
 """Errors as HTTP: `{"error": {"code", "message", "field"?, "request_id"}}`, whatever went wrong."""
 
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,12 +9,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from service import metrics
-from service.errors import BadInput, FolyamError, UpstreamError
+from service.errors import BadInput, FolyamError, UpstreamError, unknown_field
 
-_NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _METHOD_NOT_ALLOWED = 405
 _FRAMEWORK_ERRORS = {
-    400: ("invalid_json", "The body is not valid JSON."),
     404: ("not_found", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not take that method."),
     413: ("body_too_large", "The request's body is too large."),
@@ -56,30 +53,14 @@ def _methods(request: Request) -> set[str]:
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Refuse a parameter of the address. The body has `service.question`."""
     first = error.errors()[0]
-    # The location is ("body" | "query" | "path", field, …); an item of a list is named as history.0.role.
-    parts = [str(part) for part in first["loc"][1:]]
-    if first["type"] == "extra_forbidden" and not _NAME.fullmatch(parts[-1]):
-        # A field's name that is no name is text like any other, of any length, and not to be repeated.
-        field = ".".join(parts[:-1])
-        message = f"{field}: " if field else ""
-        return await respond(request, BadInput("invalid_input", f"{message}There is an unknown field.", field=field))
-    field = ".".join(parts)
-    if first["type"] == "json_invalid":
-        return await respond(request, BadInput("invalid_json", "The body is not valid JSON.", status=400))
-    if not field:
-        return await respond(
-            request, BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
-        )
+    # The location is ("query" | "path", parameter).
+    field = str(first["loc"][1])
+    if first["type"] == "extra_forbidden":
+        return await respond(request, unknown_field("", field))
     # pydantic's sentence names what is wanted and never what was sent.
-    message = f"{field}: {_SENTENCES.get(first['type'], first['msg'])}."
-    return await respond(request, BadInput("invalid_input", message, field=field))
-
-
-_SENTENCES = {
-    "extra_forbidden": "There is no such field",
-    "missing": "This field is required",
-}
+    return await respond(request, BadInput("invalid_input", f"{field}: {first['msg']}.", field=field))
 
 
 async def _on_any_error(request: Request, _error: Exception) -> JSONResponse:

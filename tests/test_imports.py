@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/eventlog/", "service/upstream.py", "service/renderings/"),
     (
         "service/chunks.py",
+        "service/question.py",
         "service/refusals.py",
         "service/transport.py",
         "service/connection.py",

@@ -1,6 +1,6 @@
 """The protocols in which an answer can be followed, and the choice among them by a request's Accept header."""
 
-from service.renderings.accept import quality
+from service.renderings.accept import quality, ranges
 from service.renderings.base import Rendering
 from service.renderings.ndjson import JsonLines
 from service.renderings.sse import ServerSentEvents
@@ -22,9 +22,10 @@ def choose_rendering(accept: str | None) -> Rendering | None:
     """Return the rendering that the Accept header likes best, or None where it takes none of ours."""
     if not accept:
         return RENDERINGS[0][1]
+    liked = ranges(accept)
     best, best_quality = None, 0.0
     for media_type, rendering in RENDERINGS:
-        this = quality(accept, media_type)
+        this = quality(liked, media_type)
         if this > best_quality:
             best, best_quality = rendering, this
     return best

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from service.config import Settings
 from service.events import Delta, Done, Failed, Restart, Start, Stopped
+from service.question import MOST_TOKENS, Question
 
 EVENTS = (Start, Delta, Restart, Done, Stopped, Failed)
 PRIVATE = ("request", "at", "owner")
@@ -157,17 +158,21 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
         del events[name]
     for name in PRIVATE:
         del events["Start"]["properties"][name]
-    schemas |= events
+    _, asked = msgspec.json.schema_components([Question], ref_template="#/components/schemas/{name}")
+    schemas |= events | asked
 
     properties = schemas["Question"]["properties"]
     properties["query"] |= {"maxLength": settings.max_query_characters, "minLength": 1, "pattern": r"\S"}
     properties["history"]["maxItems"] = settings.max_history_turns
     properties["model"]["anyOf"][0]["enum"] = list(settings.allowed_models)
+    properties["max_tokens"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}
     if not settings.allow_system:
         schemas["Turn"]["properties"]["role"]["enum"].remove("system")
-    body = description["paths"]["/generate"]["post"]["requestBody"]
     # Not needed with a Last-Event-ID; whoever asks something needs it.
-    body |= {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}}}
+    description["paths"]["/generate"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
+    }
     for operations in description["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):

@@ -1,64 +1,25 @@
 """`/generate`: a question in, its answer as a stream."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 
 from service import events
 from service.core import Core
 from service.errors import BadInput, FolyamError
 from service.http_errors import UpstreamHTTPException
 from service.keys import Caller
+from service.question import HOTTEST, MOST_TOKENS, Question, decode
 from service.renderings import Rendering
 from service.routes.description import LAST_EVENT_ID, errors, streamed
-from service.routes.following import admit, answer_response, follow, last_event_id, rendering_for
+from service.routes.following import CLIENT_GONE, admit, answer_response, follow, last_event_id, rendering_for
 
 RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
 router = APIRouter()
-
-
-def _whole_characters(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("lone_surrogate", "The text must not hold half a character") from None
-    return text
-
-
-def _as_integer(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Text = Annotated[str, AfterValidator(_whole_characters)]
-"""JSON can escape lone surrogates, which are no characters, and which no UTF-8 can carry on."""
-Temperature = Annotated[float, Field(ge=0, le=2)]
-MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_integer)]
-"""JSON has one kind of number: 5.0 is an integer."""
-
-
-class Turn(BaseModel):
-    """An earlier turn of the conversation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: Literal["user", "assistant", "system"]
-    content: Text
-
-
-class Question(BaseModel):
-    """The body of `POST /generate`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    query: Text
-    history: list[Turn] = []
-    model: str | None = None
-    temperature: Temperature | None = None
-    max_tokens: MaxTokens | None = None
 
 
 class QuestionInUrl(BaseModel):
@@ -68,19 +29,28 @@ class QuestionInUrl(BaseModel):
 
     query: str | None = None
     model: str | None = None
-    temperature: Temperature | None = None
-    max_tokens: MaxTokens | None = None
+    temperature: Annotated[float, Field(ge=0, le=HOTTEST)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     last_event_id: str | None = None
 
 
 @router.post(
     "/generate", operation_id="generate", response_class=Response, responses=RESPONSES, openapi_extra=LAST_EVENT_ID
 )
-async def generate(request: Request, question: Question | None = None) -> Response:
+async def generate(request: Request) -> Response:
     """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
-    if question is None and last_event_id(request) is None:
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)
+    if resume := last_event_id(request):
+        return await _resume(request, *resume)
+    if body and not _is_json(request.headers.get("content-type", "")):
+        raise BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
+    question = decode(body) if body else None
+    if question is None:
         raise BadInput("invalid_input", "The body must be a JSON object with a query.", field="query")
-    return await _generate(request, question or Question(query=""))
+    return await _answer(request, question)
 
 
 @router.get(
@@ -92,12 +62,14 @@ async def generate(request: Request, question: Question | None = None) -> Respon
 )
 async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
     """Do the same for a browser's own EventSource, which can only GET."""
-    if last_event_id(request) is None and question.query is None:
+    if resume := last_event_id(request):
+        return await _resume(request, *resume)
+    if question.query is None:
         raise BadInput("invalid_input", "query is missing.", field="query")
-    return await _generate(
+    return await _answer(
         request,
         Question(
-            query=question.query or "",
+            query=question.query,
             model=question.model,
             temperature=question.temperature,
             max_tokens=question.max_tokens,
@@ -147,12 +119,21 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
         follower.close()
 
 
-async def _generate(request: Request, question: Question) -> Response:
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+async def _resume(request: Request, answer_id: str, after: int) -> Response:
     core: Core = request.app.state.core
     rendering = rendering_for(request)
-    if resume := last_event_id(request):
-        await admit(request, core, resume[0])
-        return await follow(request, core, *resume, rendering)
+    await admit(request, core, answer_id)
+    return await follow(request, core, answer_id, after, rendering)
+
+
+async def _answer(request: Request, question: Question) -> Response:
+    core: Core = request.app.state.core
+    rendering = rendering_for(request)
     _check_site(request, core)
     model = _check(question, core)
     caller: Caller = request.state.caller
@@ -166,9 +147,9 @@ async def _generate(request: Request, question: Question) -> Response:
         owner=caller.mark(answer_id),
         arrived_at=request.state.arrived_at,
         model=model,
-        history=[events.Turn(turn.role, turn.content) for turn in question.history],
+        history=question.history,
         temperature=question.temperature,
-        max_tokens=question.max_tokens,
+        max_tokens=None if question.max_tokens is None else int(question.max_tokens),
         traceparent=request.state.span.traceparent,
     )
     return await answer_response(stream, request, answer_id, rendering)

@@ -1,12 +1,14 @@
 """Bad input gets a 4xx that names the field, in the contract's form, and costs nothing."""
 
 import json
+import socket
 from typing import Any
 
 import pytest
 
-from tests.e2e.client import JSON_LINES, Reply, script
+from tests.e2e.client import JSON_LINES, PATIENCE_SECONDS, Reply, script
 from tests.e2e.conftest import Stack
+from tests.e2e.stack import eventually
 
 UNKNOWN = "0" * 32
 JSON = {"Content-Type": "application/json", "Accept": JSON_LINES}
@@ -99,6 +101,7 @@ def test_a_body_over_the_limit_is_refused_also_if_it_does_not_say_its_length(sta
         ("/generate?query=", 422, "empty_query", "query"),
         ("/generate?query=x&history=y", 422, "invalid_input", "history"),
         ("/generate?query=x&temperature=hot", 422, "invalid_input", "temperature"),
+        ("/generate?query=x" + "&x=y" * 100, 422, "invalid_input", None),
         ("/generate?query=x&last_event_id=nonsense", 400, "bad_last_event_id", "Last-Event-ID"),
         (f"/generate?last_event_id={UNKNOWN}:1", 404, "unknown_answer", None),
         (f"/answers/{UNKNOWN}", 404, "unknown_answer", None),
@@ -158,6 +161,19 @@ def test_another_method_is_refused_and_told_which_are_not(stack: Stack, method: 
     reply = stack.client.request(method, target)
     assert_error(reply, 405, "method_not_allowed", None)
     assert reply.headers["Allow"] == allowed
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(stack: Stack) -> None:
+    address = stack.service.address
+    with socket.create_connection((address.host, address.port), PATIENCE_SECONDS) as connection:
+        head = "POST /generate HTTP/1.1", "Host: x", "X-Request-Id: half-a-body", "Content-Length: 100", "", "{"
+        connection.sendall("\r\n".join(head).encode())
+
+    def lines() -> list[str]:
+        return [line for line in stack.service.log.read_text().splitlines() if "half-a-body" in line]
+
+    [line] = eventually(lines)
+    assert json.loads(line)["status"] == 499
 
 
 @pytest.mark.parametrize("target", ["/generate/?query=x", f"/answers/{UNKNOWN}/", "/answers/"])

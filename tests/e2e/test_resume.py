@@ -146,3 +146,10 @@ def test_the_helper_that_compares_with_the_log_sees_a_gap_and_a_double() -> None
     ):
         with pytest.raises(AssertionError):
             assert_equals_log(wrong, log=log)
+
+
+def test_a_body_beside_a_last_event_id_is_not_looked_at(stack: Stack) -> None:
+    events = stack.client.generate(script(chunks=2, pace=0.05)).events
+    headers = {"Content-Type": JSON_LINES, **resume_headers(events[0]["answer"], 1)}
+    for body in (b"", b"{", b'{"unknown": 1}'):
+        assert stack.client.request("POST", "/generate", body, headers).events[-1] == events[-1]

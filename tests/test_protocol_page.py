@@ -97,9 +97,10 @@ class H(FolyamError):
 def test_the_page_lists_exactly_nginxs_own_errors() -> None:
     configuration = (ROOT / "nginx.conf").read_text(encoding="utf-8")
     codes: dict[str, str] = dict(re.findall(r"^\s+(\d{3}|default)\s+'\"code\":\"(\w+)\"", configuration, re.MULTILINE))
-    [page] = re.findall(r"^\s+error_page ([\d ]+) /\.error;", configuration, re.MULTILINE)
+    pages = re.findall(r"^\s+error_page ([\d ]+?)(?: =(\d+))? /\.error;", configuration, re.MULTILINE)
+    statuses = [status for caught, sent in pages for status in ([sent] if sent else caught.split())]
     written: dict[str, list[str]] = {}
-    for status in page.split():
+    for status in dict.fromkeys(statuses):
         written.setdefault(codes.get(status) or codes["default"], []).append(status)
     assert table("nginx errors") == {code: ", ".join(statuses) for code, statuses in written.items()}
 

@@ -52,7 +52,7 @@ _FOLLOWING = {
     "X-Accel-Buffering": _header("Asks proxies not to hold it back.", const="no"),
 }
 
-_ANYWHERE = (400, 408, 413, 414, 429, 500, 502, 503, 504)
+_ANYWHERE = (400, 408, 413, 414, 421, 429, 431, 500, 501, 502, 503, 504, 505)
 """What any address may answer with, some of it by nginx alone."""
 _WITH_RETRY_AFTER = (429, 502, 503, 504)
 

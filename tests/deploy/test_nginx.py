@@ -5,6 +5,7 @@ import http.client
 import json
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -248,14 +249,81 @@ def test_an_address_that_is_too_long_gives_a_json_error(nginx: Nginx) -> None:
     assert error_of(reply)["code"] == "uri_too_long"
 
 
-def test_a_request_that_makes_no_sense_gives_a_json_error(nginx: Nginx) -> None:
+def reply_on(connection: socket.socket) -> Reply:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    with contextlib.closing(response):
+        return Reply(response.status, response.headers, response.read())
+
+
+def raw_request(nginx: Nginx, request: str) -> Reply:
     with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 400
-        assert json.load(response)["error"]["code"] == "bad_request"
-        response.close()
+        connection.sendall(request.encode("latin-1"))
+        return reply_on(connection)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status", "code"),
+    [
+        ("GET / HTTP/1.1", "Host: y", 400, "bad_request"),
+        ("GET /\x01 HTTP/1.1", "X: y", 400, "bad_request"),
+        ("get / HTTP/1.1", "X: y", 400, "bad_request"),
+        ("POST /generate HTTP/1.1", "Content-Length: x", 400, "bad_request"),
+        ("CONNECT x:80 HTTP/1.1", "X: y", 405, "method_not_allowed"),
+        ("GET / HTTP/1.1", 'If-Match: "another"', 412, "precondition_failed"),
+        ("GET / HTTP/1.1", "If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT", 412, "precondition_failed"),
+        ("GET / HTTP/1.1", "X: " + "y" * 40_000, 431, "headers_too_large"),
+        ("GET / HTTP/1.1", "\r\n".join(["X: " + "y" * 20_000] * 8), 431, "headers_too_large"),
+        ("POST /generate HTTP/1.1", "Cookie: " + "y" * 40_000, 431, "headers_too_large"),
+        ("POST /generate HTTP/1.1", "Transfer-Encoding: gzip", 501, "not_implemented"),
+        ("GET / HTTP/2.0", "X: y", 505, "http_version_not_supported"),
+    ],
+)
+def test_a_request_that_nginx_refuses_gets_a_json_error(
+    nginx: Nginx, backend: Backend, request_line: str, header: str, status: int, code: str
+) -> None:
+    reply = raw_request(nginx, f"{request_line}\r\nHost: x\r\n{header}\r\n\r\n")
+    assert (reply.status, error_of(reply)["code"]) == (status, code)
+    assert backend.requests == []
+
+
+def test_a_range_is_passed_over(nginx: Nginx) -> None:
+    whole = nginx.request("/")
+    for wanted in ("bytes=1-2", "bytes=9999-"):
+        reply = nginx.request("/", Range=wanted)
+        assert (reply.status, reply.body) == (200, whole.body)
+
+
+def self_signed(path: Path) -> Path:
+    """Make a certificate that signs itself, and its key beside it."""
+    command = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={path.stem}"
+    subprocess.run(
+        [*command.split(), "-keyout", path.with_suffix(".key"), "-out", path], check=True, capture_output=True
+    )
+    return path
+
+
+@pytest.mark.parametrize("way", ["plain HTTP", "no client certificate", "an unknown client certificate"])
+def test_a_request_that_fails_at_tls_gets_a_json_error(
+    program: str, backend: Backend, tmp_path: Path, way: str
+) -> None:
+    certificate, another = self_signed(tmp_path / "server.pem"), self_signed(tmp_path / "another.pem")
+    address = ports.free()
+    server = (
+        f"listen {address} ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate.with_suffix('.key')};"
+        f" ssl_client_certificate {certificate}; ssl_verify_client on;"
+    )
+    with started(program, backend, tmp_path, ("include server.d/*.conf;", server)), contextlib.ExitStack() as opened:
+        connection = opened.enter_context(socket.create_connection((address.host, address.port), PATIENCE_SECONDS))
+        if way != "plain HTTP":
+            tls = ssl.create_default_context(cafile=str(certificate))
+            tls.check_hostname = False
+            if way == "an unknown client certificate":
+                tls.load_cert_chain(another, another.with_suffix(".key"))
+            connection = opened.enter_context(tls.wrap_socket(connection))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = reply_on(connection)
+    assert (reply.status, error_of(reply)["code"]) == (400, "bad_request")
 
 
 def test_the_page_cannot_be_posted_to(nginx: Nginx) -> None:

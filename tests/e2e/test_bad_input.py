@@ -1,5 +1,6 @@
 """Bad input gets a 4xx that names the field, in the contract's form, and costs nothing."""
 
+import http.client
 import json
 import socket
 from typing import Any
@@ -161,6 +162,28 @@ def test_another_method_is_refused_and_told_which_are_not(stack: Stack, method: 
     reply = stack.client.request(method, target)
     assert_error(reply, 405, "method_not_allowed", None)
     assert reply.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("way", ["through nginx", "direct"])
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"FOO /generate HTTP/1.1",
+        b"GET /generate?query=\xc3\xa9 HTTP/1.1",
+        b"GET /answers/\xc3\xbf HTTP/1.1",
+        b"GET /generate?query=x HTTP/1.1\r\nX-Request-Id: known\r\nX: \x01",
+    ],
+)
+def test_what_is_no_http_to_the_service_alone_is_refused_too(stack: Stack, request_head: bytes, way: str) -> None:
+    address = stack.service.address if way == "direct" else stack.nginx.address
+    with socket.create_connection((address.host, address.port), PATIENCE_SECONDS) as connection:
+        connection.sendall(request_head + b"\r\nHost: x\r\n\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        reply = Reply(response.status, response.headers, response.read())
+    assert_error(reply, 400, "bad_request", None)
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert eventually(lambda: reply.headers["X-Request-Id"] in stack.service.log.read_text())
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(stack: Stack) -> None:

@@ -1,5 +1,7 @@
 """The protocols in which an answer can be followed, and the choice among them by a request's Accept header."""
 
+from collections.abc import Sequence
+
 from service.renderings.accept import quality, ranges
 from service.renderings.base import Rendering
 from service.renderings.ndjson import JsonLines
@@ -16,16 +18,18 @@ RENDERINGS: tuple[tuple[str, Rendering], ...] = (
     ("text/plain", PlainText()),
 )
 MEDIA_TYPES = tuple(media_type for media_type, _ in RENDERINGS)
+WITH_TERMINAL_EVENT = tuple(media_type for media_type in MEDIA_TYPES if media_type != "text/plain")
+"""Those whose body shows by itself whether it is whole. Plain text relies on how HTTP ends a body."""
 
 
-def choose_rendering(accept: str | None) -> Rendering | None:
-    """Return the rendering that the Accept header likes best, or None where it takes none of ours."""
+def choose_rendering(accept: str | None, offered: Sequence[str] = MEDIA_TYPES) -> Rendering | None:
+    """Return the one of the offered renderings that the Accept header likes best; None where it takes none of them."""
     if not accept:
         return RENDERINGS[0][1]
     liked = ranges(accept)
     best, best_quality = None, 0.0
     for media_type, rendering in RENDERINGS:
-        this = quality(liked, media_type)
+        this = quality(liked, media_type) if media_type in offered else 0.0
         if this > best_quality:
             best, best_quality = rendering, this
     return best

@@ -13,7 +13,7 @@ from service.core import Core
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import Terminal, parse_event_id
 from service.follower import CutShortError
-from service.renderings import MEDIA_TYPES, Rendering, choose_rendering
+from service.renderings import MEDIA_TYPES, WITH_TERMINAL_EVENT, Rendering, choose_rendering
 
 
 class ClientGoneError(Exception):
@@ -114,12 +114,24 @@ def rendering_for(request: Request) -> Rendering:
         FolyamError: 406, it asks for none that there is.
     """
     accepted = request.headers.getlist("accept")  # Several are one list (RFC 9110, section 5.2).
-    rendering = choose_rendering(", ".join(accepted) if accepted else None)
+    cuts_show = _cuts_show(request)
+    offered = MEDIA_TYPES if cuts_show else WITH_TERMINAL_EVENT
+    rendering = choose_rendering(", ".join(accepted) if accepted else None, offered)
     if rendering is None:
-        names = ", ".join(MEDIA_TYPES)
-        raise FolyamError("not_acceptable", f"Accept must allow one of {names}.", status=406, field="Accept")
+        message = f"Accept must allow one of {', '.join(offered)}."
+        if not cuts_show:
+            message += " Plain text needs HTTP/1.1 or later: a cut would look like its end."
+        raise FolyamError("not_acceptable", message, status=406, field="Accept")
     request.state.rendering = rendering.name
     return rendering
+
+
+def _cuts_show(request: Request) -> bool:
+    """Return whether the reader's protocol tells the end of a body from a cut. HTTP/1.0 closes the connection for both.
+
+    nginx speaks HTTP/1.1 to the service, and names the reader's protocol in a header, which it always sets.
+    """
+    return "HTTP/1.0" not in (f"HTTP/{request.scope['http_version']}", request.headers.get("x-client-protocol"))
 
 
 def last_event_id(request: Request) -> tuple[str, int] | None:

@@ -176,6 +176,14 @@ def test_the_service_receives_the_request_as_it_was(nginx: Nginx, backend: Backe
     assert request.headers["host"] == f"127.0.0.1:{nginx.port}"
 
 
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_the_service_learns_the_readers_protocol_from_nginx_alone(nginx: Nginx, backend: Backend, version: str) -> None:
+    raw_request(nginx, f"GET /generate {version}\r\nHost: x\r\nX-Client-Protocol: HTTP/7\r\nConnection: close\r\n\r\n")
+    (request,) = backend.requests
+    assert request.line == "GET /generate HTTP/1.1"
+    assert request.headers["x-client-protocol"] == version
+
+
 def test_a_client_cannot_say_who_it_is(nginx: Nginx, backend: Backend) -> None:
     nginx.request("/generate", X_Forwarded_For="1.2.3.4", X_Forwarded_Proto="https", Forwarded="for=1.2.3.4")
     (request,) = backend.requests

@@ -1,5 +1,6 @@
 """Bad input gets a 4xx that names the field, in the contract's form, and costs nothing."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import JSON_LINES, PATIENCE_SECONDS, Reply, script
+from tests.e2e.client import JSON_LINES, PATIENCE_SECONDS, SSE, TEXT, Reply, script
 from tests.e2e.conftest import Stack
 from tests.e2e.stack import eventually
 
@@ -184,6 +185,28 @@ def test_what_is_no_http_to_the_service_alone_is_refused_too(stack: Stack, reque
     assert_error(reply, 400, "bad_request", None)
     assert reply.headers["Cache-Control"] == "no-store"
     assert eventually(lambda: reply.headers["X-Request-Id"] in stack.service.log.read_text())
+
+
+@pytest.mark.parametrize("way", ["through nginx", "direct"])
+def test_plain_text_is_not_sent_where_a_cut_would_look_like_its_end(stack: Stack, way: str) -> None:
+    address = stack.service.address if way == "direct" else stack.nginx.address
+
+    def ask(accept: str) -> tuple[int, str | None, bytes]:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE_SECONDS)
+        connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"  # type: ignore[attr-defined]
+        connection.request("GET", "/generate?query=x", headers={"Accept": accept, "X-Client-Protocol": "HTTP/1.1"})
+        response = connection.getresponse()
+        with contextlib.closing(connection):
+            return response.status, response.headers["Content-Type"], response.read()
+
+    status, kind, body = ask(TEXT)
+    assert (status, kind) == (406, "application/json")
+    assert "HTTP/1.1" in json.loads(body)["error"]["message"]
+    assert TEXT not in json.loads(body)["error"]["message"]
+    for accept, given in ((f"{TEXT}, {JSON_LINES}", JSON_LINES), (f"{TEXT}, */*;q=0.1", JSON_LINES), ("text/*", SSE)):
+        status, kind, body = ask(accept)
+        assert (status, kind) == (200, given)
+        assert b'"done"' in body
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(stack: Stack) -> None:

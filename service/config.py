@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         (), description="Origins of other sites' pages that may use this service, separated by commas."
     )
 
-    max_body_bytes: int = Field(1 << 20, ge=1, description="The longest request body.")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="The longest request body, for nginx too.")
     max_query_characters: int = Field(32_000, ge=1, description="The longest query.")
     max_history_turns: int = Field(200, ge=0, description="The most earlier turns.")
     max_answer_bytes: int = Field(4 << 20, ge=1, description="The longest answer, as the bytes of its log.")

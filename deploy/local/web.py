@@ -17,6 +17,7 @@ UNQUOTABLE = re.compile(r'["$\\\n]')
 
 # As far as nginx counts.
 MOST = 65535
+MOST_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,23 @@ class ClientLimits:
     """Requests under way."""
     requests: int = 100
     """Requests a second."""
+    body_bytes: int = 1 << 20
+    """The longest body of a request, as for the service."""
 
     @classmethod
     def read(cls) -> Self:
         """Return those of the environment."""
         return cls(
-            _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections), _number("FOLYAM_CLIENT_REQUESTS", cls.requests)
+            _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections),
+            _number("FOLYAM_CLIENT_REQUESTS", cls.requests),
+            _number("FOLYAM_MAX_BODY_BYTES", cls.body_bytes, MOST_BYTES),
         )
 
 
-def _number(setting: str, default: int) -> int:
+def _number(setting: str, default: int, most: int = MOST) -> int:
     text = os.environ.get(setting) or str(default)
-    if not text.isdecimal() or not 0 < int(text) <= MOST:
-        raise CannotRun(f"{setting} is {text!r}, and should be a number from 1 to {MOST}.")
+    if not text.isdecimal() or not 0 < int(text) <= most:
+        raise CannotRun(f"{setting} is {text!r}, and should be a number from 1 to {most}.")
     return int(text)
 
 
@@ -68,6 +73,7 @@ def configuration(
         "FOLYAM_ACCESS_LOG": str(directory.with_name("access.log")),
         "FOLYAM_CLIENT_CONNECTIONS": str(limits.connections),
         "FOLYAM_CLIENT_REQUESTS": str(limits.requests),
+        "FOLYAM_MAX_BODY_BYTES": str(limits.body_bytes),
     }
     return re.sub(r"\$\{(FOLYAM_[A-Z_]+)\}", lambda match: values[match[1]], template)
 

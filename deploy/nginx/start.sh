@@ -8,6 +8,7 @@ ln -sfn /etc/folyam/server.d "$FOLYAM_NGINX_DIR/server.d"
 # Only its own variables: nginx has some that look the same.
 # shellcheck disable=SC2016
 envsubst '${FOLYAM_LISTEN} ${FOLYAM_SERVICE} ${FOLYAM_RESOLVER} ${FOLYAM_WEB_ROOT} ${FOLYAM_NGINX_DIR}
-    ${FOLYAM_NGINX_USER} ${FOLYAM_ACCESS_LOG} ${FOLYAM_CLIENT_CONNECTIONS} ${FOLYAM_CLIENT_REQUESTS}' \
+    ${FOLYAM_NGINX_USER} ${FOLYAM_ACCESS_LOG} ${FOLYAM_CLIENT_CONNECTIONS} ${FOLYAM_CLIENT_REQUESTS}
+    ${FOLYAM_MAX_BODY_BYTES}' \
     </etc/folyam/nginx.conf >"$FOLYAM_NGINX_DIR/nginx.conf"
 exec nginx -c "$FOLYAM_NGINX_DIR/nginx.conf" -e stderr

@@ -210,14 +210,18 @@ def test_a_stop_is_answered_before_any_proxy_gives_up() -> None:
 
 def test_every_hop_takes_a_body_as_long_as_the_service_does(settings: Settings) -> None:
     [ingress] = yaml.safe_load_all((ROOT / "deploy/kubernetes/components/ingress/ingress.yaml").read_text())
+    at_ingress = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    [image] = re.findall(r"FOLYAM_MAX_BODY_BYTES=(\d+)", (ROOT / "Dockerfile").read_text())
     sizes = {
-        "client_max_body_size": directive("client_max_body_size"),
-        "ingress": ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"],
+        "ingress": int(at_ingress.removesuffix("m")) * MIB,
+        "make run": ClientLimits().body_bytes,
+        "image": int(image),
     }
-    assert {name: int(size.removesuffix("m")) * MIB for name, size in sizes.items()} == dict.fromkeys(
-        sizes, settings.max_body_bytes
-    )
-    assert f"larger than {settings.max_body_bytes // MIB} MiB" in NGINX
+    assert sizes == dict.fromkeys(sizes, settings.max_body_bytes)
+    assert directive("client_max_body_size") == "${FOLYAM_MAX_BODY_BYTES}"
+    passed_on = compose["services"]["nginx"]["environment"]["FOLYAM_MAX_BODY_BYTES"]
+    assert passed_on == f"${{FOLYAM_MAX_BODY_BYTES:-{settings.max_body_bytes}}}"
 
 
 def test_the_bodies_that_one_address_may_send_at_once_fit_into_nginxs_memory() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.web import ClientLimits
 from tests.e2e.client import Client, Stream, script
 from tests.e2e.conftest import Stack
 from tests.e2e.stack import Nginx, Service, eventually
@@ -103,3 +104,19 @@ def test_only_pages_of_the_named_origins_may_read(small: Stack, stack: Stack) ->
     ):
         reply = client.request("GET", "/livez", headers={"Origin": origin})
         assert reply.headers["Access-Control-Allow-Origin"] == allowed
+
+
+def test_a_longer_body_passes_where_the_setting_allows_it(
+    tmp_path: Path, upstream: UpstreamProcess, web_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"FOLYAM_MAX_BODY_BYTES": "5000000", "FOLYAM_MAX_QUERY_CHARACTERS": "4000000"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with (
+        Service(tmp_path, tmp_path / "answers", upstream.base_url, workers=1, settings=settings) as service,
+        Nginx(tmp_path, service.address, web_root, ClientLimits.read()) as nginx,
+    ):
+        client = Client(nginx.address)
+        assert client.generate(script(chunks=1) + " " * 2_000_000).events[-1]["type"] == "done"
+        refused = client.generate("x" * 5_000_000)
+        assert (refused.status, refused.json["error"]["code"]) == (413, "body_too_large")

@@ -262,7 +262,8 @@ class FileReader:
         self._seq, self._offset = place
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0  # uvloop's handles for less than half a millisecond have no `when()`.
         self._wake_at = 0.0
         self._notified = False
         log.readers.setdefault(answer_id, set()).add(self)
@@ -313,10 +314,10 @@ class FileReader:
             if not self._notified:
                 seconds = min(seconds, POLL_SECONDS)
         self._wake_at = self._loop.time() + seconds
-        if self._timer is None or self._wake_at < self._timer.when():
+        if self._timer is None or self._wake_at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(self._wake_at, self._time_out)
+            self._set_timer()
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -357,9 +358,13 @@ class FileReader:
         if self._waiter is None:
             return
         if self._loop.time() < self._wake_at:
-            self._timer = self._loop.call_at(self._wake_at, self._time_out)
+            self._set_timer()
         else:
             self.wake()
+
+    def _set_timer(self) -> None:
+        self._timer_at = self._wake_at
+        self._timer = self._loop.call_at(self._timer_at, self._time_out)
 
 
 def _begin(name: str, new: str, line: bytes) -> int:

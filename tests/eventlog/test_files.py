@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, Retention, open_event_log
 from service.eventlog.files import FileEventLog, FileLease
-from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, Sweep
+from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.waiting import DEADLINE_SECONDS, until
@@ -573,12 +573,9 @@ async def test_orphans_are_told_of_before_anything_is_erased(directory: Path) ->
     await log.aclose()
 
 
-async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
-    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = log.path(await end(log))
-    for _ in range(1000):
-        shutil.copy(first, directory / f"{new_answer_id()}.jsonl")
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that a sweep makes between its steps, which take no time here."""
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -587,11 +584,74 @@ async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
         return sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", counted)
+    return pauses
+
+
+async def with_ended(log: FileEventLog, directory: Path, count: int, seconds: float = 0.0) -> None:
+    """Put so many ended logs of that age into the directory."""
+    first = log.path(await end(log))
+    age(first, seconds)
+    for _ in range(count - 1):
+        shutil.copy2(first, directory / f"{new_answer_id()}.jsonl")
+
+
+async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
+    log: FileEventLog, directory: Path, pauses: list[float]
+) -> None:
+    await with_ended(log, directory, 1000)
+    first = 1000 / STEP_OF_UNKNOWN + 1000 / STEP
     await tended(log)
-    assert 1000 / STEP - 1 <= len(pauses) <= 1000 / STEP + 1
+    assert first - 2 <= len(pauses) <= first + 2
     pauses.clear()
     await tended(log)
     assert len(pauses) <= 1000 / STEP_OF_KNOWN + 1
+
+
+async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_before_thousands_of_ended_ones(
+    log: FileEventLog, directory: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_ended(log, directory, 3000, seconds=5)
+    orphans = []
+    for _ in range(STEP // 2):
+        answer, lease = await begin(log)
+        lease.release()
+        orphans.append(answer)
+    opened = 0
+    open_file = os.open
+
+    def counted(*given: Any, **named: Any) -> int:  # noqa: ANN401 (as os.open takes it)
+        nonlocal opened
+        opened += 1
+        return open_file(*given, **named)
+
+    monkeypatch.setattr(os, "open", counted)
+    told: dict[str, tuple[int, int]] = {}
+    await Sweep(directory, Retention()).run(lambda answer: told.update({answer: (opened, len(pauses))}))
+    assert set(told) == set(orphans)
+    most_opened, most_paused = (max(seen) for seen in zip(*told.values(), strict=True))
+    assert most_opened <= len(orphans) + 1, "the lock of the sweep, and the orphans themselves"
+    assert most_paused <= 3000 / STEP_OF_UNKNOWN + 1, "their names, ages and sizes, and no ended log"
+
+
+async def test_no_step_of_a_sweep_holds_up_the_event_loop(
+    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await with_ended(log, directory, 3000)
+    steps: list[float] = []
+    began = time.thread_time()
+    sleep = asyncio.sleep
+
+    async def measured(_: float) -> None:
+        nonlocal began
+        steps.append(time.thread_time() - began)
+        await sleep(0)
+        began = time.thread_time()
+
+    monkeypatch.setattr(asyncio, "sleep", measured)
+    await Sweep(directory, Retention()).run(lambda _: None)
+    steps.append(time.thread_time() - began)
+    # Of some hundred steps, each takes about its share. The longest of them may have met the garbage collector.
+    assert sorted(steps)[-3] <= sum(steps) / 10, steps
 
 
 async def test_answers_expire_by_when_they_ended(directory: Path) -> None:

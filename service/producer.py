@@ -167,6 +167,7 @@ class Producer:
                     now = self._loop.time()
                     await self._lease.append(deltas)
                     if self._first_chunk_seconds is None:
+                        self._lease.grew()
                         self._first_chunk_seconds = now - self.begun_at
                         self.metrics.upstream_first_chunk(now - asked_at)
                         self._upstream_first_chunk_seconds = now - asked_at

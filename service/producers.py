@@ -19,8 +19,10 @@ LOOK_SECONDS = 0.25
 """How often a producer looks whether it is watched and was asked to stop, where nothing told it before."""
 TEND_SECONDS = 1.0
 """How often a worker looks for orphans and for what has expired."""
-MOST_CLAIMS = 3
-"""An answer that was claimed this often within a minute, and whose worker died each time, kills its workers."""
+MOST_CLAIMS_WITHOUT_GROWTH = 3
+"""Take-overs in a row after which the answer did not grow before its worker died. After more, it is given up."""
+MOST_CLAIMS = 20
+"""Take-overs in all. An answer that kills each worker after its first words grows each time, and has to end, too."""
 
 _logger = structlog.get_logger()
 
@@ -154,7 +156,8 @@ class Producers:
         how: Recovery = self._recovery
         if how == "continue" and not (said and only_text):
             how = "restart"  # Reasoning cannot be handed back to a model in mid-thought.
-        if lease.claims > MOST_CLAIMS or start.request is None:
+        claims = lease.claims
+        if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or start.request is None:
             how = "fail"
         counted = metrics.answer_metrics(start.model, self._models)
         counted.taken_over(how)

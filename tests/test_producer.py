@@ -14,6 +14,7 @@ import prometheus_client
 import pytest
 
 from service.errors import TooMany, Unavailable
+from service.eventlog.files import FileLease
 from service.events import (
     Delta,
     Done,
@@ -29,7 +30,7 @@ from service.events import (
     new_answer_id,
 )
 from service.producer import OVERDUE_SECONDS, Recovery
-from service.producers import MOST_CLAIMS, Bounds
+from service.producers import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
 from service.upstream import BREAKER_QUESTIONS, TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
@@ -446,27 +447,67 @@ async def test_an_upstream_that_cannot_continue_begins_anew_by_default(
         assert Restart(4) in await here.follow(answer)
 
 
-async def test_an_answer_that_kills_its_workers_is_given_up(
+async def test_an_answer_that_kills_each_worker_before_it_grows_is_given_up(
     tmp_path: Path, upstream: UpstreamProcess, key: str
 ) -> None:
     async with worker(tmp_path, upstream) as here:
         answer = await orphan_of(here, key, chunks=4, stall_after=2)
-        for _ in range(MOST_CLAIMS):
+        for _ in range(MOST_CLAIMS_WITHOUT_GROWTH):
             lease = await here.log.claim(answer)
-            if lease is not None:
-                lease.release()
+            assert lease is not None
+            await lease.append([Restart(lease.last_seq + 1)])  # is no growth
+            lease.release()
         here.producers.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"
 
 
+@pytest.mark.parametrize("recovery", ["continue", "restart"])
+async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
+    tmp_path: Path, upstream: UpstreamProcess, key: str, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FileLease, "hand_over", FileLease.release)  # A killed worker hands nothing over.
+    deaths = 2 * MOST_CLAIMS_WITHOUT_GROWTH
+    async with worker(tmp_path, upstream, recovery=recovery) as here:
+        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (deaths + 1))
+        for _ in range(deaths):
+            here.producers.adopt(answer)
+            await here.read_to(answer, seq=(await here.log.last(answer)).seq + 2)
+            here.producers._running[answer].hand_over()
+            await until(lambda: answer not in here.producers._running)
+        here.producers.adopt(answer)
+        events = await here.follow(answer)
+    assert isinstance(events[-1], Done)
+    assert one_end(events)
+    assert seqs_without_gaps(events)
+
+
+@pytest.mark.parametrize("recovery", ["continue", "restart"])
+async def test_an_answer_that_kills_each_worker_after_its_first_words_is_given_up_in_the_end(
+    tmp_path: Path, upstream: UpstreamProcess, key: str, recovery: Recovery
+) -> None:
+    async with worker(tmp_path, upstream, recovery=recovery) as here:
+        answer = await orphan_of(here, key, chunks=4, stall_after=2)
+        for _ in range(MOST_CLAIMS):
+            lease = await here.log.claim(answer)
+            assert lease is not None
+            await lease.append([Delta(lease.last_seq + 1, text="w")])
+            lease.grew()
+            lease.release()
+        here.producers.adopt(answer)
+        events = await here.follow(answer)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "interrupted"
+    assert len(upstream.requests(key)) == 1
+
+
 async def test_an_answer_that_is_handed_over_often_is_not_given_up(
     tmp_path: Path, upstream: UpstreamProcess, key: str
 ) -> None:
     async with worker(tmp_path, upstream, recovery="continue") as here:
-        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (MOST_CLAIMS + 2))
-        for number in range(MOST_CLAIMS + 1):
+        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (MOST_CLAIMS_WITHOUT_GROWTH + 2))
+        for number in range(MOST_CLAIMS_WITHOUT_GROWTH + 1):
             here.producers.adopt(answer)
             await until(lambda: len(upstream.requests(key)) == number + 2)  # noqa: B023 (asked before it changes)
             here.producers._running[answer].hand_over()

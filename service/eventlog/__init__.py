@@ -3,11 +3,11 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from service.eventlog.base import DamagedLogError, EventLog, Lease, Reader
+from service.eventlog.base import Claims, DamagedLogError, EventLog, Lease, Reader
 from service.eventlog.files import FileEventLog
 from service.eventlog.retention import Retention
 
-__all__ = ["DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "directory_of", "open_event_log"]
+__all__ = ["Claims", "DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "directory_of", "open_event_log"]
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:

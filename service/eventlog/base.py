@@ -5,6 +5,7 @@ Any number of *readers* a log: each holds an offset, never a queue.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from service.errors import UnknownAnswer
@@ -15,6 +16,16 @@ class DamagedLogError(UnknownAnswer):
     """A log is not as it was written: shortened, or overwritten. What is left is no answer that anybody knows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """How often an answer was claimed, each time within a minute of the one before, the present claim included."""
+
+    total: int = 0
+    """0 for the worker that began the answer."""
+    without_growth: int = 0
+    """The latest claims between which the answer did not grow, the present one included."""
+
+
 class Lease(Protocol):
     """The producer's claim on a log."""
 
@@ -22,8 +33,7 @@ class Lease(Protocol):
     last_seq: int
     size: int
     """The log's length in bytes."""
-    claims: int
-    """How often the answer was claimed lately, this time included; 0 for whoever began it."""
+    claims: Claims
     on_change: Callable[[], None] | None
     """Called when a follower of this worker came or left, or when somebody asked for a stop."""
 
@@ -33,6 +43,9 @@ class Lease(Protocol):
         Raises:
             Unavailable: the log cannot take them all (a full disk, say); `last_seq` tells what it took.
         """
+
+    def grew(self) -> None:
+        """Note that the answer grew under this claim."""
 
     def watched(self) -> bool:
         """Tell whether the answer has at least one follower, in any worker."""

@@ -18,7 +18,8 @@ from typing import cast, get_args
 import msgspec
 
 from service.errors import Unavailable, UnknownAnswer
-from service.eventlog.base import DamagedLogError
+from service.eventlog import claims
+from service.eventlog.base import Claims, DamagedLogError
 from service.eventlog.lines import last_line, line_before, offset_after
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
 from service.eventlog.retention import Retention, Sweep
@@ -55,7 +56,7 @@ class FileEventLog:
             descriptor = _begin(self.name(start.answer), self.name(start.answer, "new"), encode_lines([start]))
         except OSError as error:
             raise _unavailable(error) from error
-        return self._hold(start.answer, descriptor, start.seq, claims=0)
+        return self._hold(start.answer, descriptor, start.seq, Claims())
 
     async def claim(self, answer_id: str) -> "FileLease | None":
         path = self.path(answer_id)
@@ -74,14 +75,14 @@ class FileEventLog:
                 return None
             # What follows the last whole line was torn when its writer died, and nobody was sent it.
             os.ftruncate(descriptor, end)
-            claims = _count_claim(path)
+            counted = claims.count(self.name(answer_id, "claims"))
             held = True
         except OSError as error:
             raise _unavailable(error) from error
         finally:
             if not held:
                 os.close(descriptor)
-        return self._hold(answer_id, descriptor, event.seq, claims=claims)
+        return self._hold(answer_id, descriptor, event.seq, counted)
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
         descriptor = self._open(answer_id)
@@ -150,8 +151,8 @@ class FileEventLog:
         except OSError as error:
             raise _unavailable(error) from error
 
-    def _hold(self, answer_id: str, descriptor: int, last_seq: int, *, claims: int) -> "FileLease":
-        lease = self.leases[answer_id] = FileLease(self, answer_id, descriptor, last_seq, claims)
+    def _hold(self, answer_id: str, descriptor: int, last_seq: int, counted: Claims) -> "FileLease":
+        lease = self.leases[answer_id] = FileLease(self, answer_id, descriptor, last_seq, counted)
         return lease
 
     def _wake(self, answer_id: str) -> None:
@@ -172,11 +173,11 @@ class FileEventLog:
 class FileLease:
     """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`."""
 
-    def __init__(self, log: FileEventLog, answer_id: str, descriptor: int, last_seq: int, claims: int) -> None:
+    def __init__(self, log: FileEventLog, answer_id: str, descriptor: int, last_seq: int, counted: Claims) -> None:
         self.answer_id = answer_id
         self.last_seq = last_seq
         self.size = os.fstat(descriptor).st_size
-        self.claims = claims
+        self.claims = counted
         self.tail: Sequence[Event] = ()
         self.tail_at = -1
         self.on_change: Callable[[], None] | None = None
@@ -184,6 +185,7 @@ class FileLease:
         self._descriptor = descriptor
         self._readers = log.readers.setdefault(answer_id, set())
         self._stop_path = log.name(answer_id, "stop")
+        self._claims_path = log.name(answer_id, "claims")
         self._look_for_stop = True  # One may have been asked for before the answer was claimed.
 
     async def append(self, events: Sequence[Event]) -> None:
@@ -204,6 +206,10 @@ class FileLease:
             reader.wake()
         if not whole:
             raise _unavailable(OSError(errno.ENOSPC, ""))
+
+    def grew(self) -> None:
+        if self.claims.total:
+            claims.grew(self._claims_path, self.claims.total)
 
     def watched(self) -> bool:
         return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
@@ -243,9 +249,9 @@ class FileLease:
                 self._log.readers.pop(self.answer_id, None)
 
     def hand_over(self) -> None:
-        if self.claims:
+        if self.claims.total:
             with contextlib.suppress(OSError):
-                self._log.path(self.answer_id).with_suffix(".claims").unlink()
+                Path(self._claims_path).unlink()
         self.release()
 
 
@@ -399,13 +405,6 @@ def _decode(lines: bytes) -> Sequence[Event]:
         return _decode_lines(lines)
     except ValueError:
         raise DamagedLogError from None
-
-
-def _count_claim(path: Path) -> int:
-    """Return how often the log was claimed, as the length of a file beside it to which each claim adds a byte."""
-    with path.with_suffix(".claims").open("ab", buffering=0) as file:
-        file.write(b".")
-        return file.tell()
 
 
 def _last_whole_event(descriptor: int) -> tuple[Event | None, int]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
-from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
+from service.eventlog import Claims, EventLog, Lease, Reader, Retention, open_event_log
 from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.strategies import answers
@@ -72,7 +72,7 @@ async def begin(log: EventLog, *events: Event) -> tuple[str, Lease]:
 
 async def test_a_log_begins_with_its_start(log: EventLog) -> None:
     answer, lease = await begin(log)
-    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 1, 0)
+    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 1, Claims())
     assert await log.last(answer) == start(answer)
     assert await read_all(log, answer) == [start(answer)]
 
@@ -318,7 +318,7 @@ async def test_an_answer_whose_producer_was_killed_is_claimed_and_goes_on(
     another.kill()
     lease = await log.claim(answer)
     assert lease is not None
-    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 4, 1)
+    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 4, Claims(1, 1))
     await lease.append([*deltas(5, 1), done(6)])
     assert await follow(reader) == [start(answer), *deltas(2, 4), done(6)]
     reader.close()
@@ -342,24 +342,44 @@ async def test_an_answer_that_has_ended_is_never_claimed(log: EventLog) -> None:
     assert await read_all(log, answer) == [start(answer), done(2)]
 
 
-async def test_claims_are_counted(log: EventLog) -> None:
+async def claimed(log: EventLog, answer: str) -> Lease:
+    lease = await log.claim(answer)
+    assert lease is not None
+    return lease
+
+
+async def test_claims_are_counted_in_all_and_since_the_answer_last_grew(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
-    for count in range(1, 5):
+    seen = []
+    for grows in (False, False, True, False, True, True, False):
         lease.release()
-        claimed = await log.claim(answer)
-        assert claimed is not None
-        lease = claimed
-        assert lease.claims == count
+        lease = await claimed(log, answer)
+        seen.append(lease.claims)
+        if grows:
+            lease.grew()
+    without_growth = [1, 2, 3, 1, 2, 1, 1]
+    assert seen == [Claims(number, since) for number, since in enumerate(without_growth, 1)]
+    lease.release()
+    await another.ask("claim", answer=answer)
+    another.kill()
+    assert (await claimed(log, answer)).claims == Claims(9, 3)
+
+
+async def test_an_answer_that_grows_under_the_worker_that_began_it_was_claimed_by_none(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    lease.grew()
+    lease.release()
+    assert (await claimed(log, answer)).claims == Claims(1, 1)
 
 
 async def test_claims_are_forgotten_when_an_answer_is_handed_over(log: EventLog) -> None:
     answer, lease = await begin(log)
     lease.release()
     for _ in range(3):
-        claimed = await log.claim(answer)
-        assert claimed is not None
-        assert claimed.claims == 1
-        claimed.hand_over()
+        lease = await claimed(log, answer)
+        assert lease.claims == Claims(1, 1)
+        lease.grew()
+        lease.hand_over()
         assert await tended(log) == [answer]
 
 

@@ -20,7 +20,7 @@ from inotify_simple import INotify
 from prometheus_client import REGISTRY
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
-from service.eventlog import DamagedLogError, Retention, open_event_log
+from service.eventlog import Claims, DamagedLogError, Retention, open_event_log
 from service.eventlog.files import FileEventLog, FileLease
 from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
@@ -299,6 +299,42 @@ async def test_a_claim_that_fails_holds_no_lease(log: FileEventLog) -> None:
     reader.close()
     in_the_way.rmdir()
     assert await log.claim(answer) is not None
+
+
+# Take-overs
+
+
+async def test_take_overs_are_one_byte_each_which_says_whether_the_answer_then_grew(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    for grows in (False, True, False):
+        lease.release()
+        claimed = await log.claim(answer)
+        assert claimed is not None
+        lease = claimed
+        if grows:
+            lease.grew()
+    path = log.path(answer).with_suffix(".claims")
+    assert path.read_text() == ".+."
+    assert mode(path) == 0o600
+
+
+async def test_the_claims_of_a_worker_of_the_version_before_are_counted(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    log.path(answer).with_suffix(".claims").write_bytes(b"..")
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    assert claimed.claims == Claims(3, 3)
+
+
+async def test_claims_that_were_forgotten_meanwhile_stay_forgotten(log: FileEventLog, directory: Path) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    log.path(answer).with_suffix(".claims").unlink()
+    claimed.grew()
+    assert names(directory) == {f"{answer}.jsonl"}
 
 
 # Waking

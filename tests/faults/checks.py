@@ -1,6 +1,5 @@
 """The one invariant, for a client and for a log: functions that return what is wrong, and nothing where all is well."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from tests.e2e.logfile import Event, read_log, unmerged
 from tests.faults.questions import Question
 from tests.faults.viewing import TERMINAL, Viewing
 
-MOST_CLAIMS = 3
-"""The service gives an answer up that was orphaned more often than this."""
+MOST_CLAIMS = 20
+MOST_CLAIMS_WITHOUT_GROWTH = 3
+"""The service gives an answer up that was orphaned more often than this: in all, or since it last grew."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Circumstances:
     """What may have happened to an answer besides its upstream's behaviour."""
 
     recovery: str = "continue"
-    claims: int = 0
-    """How often it was taken over."""
+    claims: str = ""
+    """How it was taken over: `.` for each time, `+` for each after which it grew."""
     claims_forgotten: bool = False
     """It may have been more often: after a minute, by the time of day, the service forgets it."""
     may_be_unwatched: bool = False
@@ -31,8 +31,9 @@ class Circumstances:
     def codes(self) -> frozenset[str]:
         """Of `failed` events that are true in these circumstances, whatever the upstream did."""
         codes = set()
-        claims = math.inf if self.claims_forgotten else self.claims
-        if claims > MOST_CLAIMS or (self.recovery == "fail" and claims):
+        without_growth = len(self.claims) - len(self.claims.rstrip("."))
+        given_up = without_growth > MOST_CLAIMS_WITHOUT_GROWTH or len(self.claims) > MOST_CLAIMS
+        if given_up or self.claims_forgotten or (self.recovery == "fail" and self.claims):
             codes.add("interrupted")
         if self.disk_full or self.damaged:
             codes |= {"log_full", "log_unavailable"}
@@ -213,9 +214,9 @@ def log_of(directory: Path, answer: str) -> list[Event]:
         return []
 
 
-def claims_of(directory: Path, answer: str) -> int:
-    """Return how often the answer was taken over."""
+def claims_of(directory: Path, answer: str) -> str:
+    """Return how the answer was taken over, as far as the service remembers: see `Circumstances.claims`."""
     try:
-        return (directory / f"{answer}.claims").stat().st_size
+        return (directory / f"{answer}.claims").read_text(encoding="ascii")
     except OSError:
-        return 0
+        return ""

@@ -92,7 +92,7 @@ class Run:
         self.found = asyncio.Event()
         """Set at the first violation."""
         self._asked: dict[str, Asked] = {}
-        self._claims: dict[str, int] = {}
+        self._claims: dict[str, str] = {}
         self._damaged: set[str] = set()
         self._taken_over: set[str] = set()
         self._full: list[list[float]] = []
@@ -252,7 +252,7 @@ class Run:
 
     def _around(self, answer: str, asked: Asked, until: float) -> Circumstances:
         # They are remembered here from the first look, because the service forgets them.
-        claims = max(claims_of(self._stack.logs, answer), self._claims.get(answer, 0))
+        claims = claims_of(self._stack.logs, answer) or self._claims.get(answer, "")
         jumps = (each.at for each in self.happened if each.name == ClockJumped.name)
         self._claims[answer] = claims
         return Circumstances(
@@ -292,7 +292,7 @@ class Run:
                     wrong += check_log(log, seen.question, around, asked_stop=asked.stop)
                 findings.answers += 1
                 findings.ends[log[-1]["type"] if log else "no log"] += 1
-                findings.takeovers += around.claims
+                findings.takeovers += len(around.claims)
                 self._stood_still(seen, around)
         for what in wrong:
             findings.violate(what, seen.number)

@@ -104,7 +104,7 @@ class Claims:
     def _look(self) -> None:
         now = time.monotonic()
         for path in self._stack.logs.glob("*.claims"):
-            count = claims_of(self._stack.logs, path.stem)
+            count = len(claims_of(self._stack.logs, path.stem))
             kills = [each.at for each in self._run.happened if each.name == WorkerKilled.name]
             if count > self._known[path.stem] and kills:
                 self._known[path.stem] = count

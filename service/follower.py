@@ -54,7 +54,8 @@ class Follower:
         They are events or, where there were none for `heartbeat_seconds`, a sign of life.
 
         Raises:
-            CutShortError: this worker has left before the terminal event, or the log can't be read on.
+            CutShortError: this worker has left before the terminal event, or the log was damaged.
+            Unavailable: the log cannot be read.
         """
         if self._ended:
             return None

@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from service import metrics, tracing
-from service.errors import FolyamError, UpstreamError
+from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
 from service.upstream import Upstream
@@ -106,9 +106,13 @@ class Producer:
         """Stop if somebody asked for it on another worker, or if nobody has followed for too long."""
         if self._ending:
             return
-        if by := self._lease.stop_requested():
+        try:
+            by, watched = self._lease.stop_requested(), self._lease.watched()
+        except Unavailable:
+            return  # A broken disk, or no descriptor left: the next look may tell.
+        if by:
             self.stop(by)
-        elif self._lease.watched():
+        elif watched:
             self._unwatched_since = None
         else:
             now = self._loop.time()

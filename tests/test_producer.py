@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import prometheus_client
 import pytest
@@ -333,6 +333,24 @@ async def test_a_follower_in_another_worker_keeps_the_answer_going_until_it_is_k
             events = await here.follow(producer.answer_id, watch=False)
     assert isinstance(events[-1], Stopped)
     assert events[-1].by == "unwatched"
+
+
+async def test_a_moment_without_descriptors_ends_no_watch_over_answers(
+    tmp_path: Path, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=0.1)) as here:
+        producer = await here.start(key, endless=True, pace=0.05)
+        looked = []
+
+        def used_up(_: FileLease) -> NoReturn:
+            looked.append(True)
+            raise Unavailable("log_unavailable", "")
+
+        with monkeypatch.context() as failing:
+            failing.setattr(FileLease, "stop_requested", used_up)
+            await until(lambda: len(looked) > 1)
+        events = await here.follow(producer.answer_id, watch=False)
+    assert events[-1] == Stopped(len(events), "unwatched")
 
 
 # Draining and taking over

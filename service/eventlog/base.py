@@ -2,6 +2,9 @@
 
 One *lease* a log: whoever holds it is the answer's producer, and it ends with the holder's process.
 Any number of *readers* a log: each holds an offset, never a queue.
+
+A method that reads or writes raises `Unavailable` where the storage fails, and no error of the storage's own. Methods
+that end something (`release`, `hand_over`, `close`, `aclose`) and notes that may be lost (`grew`) do not raise.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,6 +73,7 @@ class Reader(Protocol):
 
         Raises:
             DamagedLogError: the log is not as it was.
+            Unavailable: the log cannot be read.
         """
 
     async def wait(self, seconds: float) -> None:

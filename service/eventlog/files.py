@@ -10,28 +10,23 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast, get_args
 
-import msgspec
-
-from service.errors import Unavailable, UnknownAnswer
-from service.eventlog import claims
+from service.errors import UnknownAnswer
+from service.eventlog import claims, stops
 from service.eventlog.base import Claims, DamagedLogError
-from service.eventlog.lines import last_line, line_before, offset_after
+from service.eventlog.failures import as_unavailable, unavailable
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
+from service.eventlog.logfile import begin, decode_lines, last_whole_event, place
 from service.eventlog.retention import Retention, Sweep
 from service.eventlog.wakeups import Wakeups
-from service.events import Event, Start, StoppedBy, Terminal, decode, encode_lines
+from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 READ_BYTES = 1 << 14
 """How much a reader takes at once, and so about what a slow follower costs in memory."""
 POLL_SECONDS = 0.05
 """How often a reader looks by itself where the kernel cannot wake it."""
-
-_decode_lines = msgspec.json.Decoder(Event).decode_lines
 
 
 class FileEventLog:
@@ -40,10 +35,8 @@ class FileEventLog:
     def __init__(self, directory: str, retention: Retention) -> None:
         self._directory = Path(directory)
         self._name = str(self._directory)
-        try:
+        with as_unavailable():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unavailable(error) from error
         self.leases: dict[str, FileLease] = {}
         self.readers: dict[str, set[FileReader]] = {}
         self._sweep = Sweep(self._directory, retention)
@@ -52,84 +45,74 @@ class FileEventLog:
         )
 
     async def create(self, start: Start) -> "FileLease":
-        try:
-            descriptor = _begin(self.name(start.answer), self.name(start.answer, "new"), encode_lines([start]))
-        except OSError as error:
-            raise _unavailable(error) from error
-        return self._hold(start.answer, descriptor, start.seq, Claims())
+        with as_unavailable():
+            descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), encode_lines([start]))
+            return self._hold(start.answer, descriptor, start.seq, Claims())
 
     async def claim(self, answer_id: str) -> "FileLease | None":
-        path = self.path(answer_id)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unavailable(error) from error
-        held = False
-        try:
-            if not lock(descriptor, LEASE, fcntl.F_WRLCK):
+        with as_unavailable():
+            try:
+                descriptor = os.open(self.name(answer_id), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            except FileNotFoundError:
                 return None
-            event, end = _last_whole_event(descriptor)
-            if event is None or isinstance(event, Terminal) or not os.fstat(descriptor).st_nlink:
-                return None
-            # What follows the last whole line was torn when its writer died, and nobody was sent it.
-            os.ftruncate(descriptor, end)
-            counted = claims.count(self.name(answer_id, "claims"))
-            held = True
-        except OSError as error:
-            raise _unavailable(error) from error
-        finally:
-            if not held:
-                os.close(descriptor)
-        return self._hold(answer_id, descriptor, event.seq, counted)
+            held = False
+            try:
+                if not lock(descriptor, LEASE, fcntl.F_WRLCK):
+                    return None
+                event, end = last_whole_event(descriptor)
+                if event is None or isinstance(event, Terminal) or not os.fstat(descriptor).st_nlink:
+                    return None
+                # What follows the last whole line was torn when its writer died, and nobody was sent it.
+                os.ftruncate(descriptor, end)
+                counted = claims.count(self.name(answer_id, "claims"))
+                lease = self._hold(answer_id, descriptor, event.seq, counted)
+                held = True
+            finally:
+                if not held:
+                    os.close(descriptor)
+        return lease
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
-        descriptor = self._open(answer_id)
-        try:
-            place = after, _place(descriptor, after)
-            if watch:
-                lock(descriptor, WATCH, fcntl.F_RDLCK)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return FileReader(self, answer_id, descriptor, place, watch=watch)
+        with as_unavailable():
+            descriptor = self._open(answer_id)
+            try:
+                offset = place(descriptor, after)
+                if watch:
+                    lock(descriptor, WATCH, fcntl.F_RDLCK)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return FileReader(self, answer_id, descriptor, (after, offset), watch=watch)
 
     async def last(self, answer_id: str) -> Event:
-        descriptor = self._open(answer_id)
-        try:
-            event, _ = _last_whole_event(descriptor)
-        finally:
-            os.close(descriptor)
+        with as_unavailable():
+            descriptor = self._open(answer_id)
+            try:
+                event, _ = last_whole_event(descriptor)
+            finally:
+                os.close(descriptor)
         if event is None:
             raise UnknownAnswer
         return event
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
-        # Under another name until it is written, so that whoever sees it can read it.
-        stop = self.path(answer_id).with_suffix(".stop")
-        asking = stop.with_name(f"{stop.name}.{secrets.token_hex(4)}")
-        try:
-            asking.write_text(by, encoding="ascii")
-            asking.rename(stop)
-        except OSError as error:
-            asking.unlink(missing_ok=True)
-            raise _unavailable(error) from error
+        with as_unavailable():
+            stops.ask(self.name(answer_id, "stop"), by)
 
     async def erase(self, answer_id: str) -> None:
-        for suffix in (".jsonl", ".stop", ".claims"):
-            self.path(answer_id).with_suffix(suffix).unlink(missing_ok=True)
+        with as_unavailable():
+            for suffix in (".jsonl", ".stop", ".claims"):
+                self.path(answer_id).with_suffix(suffix).unlink(missing_ok=True)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
-        try:
+        with as_unavailable():
             await self._sweep.run(on_orphan)
-        except OSError as error:
-            raise _unavailable(error) from error
 
     async def check(self) -> None:
-        # Writable, and not just present: a volume can be mounted read-only by a kernel that saw it fail.
-        if not os.access(self._directory, os.W_OK | os.X_OK):
-            raise Unavailable("log_unavailable", "The log of answers cannot be reached.")
+        # A file is opened for writing, which a read-only disk refuses, and so does Landlock, of which os.access() knows
+        # nothing. Nothing is written: on a full disk, answers can still be read, and expire.
+        with as_unavailable():
+            os.close(self._sweep.open_lock())
 
     async def aclose(self) -> None:
         self.wakeups.close()
@@ -148,8 +131,6 @@ class FileEventLog:
             return os.open(self.name(answer_id), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise UnknownAnswer from None
-        except OSError as error:
-            raise _unavailable(error) from error
 
     def _hold(self, answer_id: str, descriptor: int, last_seq: int, counted: Claims) -> "FileLease":
         lease = self.leases[answer_id] = FileLease(self, answer_id, descriptor, last_seq, counted)
@@ -186,49 +167,54 @@ class FileLease:
         self._readers = log.readers.setdefault(answer_id, set())
         self._stop_path = log.name(answer_id, "stop")
         self._claims_path = log.name(answer_id, "claims")
+        self._torn = False  # Whether a part of a line is behind the last whole one, and could not be cut off yet.
         self._look_for_stop = True  # One may have been asked for before the answer was claimed.
 
     async def append(self, events: Sequence[Event]) -> None:
         data = encode_lines(events)
         try:
+            if self._torn:
+                self._cut()
             written = os.write(self._descriptor, data)
         except OSError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         whole = written == len(data)
         if not whole:
             # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
             data = data[: data.rfind(b"\n", 0, written) + 1]
-            os.ftruncate(self._descriptor, self.size + len(data))
+            self._torn = True
         self.last_seq += len(events) if whole else data.count(b"\n")
         self.tail_at, self.tail = (self.size, events) if whole else (-1, ())
         self.size += len(data)
         for reader in self._readers:
             reader.wake()
         if not whole:
-            raise _unavailable(OSError(errno.ENOSPC, ""))
+            with as_unavailable():
+                self._cut()
+            raise unavailable(OSError(errno.ENOSPC, ""))
+
+    def _cut(self) -> None:
+        os.ftruncate(self._descriptor, self.size)
+        self._torn = False
 
     def grew(self) -> None:
         if self.claims.total:
             claims.grew(self._claims_path, self.claims.total)
 
     def watched(self) -> bool:
-        return any(reader.watches for reader in self._readers) or is_locked_by_another(self._descriptor, WATCH)
+        if any(reader.watches for reader in self._readers):
+            return True
+        with as_unavailable():
+            return is_locked_by_another(self._descriptor, WATCH)
 
     def stop_requested(self) -> StoppedBy | None:
         # Asked of each running answer four times a second. The kernel is asked only where it does not tell by itself.
         if not self._look_for_stop:
             return None
+        with as_unavailable():
+            by = stops.take(self._stop_path)
         self._look_for_stop = not self._log.wakeups.working
-        try:
-            descriptor = os.open(self._stop_path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            text = os.read(descriptor, 64).decode("ascii", "replace")
-        finally:
-            os.close(descriptor)
-        Path(self._stop_path).unlink(missing_ok=True)
-        return cast("StoppedBy", text) if text in get_args(StoppedBy) else "user"
+        return by
 
     def stop_written(self) -> None:
         self._look_for_stop = True
@@ -288,21 +274,24 @@ class FileReader:
             if self._offset >= lease.size:
                 return ()
         reach = READ_BYTES
-        while True:
-            block = os.pread(self._descriptor, reach, self._offset)
-            if len(block) == reach:
-                # There is more behind it, and no wait on the way to the network either while its buffers take it:
-                # without a pause, one long replay would hold up every other stream of the worker.
-                await asyncio.sleep(0)
-            end = block.rfind(b"\n") + 1
-            if end:
-                self._offset += end
-                return self._in_order(_decode(block[:end]))
-            if len(block) < reach:
-                if os.fstat(self._descriptor).st_size < self._offset:
-                    raise DamagedLogError  # Somebody cut it: what was read is no longer there, and more never comes.
-                return ()
-            reach *= 8  # One event longer than a read: a start with a long request, say.
+        try:
+            while True:
+                block = os.pread(self._descriptor, reach, self._offset)
+                if len(block) == reach:
+                    # There is more behind it, and no wait on the way to the network either while its buffers take it:
+                    # without a pause, one long replay would hold up every other stream of the worker.
+                    await asyncio.sleep(0)
+                end = block.rfind(b"\n") + 1
+                if end:
+                    self._offset += end
+                    return self._in_order(decode_lines(block[:end]))
+                if len(block) < reach:
+                    if os.fstat(self._descriptor).st_size < self._offset:
+                        raise DamagedLogError  # Somebody cut it: what was read is gone, and more never comes.
+                    return ()
+                reach *= 8  # One event longer than a read: a start with a long request, say.
+        except OSError as error:
+            raise unavailable(error) from error
 
     def _in_order(self, events: Sequence[Event]) -> Sequence[Event]:
         if events[0].seq != self._seq + 1:
@@ -315,8 +304,9 @@ class FileReader:
             # Another worker writes this log. Having asked the kernel to tell of its writes, look once more for one
             # that came before the asking.
             self._notified = self._log.wakeups.watch(self.answer_id, self._log.name(self.answer_id))
-            if os.fstat(self._descriptor).st_size > self._offset:
-                return
+            with as_unavailable():
+                if os.fstat(self._descriptor).st_size > self._offset:
+                    return
             if not self._notified:
                 seconds = min(seconds, POLL_SECONDS)
         self._wake_at = self._loop.time() + seconds
@@ -331,7 +321,10 @@ class FileReader:
             self._waiter = None
 
     def orphaned(self) -> bool:
-        return self.answer_id not in self._log.leases and not is_locked_by_another(self._descriptor, LEASE)
+        if self.answer_id in self._log.leases:
+            return False
+        with as_unavailable():
+            return not is_locked_by_another(self._descriptor, LEASE)
 
     def close(self) -> None:
         if self._descriptor < 0:
@@ -371,52 +364,3 @@ class FileReader:
     def _set_timer(self) -> None:
         self._timer_at = self._wake_at
         self._timer = self._loop.call_at(self._timer_at, self._time_out)
-
-
-def _begin(name: str, new: str, line: bytes) -> int:
-    """Make a log with its first line; return its descriptor, which holds the lease."""
-    # Under another name until it is locked and begun: nobody ever sees a log without a producer or a start.
-    descriptor = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    begun = False
-    try:
-        lock(descriptor, LEASE, fcntl.F_WRLCK)
-        if os.write(descriptor, line) < len(line):
-            raise OSError(errno.ENOSPC, "")
-        os.rename(new, name)  # noqa: PTH104 (see `FileEventLog.name`)
-        begun = True
-    finally:
-        if not begun:
-            os.close(descriptor)
-            Path(new).unlink(missing_ok=True)
-    return descriptor
-
-
-def _place(descriptor: int, after: int) -> int:
-    offset = offset_after(descriptor, after)
-    if offset is None:
-        raise DamagedLogError  # Not as far as that.
-    if after and _decode(line_before(descriptor, offset))[0].seq != after:
-        raise DamagedLogError
-    return offset
-
-
-def _decode(lines: bytes) -> Sequence[Event]:
-    try:
-        return _decode_lines(lines)
-    except ValueError:
-        raise DamagedLogError from None
-
-
-def _last_whole_event(descriptor: int) -> tuple[Event | None, int]:
-    """Return the last event and the offset behind it; None where there is no readable one."""
-    line, end = last_line(descriptor)
-    try:
-        return decode(line), end
-    except ValueError:
-        return None, 0
-
-
-def _unavailable(error: OSError) -> Unavailable:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable("log_full", "There is no room left for answers. Try again later.", retry_after_seconds=10)
-    return Unavailable("log_unavailable", "The log of answers cannot be reached.")

@@ -1,7 +1,6 @@
 """What stays in the directory and for how long."""
 
 import asyncio
-import contextlib
 import fcntl
 import heapq
 import os
@@ -47,10 +46,17 @@ class Sweep:
     retention: Retention
     _ended: dict[str, tuple[float, int]] = field(default_factory=dict)
     """A log's file name: the time it was last written to, and its length."""
+    _failure: OSError | None = None
+    """The first of the present sweep."""
 
     async def run(self, on_orphan: Callable[[str], None]) -> None:
-        """Tell of each orphan, and erase what has expired, unless another worker is erasing."""
-        descriptor = os.open(self.directory / ".sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Tell of each orphan, and erase what has expired, unless another worker is erasing.
+
+        Raises:
+            OSError: something could not be read or erased; everything else was.
+        """
+        self._failure = None
+        descriptor = self.open_lock()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,6 +71,12 @@ class Sweep:
             )
         finally:
             os.close(descriptor)
+        if self._failure is not None:
+            raise self._failure
+
+    def open_lock(self) -> int:
+        """Return a descriptor of the file that the erasing worker locks. It is made if it is missing."""
+        return os.open(f"{self.directory}/.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     async def _look(self, on_orphan: Callable[[str], None]) -> tuple[int, int]:
         """Tell of each orphan as it is found; return the number and bytes of all logs.
@@ -83,7 +95,7 @@ class Sweep:
             if opened % STEP == 0:
                 await asyncio.sleep(PAUSE_SECONDS)
             name = heapq.heappop(unknown)[1]
-            state, modified, length = _look_at(f"{self.directory}/{name}")
+            state, modified, length = self._look_at(f"{self.directory}/{name}")
             size += length
             if state == "gone":
                 answers -= 1
@@ -116,13 +128,16 @@ class Sweep:
                     modified = entry.stat(follow_symlinks=False).st_mtime
                 except FileNotFoundError:
                     continue
+                except OSError as error:
+                    self._failed(error)
+                    continue
                 if kind == "jsonl":
                     unknown.append((-modified, entry.name))
                 elif time.time() - modified > LEFT_OVER_SECONDS:
                     work += 1 / STEP
                     # Not a log that is just being begun, however old a clock that was set makes it look.
-                    if _look_at(entry.path)[0] != "running":
-                        _unlink(entry.path)
+                    if self._look_at(entry.path)[0] in ("ended", "orphan"):
+                        self._unlink(entry.path)
         return unknown
 
     async def _erase(self, answers: int, size: int) -> tuple[int, int]:
@@ -137,31 +152,44 @@ class Sweep:
                 break
             if number % STEP == STEP - 1:
                 await asyncio.sleep(PAUSE_SECONDS)
-            _unlink(f"{self.directory}/{name}")
+            self._unlink(f"{self.directory}/{name}")
             del self._ended[name]
             answers -= 1
             size -= length
         return answers, size
 
+    def _look_at(self, path: str) -> tuple[str, float, int]:
+        """Return `running`, `ended`, `orphan`, `gone` or `unreadable`; the time of the last write; and the size."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return "gone", 0.0, 0
+        except OSError as error:
+            self._failed(error)
+            return "unreadable", 0.0, 0
+        try:
+            running = is_locked_by_another(descriptor, LEASE)
+            # After the lock was asked for: who held it may have written the end since.
+            stat = os.fstat(descriptor)
+            return "running" if running else _unheld(descriptor), stat.st_mtime, stat.st_size
+        except OSError as error:
+            self._failed(error)
+            return "unreadable", 0.0, 0
+        finally:
+            os.close(descriptor)
 
-def _unlink(path: str | Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # noqa: PTH108 (a path for each of thousands of names costs more than this does)
+    def _unlink(self, path: str) -> None:
+        try:
+            os.unlink(path)  # noqa: PTH108 (a path for each of thousands of names costs more than this does)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._failed(error)
 
-
-def _look_at(path: str) -> tuple[str, float, int]:
-    """Return `running`, `ended`, `orphan` or `gone`; the time of the last write; and the size."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return "gone", 0.0, 0
-    try:
-        running = is_locked_by_another(descriptor, LEASE)
-        # After the lock was asked for: who held it may have written the end since.
-        stat = os.fstat(descriptor)
-        return "running" if running else _unheld(descriptor), stat.st_mtime, stat.st_size
-    finally:
-        os.close(descriptor)
+    def _failed(self, error: OSError) -> None:
+        # One file that cannot be read or erased must not keep the sweep from the others.
+        if self._failure is None:
+            self._failure = error
 
 
 def _unheld(descriptor: int) -> str:

@@ -103,7 +103,8 @@ class AnswerResponse(StreamingResponse):
             await self._stream.aclose()
 
     async def _serve(self, send: Send) -> None:
-        with contextlib.suppress(ClientGoneError, CutShortError), self._presence.required():
+        # Unavailable: the log can no longer be read, and it is too late for a status.
+        with contextlib.suppress(ClientGoneError, CutShortError, Unavailable), self._presence.required():
             await self.stream_response(send)
 
 

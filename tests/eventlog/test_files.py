@@ -8,9 +8,10 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -138,7 +139,7 @@ async def test_a_log_is_one_event_a_line_and_nobody_elses_business(log: FileEven
 
 async def test_a_directory_that_is_gone_fails_the_check(log: FileEventLog, directory: Path) -> None:
     await log.check()
-    directory.rmdir()  # noqa: ASYNC240 (nothing else runs here)
+    shutil.rmtree(directory)
     assert await code_of(log.check()) == "log_unavailable"
     assert await code_of(log.create(Start(1, new_answer_id(), "model"))) == "log_unavailable"
     assert await code_of(tended(log)) == "log_unavailable"
@@ -299,6 +300,117 @@ async def test_a_claim_that_fails_holds_no_lease(log: FileEventLog) -> None:
     reader.close()
     in_the_way.rmdir()
     assert await log.claim(answer) is not None
+
+
+# Failing disks
+
+
+SYSTEM_CALLS = ("open", "read", "pread", "write", "fstat", "ftruncate", "rename", "unlink", "scandir", "statvfs")
+
+
+async def everything(log: FileEventLog) -> list[str]:
+    """Do all that can be done with a log, step by step; return how each step ended."""
+    outcomes: list[str] = []
+
+    async def step(work: Callable[[], Any]) -> Any:  # noqa: ANN401 (whatever the step gives)
+        try:
+            done = work()
+            done = await done if isawaitable(done) else done
+        except (FolyamError, OSError) as error:
+            outcomes.append(type(error).__name__)
+            return None
+        outcomes.append("done")
+        return done
+
+    async def produce(lease: FileLease) -> None:
+        await step(lambda: lease.append([say(lease.last_seq + 1)]))
+        await step(lease.grew)
+        await step(lease.watched)
+        await step(lambda: log.request_stop(lease.answer_id, "user"))
+        lease.stop_written()
+        await step(lease.stop_requested)
+        await step(lease.hand_over)
+
+    begun = await step(lambda: log.create(Start(1, new_answer_id(), "model")))
+    claimed = await step(lambda: log.claim(ORPHAN))
+    reader = await step(lambda: log.open(ORPHAN, 1))
+    for lease in (begun, claimed):
+        if lease is not None:
+            await produce(lease)
+    if reader is not None:
+        await step(reader.read)
+        await step(reader.orphaned)
+        await step(lambda: reader.wait(0.001))
+        await step(reader.close)
+    await step(lambda: log.last(ORPHAN))
+    await step(lambda: log.tend(lambda _: None))
+    await step(log.check)
+    await step(lambda: log.erase(ORPHAN))
+    return outcomes
+
+
+ORPHAN = "0" * 32
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("call", SYSTEM_CALLS)
+async def test_whatever_the_disk_refuses_the_log_says_so_itself(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    (await log.create(Start(1, ORPHAN, "model"))).release()
+    age(log.path(await end(log)), 1e6)
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:  # noqa: ANN401 (as any of them is called)
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, call, refuse)
+        outcomes = await everything(log)
+    assert set(outcomes) <= {"done", "Unavailable"}, outcomes
+    assert "Unavailable" in outcomes
+    (await log.create(Start(1, ORPHAN, "model"))).release()
+    assert set(await everything(log)) == {"done"}, "it works again"
+
+
+async def test_a_torn_line_that_could_not_be_cut_off_is_before_the_next_one(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, lease = await begin(log)
+
+    def broken(*_: int) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing, files_of_at_most(lease.size + 5):
+        failing.setattr(os, "ftruncate", broken)
+        assert await code_of(lease.append([say(2)])) == "log_unavailable"
+    await lease.append([say(2)])
+    assert await read_all(log, answer) == [Start(1, answer, "model"), say(2)]
+
+
+async def test_a_stop_is_heard_where_its_file_cannot_be_removed(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, lease = await begin(log)
+    await log.request_stop(answer, "user")
+
+    def read_only(*_: str) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "unlink", read_only)
+    assert lease.stop_requested() == "user"
+
+
+async def test_a_log_that_cannot_be_read_or_erased_keeps_no_sweep_from_the_others(directory: Path) -> None:
+    log = FileEventLog(str(directory), Retention(seconds=10))
+    for _ in range(2):  # One of each comes before the other in any order.
+        expired, orphan = await expired_and_orphan(log)
+        in_the_way = directory / f"{new_answer_id()}.jsonl"
+        in_the_way.mkdir()
+        told: list[str] = []
+        assert await code_of(log.tend(told.append)) == "log_unavailable"
+        assert orphan in told
+        assert not log.path(expired).exists()
+    await log.aclose()
 
 
 # Take-overs

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service import follower, producer
-from service.eventlog import files
+from service.eventlog import files, logfile
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
 
 
@@ -117,8 +117,7 @@ def lost_delta() -> None:
 
 def doubled_delta() -> None:
     """Who resumes is sent the last event again."""
-    place = files._place
-    _replace(files, "_place", lambda descriptor, after: place(descriptor, max(0, after - 1)))
+    _replace(files, "place", lambda descriptor, after: logfile.place(descriptor, max(0, after - 1)))
 
 
 def deaf_to_leaving() -> None:

@@ -1,0 +1,23 @@
+"""The operating system's errors, as the service's: see `service.errors`."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from service.errors import Unavailable
+
+
+@contextlib.contextmanager
+def as_unavailable() -> Iterator[None]:
+    """Turn an `OSError` within into `Unavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: OSError) -> Unavailable:
+    """Return the error for a response: no room left, or else no access to the log, whatever the reason."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable("log_full", "There is no room left for answers. Try again later.", retry_after_seconds=10)
+    return Unavailable("log_unavailable", "The log of answers cannot be reached.")

@@ -1,0 +1,55 @@
+"""What becomes of the service where the disk or the directory of its logs does not stay as it was."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.client import Client, Reply, script
+from tests.e2e.stack import Service, eventually
+from tests.faults.stack import can_mount
+from tests.upstream.process import UpstreamProcess
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of the logs' own."""
+    if not can_mount():
+        pytest.skip("only root can mount a disk")
+    place = tmp_path / "answers"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def remount(place: Path, how: str) -> bool:
+    return subprocess.run(["mount", "-o", f"remount,{how}", place], check=False, capture_output=True).returncode == 0
+
+
+def refused(reply: Reply) -> bool:
+    return (reply.status, reply.json.get("error", {}).get("code")) == (503, "log_unavailable") and bool(
+        reply.headers["Retry-After"]
+    )
+
+
+def ready(client: Client) -> bool:
+    return client.request("GET", "/readyz").status == 200
+
+
+def test_a_read_only_disk_refuses_what_would_be_written_and_is_read_from(
+    tmp_path: Path, disk: Path, upstream: UpstreamProcess
+) -> None:
+    with Service(tmp_path, disk, upstream.base_url, workers=1) as service:
+        client = Client(service.address)
+        answer = client.generate(script(chunks=3)).events[0]["answer"]
+        eventually(lambda: remount(disk, "ro"))  # It is busy in the moment of a sweep.
+        assert refused(client.request("DELETE", f"/answers/{answer}"))
+        assert refused(client.generate(script()))
+        assert refused(client.request("GET", "/readyz"))
+        assert client.stop(answer).json["text"] == "w1 w2 w3 "
+        assert client.follow(answer).events[-1]["type"] == "done"
+        assert remount(disk, "rw")
+        assert ready(client)
+        assert client.request("DELETE", f"/answers/{answer}").status == 204

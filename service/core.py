@@ -62,6 +62,11 @@ class Core:
         """Whether this worker is to stop, and should be sent nothing new."""
         return self._drain is not None
 
+    @property
+    def useless(self) -> bool:
+        """Whether this process can do no more, and a new one could."""
+        return self.log.lost()
+
     def _has_left(self, came_at: float) -> bool:
         # Whether answers are left to others, so that a follower should go there too.
         left = self._drain is not None and self._drain.done()

@@ -83,18 +83,36 @@ class FolyamWorker(UvicornWorker):
         "timeout_graceful_shutdown": int(_drain_seconds() + AFTER_DRAIN_SECONDS),
     }
 
+    _server: "DrainingServer"
+
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = DrainingServer(self.config, leave=self._leave, notify=self.notify)
+        server = self._server = DrainingServer(self.config, leave=self._leave, notify=self.notify)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
+    async def callback_notify(self) -> None:
+        """Tell gunicorn that this worker lives, and end it where only a new one is of use.
+
+        A confined worker cannot write to a directory that replaced the one of its start, and no probe of a platform
+        restarts a gunicorn for that. The worker that gunicorn starts in its place makes the directory, if need be.
+        """
+        await super().callback_notify()
+        core = self._core()
+        if core is not None and core.useless and not self._server.should_exit:
+            self.log.error("The directory of the answers' logs was removed or replaced: leaving for a new worker.")
+            self._leave()
+            self._server.should_exit = True
+
     def _leave(self) -> None:
-        core = getattr(self.wsgi.state, "core", None)
+        core = self._core()
         if core is not None:
             core.leave()
+
+    def _core(self) -> Any:  # noqa: ANN401 (nothing of the service is imported here)
+        return getattr(self.wsgi.state, "core", None)
 
 
 class DrainingServer(Server):

@@ -137,5 +137,8 @@ class EventLog(Protocol):
             Unavailable: it does not.
         """
 
+    def lost(self) -> bool:
+        """Return whether the place of the logs was removed or replaced, so that only a new process can use it."""
+
     async def aclose(self) -> None:
         """Close what is open. Leases end."""

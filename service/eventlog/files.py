@@ -37,6 +37,8 @@ class FileEventLog:
         self._name = str(self._directory)
         with as_unavailable():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Held open so that no directory that replaces it can have its inode's number.
+            self._opened = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.leases: dict[str, FileLease] = {}
         self.readers: dict[str, set[FileReader]] = {}
         self._sweep = Sweep(self._directory, retention)
@@ -113,11 +115,24 @@ class FileEventLog:
         # nothing. Nothing is written: on a full disk, answers can still be read, and expire.
         with as_unavailable():
             os.close(self._sweep.open_lock())
+        if self.lost():
+            raise unavailable(FileNotFoundError())
+
+    def lost(self) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self._name), os.fstat(self._opened))  # noqa: PTH116 (see `name`)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # It cannot be told.
 
     async def aclose(self) -> None:
         self.wakeups.close()
         for lease in list(self.leases.values()):
             lease.release()
+        if self._opened >= 0:
+            os.close(self._opened)
+            self._opened = -1
 
     def name(self, answer_id: str, kind: str = "jsonl") -> str:
         # Not of pathlib: it would take a tenth of an answer's set-up.

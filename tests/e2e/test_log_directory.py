@@ -1,5 +1,6 @@
 """What becomes of the service where the disk or the directory of its logs does not stay as it was."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client, Reply, script
-from tests.e2e.stack import Service, eventually
+from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.faults.stack import can_mount
 from tests.upstream.process import UpstreamProcess
 
@@ -53,3 +54,25 @@ def test_a_read_only_disk_refuses_what_would_be_written_and_is_read_from(
         assert remount(disk, "rw")
         assert ready(client)
         assert client.request("DELETE", f"/answers/{answer}").status == 204
+
+
+@pytest.mark.parametrize("made_again", [True, False])
+def test_workers_whose_directory_was_removed_or_replaced_make_room_for_ones_that_can_use_it(
+    tmp_path: Path, upstream: UpstreamProcess, *, made_again: bool
+) -> None:
+    answers = tmp_path / "answers"
+    with Service(tmp_path / "service", answers, upstream.base_url, workers=1) as service:
+        client = Client(service.address)
+        before = set(service.workers())
+        old = client.generate(script(chunks=1)).events[0]["answer"]
+        shutil.rmtree(answers)
+        if made_again:
+            answers.mkdir(mode=0o700)
+        # Confined to the directory that was, these workers cannot write to the new one.
+        assert client.request("GET", "/readyz").status == 503
+        eventually(lambda: not before & set(service.workers()), READY_SECONDS)
+        eventually(lambda: ready(client), READY_SECONDS)
+        new = client.generate(script(chunks=1)).events
+        assert new[-1]["type"] == "done"
+        assert [path.stem for path in answers.glob("*.jsonl")] == [new[0]["answer"]]
+        assert client.follow(old).status == 404

@@ -146,6 +146,17 @@ async def test_a_directory_that_is_gone_fails_the_check(log: FileEventLog, direc
     assert await code_of(log.request_stop(new_answer_id(), "user")) == "log_unavailable"
 
 
+async def test_a_directory_that_was_replaced_fails_the_check_though_it_can_be_written_to(
+    log: FileEventLog, directory: Path
+) -> None:
+    assert not log.lost()
+    shutil.rmtree(directory)
+    assert log.lost()
+    directory.mkdir()  # noqa: ASYNC240 (nothing else runs here)
+    assert log.lost()
+    assert await code_of(log.check()) == "log_unavailable"
+
+
 async def test_an_id_is_never_used_twice(log: FileEventLog) -> None:
     answer, lease = await begin(log)
     (log.path(answer).with_suffix(".new")).touch()

@@ -63,8 +63,8 @@ class Core:
         return self._drain is not None
 
     @property
-    def useless(self) -> bool:
-        """Whether this process can do no more, and a new one could."""
+    def needs_replacing(self) -> bool:
+        """Whether this process can do nothing more that a new one could."""
         return self.log.lost()
 
     def _has_left(self, came_at: float) -> bool:

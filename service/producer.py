@@ -66,10 +66,12 @@ class Producer:
         self._upstream_first_chunk_seconds: float | None = None
         self._stopped_by: StoppedBy | None = None
         self._stop_at = 0.0
-        self._unwatched_since: float | None = None
+        self._unwatched_until: float | None = None
         self._running = False
         self._handing_over = False
         self._ending = False
+        if lease.unwatched_seconds_left is not None:
+            self._begin_unwatched(min(lease.unwatched_seconds_left, limits.unwatched_seconds))
         lease.on_change = self.look
 
     async def status(self, seconds: float) -> UpstreamError | None:
@@ -107,19 +109,30 @@ class Producer:
         if self._ending:
             return
         try:
-            by, watched = self._lease.stop_requested(), self._lease.watched()
+            if by := self._lease.stop_requested():
+                self.stop(by)
+                return
+            watched = self._lease.watched()
         except Unavailable:
             return  # A broken disk, or no descriptor left: the next look may tell.
-        if by:
-            self.stop(by)
-        elif watched:
-            self._unwatched_since = None
-        else:
-            now = self._loop.time()
-            if self._unwatched_since is None:
-                self._unwatched_since = now
-            if now - self._unwatched_since >= self._limits.unwatched_seconds:
-                self.stop("unwatched")
+        if watched:
+            self._end_unwatched()
+            return
+        until = self._unwatched_until
+        if until is None:
+            until = self._begin_unwatched(self._limits.unwatched_seconds)
+        if self._loop.time() >= until:
+            self.stop("unwatched")
+
+    def _begin_unwatched(self, seconds: float) -> float:
+        self._unwatched_until = self._loop.time() + seconds
+        self._lease.mark_unwatched(seconds)
+        return self._unwatched_until
+
+    def _end_unwatched(self) -> None:
+        if self._unwatched_until is not None:
+            self._unwatched_until = None
+            self._lease.clear_unwatched()
 
     def is_overdue(self) -> bool:
         """Tell whether it goes on although its time-out should have ended it some time ago."""
@@ -179,7 +192,7 @@ class Producer:
                     else:
                         self.metrics.chunks_arrived(now - arrived_at)
                     arrived_at = now
-                    if self._unwatched_since is not None:
+                    if self._unwatched_until is not None:
                         metrics.chunks_unwatched(len(deltas))
                     if self._lease.size > self._limits.answer_bytes:
                         raise UpstreamError("answer_too_long", "The answer grew too long and was cut.", retryable=False)
@@ -207,6 +220,7 @@ class Producer:
             # The log cannot take the end either. Released, the answer is an orphan, and ends when the log works again.
             _logger.warning("end_not_logged", answer=self.answer_id, code=error.code)
         finally:
+            self._end_unwatched()
             self._lease.release()
             self._status_came()
         timing = self._timing()

@@ -101,7 +101,7 @@ class FolyamWorker(UvicornWorker):
         """
         await super().callback_notify()
         core = self._core()
-        if core is not None and core.useless and not self._server.should_exit:
+        if core is not None and core.needs_replacing and not self._server.should_exit:
             self.log.error("The directory of the answers' logs was removed or replaced: leaving for a new worker.")
             self._leave()
             self._server.should_exit = True

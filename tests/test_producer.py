@@ -325,6 +325,7 @@ async def test_a_follower_in_another_worker_keeps_the_answer_going_until_it_is_k
 ) -> None:
     async with worker(tmp_path, upstream, limits=replace(PATIENT, unwatched_seconds=0.5)) as here:
         with AnotherWorker(f"file://{tmp_path}") as another:
+            await another.ask("tend")  # It is up: the answer waits for no start of a process.
             producer = await here.start(endless=True, pace=0.05)
             await another.ask("open", answer=producer.answer_id)
             await asyncio.sleep(1.2)
@@ -351,6 +352,42 @@ async def test_a_moment_without_descriptors_ends_no_watch_over_answers(
             await until(lambda: len(looked) > 1)
         events = await here.follow(producer.answer_id, watch=False)
     assert events[-1] == Stopped(len(events), "unwatched")
+
+
+async def unwatched_orphan(here: Worker, key: str, seconds: float) -> str:
+    """Leave an answer as a killed worker does that saw no follower, and would have stopped it in so many seconds."""
+    answer = await orphan_of(here, key, chunks=40, pace=0.01, first=[{"stall_after": 2}])
+    lease = await here.log.claim(answer)
+    assert lease is not None
+    lease.mark_unwatched(seconds)
+    lease.release()
+    return answer
+
+
+async def test_time_without_a_follower_goes_on_in_the_worker_that_takes_an_answer_over(here: Worker, key: str) -> None:
+    answer = await unwatched_orphan(here, key, 0)
+    here.producers.adopt(answer)
+    events = await here.follow(answer, watch=False)
+    assert events[-1] == Stopped(len(events), "unwatched")
+    assert not here.log.path(answer).with_suffix(".unwatched").exists()
+
+
+async def test_a_follower_who_is_back_before_the_new_producer_has_its_whole_time_again(here: Worker, key: str) -> None:
+    answer = await unwatched_orphan(here, key, 0)
+    reader = await here.log.open(answer)
+    here.producers.adopt(answer)
+    await until(lambda: answer in here.producers._running)
+    here.producers._running[answer].look()
+    reader.close()
+    assert isinstance((await here.follow(answer, watch=False))[-1], Done)
+
+
+async def test_a_follower_whose_worker_died_with_the_producers_has_its_whole_time_to_come_back(
+    here: Worker, key: str
+) -> None:
+    answer = await orphan_of(here, key, chunks=40, pace=0.01, first=[{"stall_after": 2}])
+    here.producers.adopt(answer)
+    assert isinstance((await here.follow(answer, watch=False))[-1], Done)
 
 
 # Draining and taking over

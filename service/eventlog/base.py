@@ -4,7 +4,8 @@ One *lease* a log: whoever holds it is the answer's producer, and it ends with t
 Any number of *readers* a log: each holds an offset, never a queue.
 
 A method that reads or writes raises `Unavailable` where the storage fails, and no error of the storage's own. Methods
-that end something (`release`, `hand_over`, `close`, `aclose`) and notes that may be lost (`grew`) do not raise.
+that end something (`release`, `hand_over`, `close`, `aclose`) and notes that may be lost (`grew`, `mark_unwatched`,
+`clear_unwatched`) do not raise.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ class Lease(Protocol):
     size: int
     """The log's length in bytes."""
     claims: Claims
+    unwatched_seconds_left: float | None
+    """Of the time for which the answer goes on without a follower; None where the last producer saw one, or is this."""
     on_change: Callable[[], None] | None
     """Called when a follower of this worker came or left, or when somebody asked for a stop."""
 
@@ -52,6 +55,12 @@ class Lease(Protocol):
 
     def watched(self) -> bool:
         """Tell whether the answer has at least one follower, in any worker."""
+
+    def mark_unwatched(self, seconds: float) -> None:
+        """Note, for a worker that takes the answer over, that it has no follower and goes on for so long."""
+
+    def clear_unwatched(self) -> None:
+        """Note that it has a follower again, or has ended."""
 
     def stop_requested(self) -> StoppedBy | None:
         """Return who asked for a stop, on whichever worker, or None."""

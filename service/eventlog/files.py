@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.errors import UnknownAnswer
-from service.eventlog import claims, stops
+from service.eventlog import claims, stops, unwatched
 from service.eventlog.base import Claims, DamagedLogError
 from service.eventlog.failures import as_unavailable, unavailable
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
@@ -62,16 +62,19 @@ class FileEventLog:
                 if not lock(descriptor, LEASE, fcntl.F_WRLCK):
                     return None
                 event, end = last_whole_event(descriptor)
-                if event is None or isinstance(event, Terminal) or not os.fstat(descriptor).st_nlink:
+                stat = os.fstat(descriptor)
+                if event is None or isinstance(event, Terminal) or not stat.st_nlink:
                     return None
                 # What follows the last whole line was torn when its writer died, and nobody was sent it.
                 os.ftruncate(descriptor, end)
+                left = unwatched.left(self.name(answer_id, "unwatched"), stat.st_mtime)
                 counted = claims.count(self.name(answer_id, "claims"))
                 lease = self._hold(answer_id, descriptor, event.seq, counted)
                 held = True
             finally:
                 if not held:
                     os.close(descriptor)
+        lease.unwatched_seconds_left = left
         return lease
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "FileReader":
@@ -103,8 +106,8 @@ class FileEventLog:
 
     async def erase(self, answer_id: str) -> None:
         with as_unavailable():
-            for suffix in (".jsonl", ".stop", ".claims"):
-                self.path(answer_id).with_suffix(suffix).unlink(missing_ok=True)
+            for kind in ("jsonl", "stop", "claims", "unwatched"):
+                self.path(answer_id).with_suffix(f".{kind}").unlink(missing_ok=True)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
         with as_unavailable():
@@ -174,6 +177,7 @@ class FileLease:
         self.last_seq = last_seq
         self.size = os.fstat(descriptor).st_size
         self.claims = counted
+        self.unwatched_seconds_left: float | None = None
         self.tail: Sequence[Event] = ()
         self.tail_at = -1
         self.on_change: Callable[[], None] | None = None
@@ -182,6 +186,7 @@ class FileLease:
         self._readers = log.readers.setdefault(answer_id, set())
         self._stop_path = log.name(answer_id, "stop")
         self._claims_path = log.name(answer_id, "claims")
+        self._unwatched_path = log.name(answer_id, "unwatched")
         self._torn = False  # Whether a part of a line is behind the last whole one, and could not be cut off yet.
         self._look_for_stop = True  # One may have been asked for before the answer was claimed.
 
@@ -221,6 +226,12 @@ class FileLease:
             return True
         with as_unavailable():
             return is_locked_by_another(self._descriptor, WATCH)
+
+    def mark_unwatched(self, seconds: float) -> None:
+        unwatched.mark(self._unwatched_path, seconds)
+
+    def clear_unwatched(self) -> None:
+        unwatched.clear(self._unwatched_path)
 
     def stop_requested(self) -> StoppedBy | None:
         # Asked of each running answer four times a second. The kernel is asked only where it does not tell by itself.

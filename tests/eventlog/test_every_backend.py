@@ -462,6 +462,26 @@ async def test_the_producer_is_told_when_a_follower_of_its_worker_comes_or_leave
     assert told == [True, False]
 
 
+async def test_what_is_left_of_the_time_without_a_follower_is_known_to_who_claims(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    answer, lease = await begin(log)
+    assert lease.unwatched_seconds_left is None
+    lease.release()
+    lease = await claimed(log, answer)
+    assert lease.unwatched_seconds_left is None, "somebody followed, or might have"
+    lease.mark_unwatched(30)
+    lease.release()
+    await another.ask("claim", answer=answer)
+    another.kill()
+    lease = await claimed(log, answer)
+    assert lease.unwatched_seconds_left is not None
+    assert 30 - DEADLINE_SECONDS < lease.unwatched_seconds_left <= 30 + DEADLINE_SECONDS
+    lease.clear_unwatched()
+    lease.release()
+    assert (await claimed(log, answer)).unwatched_seconds_left is None
+
+
 # Stopping
 
 

@@ -337,6 +337,8 @@ async def everything(log: FileEventLog) -> list[str]:
         await step(lambda: lease.append([say(lease.last_seq + 1)]))
         await step(lease.grew)
         await step(lease.watched)
+        await step(lambda: lease.mark_unwatched(1))
+        await step(lease.clear_unwatched)
         await step(lambda: log.request_stop(lease.answer_id, "user"))
         lease.stop_written()
         await step(lease.stop_requested)
@@ -457,6 +459,36 @@ async def test_claims_that_were_forgotten_meanwhile_stay_forgotten(log: FileEven
     assert claimed is not None
     log.path(answer).with_suffix(".claims").unlink()
     claimed.grew()
+    assert names(directory) == {f"{answer}.jsonl"}
+
+
+async def test_only_time_with_a_producer_counts_as_time_without_a_follower(log: FileEventLog) -> None:
+    answer, lease = await begin(log)
+    lease.mark_unwatched(30)
+    path = log.path(answer)
+    mark = path.with_suffix(".unwatched")
+    for produced, down, left in ((0, 0, 30), (20, 0, 10), (20, 1000, 10), (40, 0, 0), (0, 1000, 30)):
+        lease.release()
+        marked_at = time.time() - down - produced
+        os.utime(mark, (0, marked_at + 30))
+        os.utime(path, (0, marked_at + produced))
+        claimed = await log.claim(answer)
+        assert claimed is not None
+        assert claimed.unwatched_seconds_left == pytest.approx(left)
+        lease = claimed
+
+
+async def test_the_time_without_a_follower_is_kept_while_it_lasts_and_then_swept(
+    log: FileEventLog, directory: Path
+) -> None:
+    answer, lease = await begin(log)
+    lease.mark_unwatched(300)
+    mark = log.path(answer).with_suffix(".unwatched")
+    assert mark.stat().st_mtime - time.time() > 300 - DEADLINE_SECONDS
+    await tended(log)
+    assert mark.exists()
+    age(mark, LEFT_OVER_SECONDS + 1)
+    await tended(log)
     assert names(directory) == {f"{answer}.jsonl"}
 
 
@@ -859,9 +891,11 @@ async def test_a_sweep_tells_what_is_left_and_how_much_room_there_is(directory: 
 async def test_an_erased_answer_leaves_no_file(log: FileEventLog, directory: Path) -> None:
     answer, lease = await begin(log)
     lease.release()
-    await log.claim(answer)
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    claimed.mark_unwatched(30)
     await log.request_stop(answer, "user")
-    assert len(names(directory)) == 3
+    assert len(names(directory)) == 4
     await log.erase(answer)
     assert names(directory) == set()
 

@@ -71,6 +71,17 @@ export const BEHAVIOURS = {
   "busy-for-long": {
     questionCourse: () => ({ status: 503, headers: { "Retry-After": "3600" }, type: JSON_TYPE, body: BUSY }),
   },
+  "busy-and-in-a-hurry": {
+    questionCourse: () => ({ status: 429, headers: { "Retry-After": "0" }, type: JSON_TYPE, body: BUSY }),
+  },
+  "busy-until-a-time-that-has-passed": {
+    questionCourse: () => ({
+      status: 503,
+      headers: { "Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT" },
+      type: JSON_TYPE,
+      body: BUSY,
+    }),
+  },
   "busy-without-a-time": { questionCourse: () => ({ status: 429, type: JSON_TYPE, body: BUSY }) },
   refuses: {
     questionCourse: () => ({
@@ -88,6 +99,9 @@ export const BEHAVIOURS = {
         ? { status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }
         : fromTheSecond(WHOLE)(n),
   },
+  "resumes-in-a-hurry": {
+    course: fromTheSecond({ status: 503, headers: { "Retry-After": "0" }, type: JSON_TYPE, body: BUSY }),
+  },
   "resumes-into-nothing": {
     course: (n) => (n === 2 || n === 3 ? { noStatus: true } : fromTheSecond(WHOLE)(n)),
   },
@@ -102,6 +116,7 @@ export const BEHAVIOURS = {
       body: '{"error":{"code":"unknown_answer","message":"There is no such answer."}}',
     }),
   },
+  "nothing-left-for-ever": { chunks: 1_000_000, paceMs: 20, course: fromTheSecond({ status: 204 }) },
   "nothing-left": { course: fromTheSecond({ status: 204 }) },
   "replays-all": { course: fromTheSecond({ fromTheStart: true }) },
   merges: { paceMs: 0, course: fromTheSecond({ merge: true }) },
@@ -110,6 +125,7 @@ export const BEHAVIOURS = {
   "garbage-for-ever": { course: () => ({ garbageAfter: 0 }) },
   "retry-field": { course: once({ preamble: "retry: 1200\n\n", cutAfter: 5 }) },
   "retry-field-for-ever": { course: once({ preamble: "retry: 99999999999\n\n", cutAfter: 5 }) },
+  "retry-field-in-a-hurry": { course: (n) => ({ preamble: "retry: 0\n\n", cutAfter: n === 1 ? 5 : 0 }) },
   "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
   "no-answer-header": { noAnswerHeader: true, course: once({ cutAfter: 5 }) },
 
@@ -127,6 +143,16 @@ export const BEHAVIOURS = {
     chunks: 1_000_000,
     paceMs: 20,
     stopCourse: once({ status: 503, type: "text/html", body: "" }),
+  },
+  "stops-when-ready": {
+    chunks: 1_000_000,
+    paceMs: 20,
+    stopCourse: once({ status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }),
+  },
+  "stops-much-later": {
+    chunks: 1_000_000,
+    paceMs: 20,
+    stopCourse: once({ status: 503, headers: { "Retry-After": "3600" }, type: JSON_TYPE, body: BUSY }),
   },
   "does-not-stop": {
     chunks: 1_000_000,

@@ -1,4 +1,4 @@
-import { backoffMs } from "./backoff.js";
+import { pauseMs } from "./backoff.js";
 import { refusal } from "./connection.js";
 import { FolyamError } from "./errors.js";
 import { Follower } from "./follower.js";
@@ -209,6 +209,8 @@ export function openAnswer(request, options = {}) {
       return;
     }
     for (let attempt = 1; ; attempt += 1) {
+      /** @type {number | null} */
+      let askedMs = null;
       try {
         const response = await send(new URL(`answers/${encodeURIComponent(id)}/stop`, base), {
           method: "POST",
@@ -220,7 +222,8 @@ export function openAnswer(request, options = {}) {
         }
         const error =
           (await refusal(response)) ?? new FolyamError("refused", "The answer could not be stopped.");
-        if (!error.retryable || attempt === STOP_TRIES) {
+        askedMs = error.retryAfterMs;
+        if (!error.retryable || attempt === STOP_TRIES || (askedMs ?? 0) > patience.giveUpMs) {
           throw error;
         }
       } catch (error) {
@@ -228,9 +231,8 @@ export function openAnswer(request, options = {}) {
           throw error;
         }
       }
-      await new Promise((resolve) =>
-        setTimeout(resolve, backoffMs(attempt, { baseMs: patience.retryMs, maxMs: patience.maxRetryMs })),
-      );
+      const ms = pauseMs(attempt, askedMs, { baseMs: patience.retryMs, maxMs: patience.maxRetryMs });
+      await new Promise((resolve) => setTimeout(resolve, ms));
     }
   };
 

@@ -344,6 +344,37 @@ describe("a question", () => {
   });
 });
 
+describe("a service that leaves no pause", () => {
+  // 3 seconds have room for four pauses of the default back-off, even if chance makes each as short as it can be. So the
+  // number of tries is bounded however quick the machine is.
+  const patience = { giveUpMs: 3000 };
+
+  for (const behaviour of ["busy-and-in-a-hurry", "busy-until-a-time-that-has-passed"]) {
+    test(`${behaviour}_is_asked_no_sooner_than_the_own_back_off_says`, async () => {
+      const { answer, run } = ask(behaviour, { patience });
+      expect(await answer.finished).toMatchObject({ phase: "failed", failure: { code: "overloaded" } });
+      const { questions } = await report(run);
+      expect(questions).toBeGreaterThan(1);
+      expect(questions).toBeLessThanOrEqual(6);
+    });
+  }
+
+  for (const behaviour of [
+    "resumes-in-a-hurry",
+    "retry-field-in-a-hurry",
+    "ends-for-ever",
+    "nothing-left-for-ever",
+  ]) {
+    test(`${behaviour}_is_resumed_no_sooner_than_the_own_back_off_says`, async () => {
+      const { answer, run } = ask(behaviour, { patience });
+      expect(await answer.finished).toMatchObject({ phase: "failed", failure: { of: "connection" } });
+      const { connections } = (await report(run)).answers[0];
+      expect(connections).toBeGreaterThan(1);
+      expect(connections).toBeLessThanOrEqual(7);
+    });
+  }
+});
+
 describe("stop", () => {
   test("ends_the_generation_and_comes_as_an_event", async () => {
     const { answer, run } = ask("endless");
@@ -370,6 +401,22 @@ describe("stop", () => {
     await answer.stop();
     expect((await answer.finished).phase).toBe("stopped");
     expect((await report(run)).answers[0].stops).toBe(2);
+  });
+
+  test("is_tried_again_no_sooner_than_the_service_asks", async () => {
+    const { answer, run } = ask("stops-when-ready");
+    await until(answer, ({ text }) => text !== "");
+    const began = performance.now();
+    await answer.stop();
+    expect(performance.now() - began).toBeGreaterThan(900);
+    expect((await report(run)).answers[0].stops).toBe(2);
+  });
+
+  test("that_would_have_to_wait_for_too_long_says_so_at_once", async () => {
+    const { answer, run } = ask("stops-much-later");
+    await expect(answer.stop()).rejects.toMatchObject({ code: "overloaded", retryAfterMs: 3_600_000 });
+    expect((await report(run)).answers[0].stops).toBe(1);
+    answer.abort();
   });
 
   test("that_fails_says_so", async () => {

@@ -1,14 +1,40 @@
+/** The longest time that `setTimeout` takes. After a longer one it fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /**
  * How long to wait before try number `attempt` (1, 2, 3, …): doubling, bounded, and spread at random over its upper half
  * so that the followers of a restarted service do not come back in one moment.
  *
+ * @typedef {{baseMs: number, maxMs: number, random?: () => number}} Bounds
+ *
  * @param {number} attempt
- * @param {{baseMs: number, maxMs: number, random?: () => number}} bounds
+ * @param {Bounds} bounds
  */
 export function backoffMs(attempt, { baseMs, maxMs, random = Math.random }) {
   const full = Math.min(maxMs, baseMs * 2 ** (attempt - 1));
   return full / 2 + (full / 2) * random();
 }
+
+/**
+ * The same where the server may have asked for a pause. A longer pause is kept. A shorter one is not: a proxy that says
+ * `Retry-After: 0`, or a date that has passed by this device's clock, would otherwise be asked without any pause.
+ *
+ * @param {number} attempt
+ * @param {number | null} askedMs
+ * @param {Bounds} bounds
+ */
+export function pauseMs(attempt, askedMs, bounds) {
+  return Math.min(LONGEST_TIMER_MS, Math.max(askedMs ?? 0, backoffMs(attempt, bounds)));
+}
+
+/** "delay-seconds = 1*DIGIT"; some gateways send a fraction. */
+const SECONDS = /^\d+(?:\.\d+)?$/;
+
+/** The three forms of an HTTP-date (RFC 9110, 5.6.7) begin with a day's name. `Date.parse` takes far more: "-1", "1.5". */
+const DATE = /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)/;
+
+/** The asctime form ends with the year and names no time zone. */
+const ZONELESS = / \d{4}$/;
 
 /**
  * "Retry-After = HTTP-date / delay-seconds" (RFC 9110, 10.2.3), in milliseconds from now; null where it is neither.
@@ -17,12 +43,10 @@ export function backoffMs(attempt, { baseMs, maxMs, random = Math.random }) {
  * @param {number} [now]
  */
 export function retryAfterMs(value, now = Date.now()) {
-  if (value === null) {
-    return null;
+  const text = value?.trim() ?? "";
+  if (SECONDS.test(text)) {
+    return Number(text) * 1000;
   }
-  if (/^\s*\d+\s*$/.test(value)) {
-    return Number(value) * 1000;
-  }
-  const date = Date.parse(value);
+  const date = DATE.test(text) ? Date.parse(ZONELESS.test(text) ? `${text} GMT` : text) : NaN;
   return Number.isNaN(date) ? null : Math.max(0, date - now);
 }

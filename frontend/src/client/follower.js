@@ -1,4 +1,4 @@
-import { backoffMs } from "./backoff.js";
+import { pauseMs } from "./backoff.js";
 import { readStream, refusal } from "./connection.js";
 import { FolyamError } from "./errors.js";
 import { isTerminal, parseEvent } from "./events.js";
@@ -26,8 +26,8 @@ import { isOffline, listenForWakeups } from "./wakeups.js";
  *   twice as long each, up to silenceMs. A browser uses idle connections again, and after a change of networks each of
  *   them is as dead as the lost one.
  * @property {number} suspicionMs how long it may have been when someone comes back to the page
- * @property {number} retryMs the first pause between two tries, until the service names one
- * @property {number} maxRetryMs the longest pause
+ * @property {number} retryMs the first pause between two tries, unless the service names a longer one
+ * @property {number} maxRetryMs the longest pause that the service has not asked for
  * @property {number} giveUpMs how long to go on trying without anything new
  * @property {number} offlineGiveUpMs the same while the device is offline
  */
@@ -201,8 +201,9 @@ export class Follower {
         }
       },
       onRetry: (ms) => {
-        // However long a pause is asked for, there is to be another try before giving up.
-        this.#retryMs = Math.min(ms, this.#options.patience.giveUpMs / 2);
+        // A pause is never shorter than this library's own, nor so long that there is no other try before giving up.
+        const { retryMs, giveUpMs } = this.#options.patience;
+        this.#retryMs = Math.max(retryMs, Math.min(ms, giveUpMs / 2));
       },
     });
   }
@@ -265,9 +266,10 @@ export class Follower {
     this.#complaint = error ?? this.#complaint;
     this.#tries += 1;
     const askedMs = error?.retryAfterMs ?? null;
-    const ms =
-      askedMs ??
-      backoffMs(this.#tries, { baseMs: this.#retryMs, maxMs: Math.max(this.#retryMs, patience.maxRetryMs) });
+    const ms = pauseMs(this.#tries, askedMs, {
+      baseMs: this.#retryMs,
+      maxMs: Math.max(this.#retryMs, patience.maxRetryMs),
+    });
     if (
       offline ? this.#offlineMs + ms > patience.offlineGiveUpMs : this.#fruitlessMs + ms > patience.giveUpMs
     ) {

@@ -43,6 +43,7 @@ class Follower:
         self._on_close = on_close
         self._time = asyncio.get_running_loop().time
         self._heard_at = self._time()
+        self._preamble = rendering.preamble
         self._begun = False
         self._ended = False
         self._closed = False
@@ -51,7 +52,8 @@ class Follower:
     async def next(self) -> bytes | None:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
         """Return the next bytes to send, waiting for them; None after the terminal event.
 
-        They are events or, where there were none for `heartbeat_seconds`, a sign of life.
+        They are events or, where there were none for `heartbeat_seconds`, a sign of life. Where the first event is yet
+        to come, the rendering's opening comes first and at once, so that the response can begin.
 
         Raises:
             CutShortError: this worker has left before the terminal event, or the log was damaged.
@@ -66,16 +68,16 @@ class Follower:
             except DamagedLogError:
                 raise CutShortError(damaged=True) from None
             if events:
-                first = not self._begun
                 data = self._render(events)
-                if data or first or self._ended:
+                if data or not self._begun or self._ended:
+                    self._begun = True
                     return data
                 continue
-            if not self._begun and self._rendering.preamble:
-                self._begun = True
-                return self._rendering.preamble
             if self._has_left():
                 raise CutShortError
+            if not self._begun:
+                self._begun = True
+                return self._rendering.opening
             if waited and self._reader.orphaned():
                 self._on_orphan(self._reader.answer_id)
             now = self._time()
@@ -104,7 +106,6 @@ class Follower:
         if self._on_first_chunk is not None and any(type(event) is Delta for event in events):
             self._on_first_chunk()
             self._on_first_chunk = None
-        if not self._begun:
-            self._begun = True
-            return self._rendering.preamble + data
+        if self._preamble:
+            data, self._preamble = self._preamble + data, b""
         return data

@@ -220,7 +220,29 @@ async def test_a_terminal_hears_nothing_but_the_text(log: FileEventLog) -> None:
 async def test_a_stream_that_resumes_at_the_end_begins_at_once(log: FileEventLog) -> None:
     lease = await begin(log, say(2))
     follower = await follower_of(log, lease.answer_id, after=2)
-    assert await next_of(follower) == SSE.preamble
+    assert await next_of(follower) == SSE.opening
+    await lease.append([say(3)])
+    assert await next_of(follower) == SSE.preamble + SSE.render(lease.answer_id, [say(3)])
+    await lease.append([say(4)])
+    assert await next_of(follower) == SSE.render(lease.answer_id, [say(4)])
+    follower.close()
+
+
+@pytest.mark.parametrize("rendering", [JSON, TEXT])
+async def test_a_stream_without_room_for_an_opening_begins_at_once_too(log: FileEventLog, rendering: Rendering) -> None:
+    lease = await begin(log, say(2))
+    follower = await follower_of(log, lease.answer_id, rendering, after=2)
+    assert await next_of(follower) == b""
+    await lease.append([say(3)])
+    assert await next_of(follower) == rendering.render(lease.answer_id, [say(3)])
+    follower.close()
+
+
+async def test_a_stream_does_not_begin_on_a_worker_that_has_left(log: FileEventLog) -> None:
+    lease = await begin(log, say(2))
+    follower = await follower_of(log, lease.answer_id, after=2, has_left=lambda: True)
+    with pytest.raises(CutShortError):
+        await next_of(follower)
     follower.close()
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from service import http_errors
 from service.errors import CODES, BadInput, TooMany, Unavailable, UpstreamError
-from service.events import MERGED_CHARACTERS, Event
+from service.events import MERGED_CHARACTERS, Delta, Event
 from service.renderings import RENDERINGS
-from service.renderings.sse import RETRY_MILLISECONDS
+from service.renderings.sse import ServerSentEvents
+from tests.strategies import ANSWER
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -123,4 +124,18 @@ def test_the_page_names_every_rendering_and_what_is_fixed() -> None:
             rf"^\|.*`{re.escape(media_type)}` \| `{re.escape(rendering.media_type)}` \|", PAGE, re.MULTILINE
         )
     assert f"{MERGED_CHARACTERS:,} characters" in PAGE
-    assert f"retry: {RETRY_MILLISECONDS}" in PAGE
+
+
+def test_the_grammar_of_server_sent_events_is_what_is_sent() -> None:
+    rules = dict(re.findall(r"^([a-z-]+) +=(.*)$", PAGE, re.MULTILINE))
+    values = {"LF": "\n", "type": "delta", "object": '{"type":"delta","seq":2,"text":"a"}', "event-id": f"{ANSWER}:2"}
+
+    def written(rule: str) -> bytes:
+        return "".join(text or values[name] for text, name in re.findall(r'"([^"]*)"|([\w-]+)', rule)).encode()
+
+    sse = ServerSentEvents()
+    assert written(rules["event"]) == sse.render(ANSWER, [Delta(2, text="a")])
+    assert written(rules["sign"]) == sse.opening == sse.heartbeat
+    first = re.fullmatch(r" \*sign \[ (.*) event \*\( event / sign \) \]", rules["body"])
+    assert first
+    assert written(first[1]) == sse.preamble

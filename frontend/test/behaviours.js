@@ -123,9 +123,9 @@ export const BEHAVIOURS = {
   "another-answer": { course: fromTheSecond({ fromTheStart: true, anotherAnswer: true }) },
   garbage: { course: once({ garbageAfter: 5 }) },
   "garbage-for-ever": { course: () => ({ garbageAfter: 0 }) },
-  "retry-field": { course: once({ preamble: "retry: 1200\n\n", cutAfter: 5 }) },
-  "retry-field-for-ever": { course: once({ preamble: "retry: 99999999999\n\n", cutAfter: 5 }) },
-  "retry-field-in-a-hurry": { course: (n) => ({ preamble: "retry: 0\n\n", cutAfter: n === 1 ? 5 : 0 }) },
+  "retry-field": { course: once({ preamble: "retry: 1200\n", cutAfter: 5 }) },
+  "retry-field-for-ever": { course: once({ preamble: "retry: 99999999999\n", cutAfter: 5 }) },
+  "retry-field-in-a-hurry": { course: (n) => ({ preamble: "retry: 0\n", cutAfter: n === 1 ? 5 : 0 }) },
   "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
   "no-answer-header": { noAnswerHeader: true, course: once({ cutAfter: 5 }) },
 

@@ -185,21 +185,21 @@ function follow(answer, after, response) {
         return;
       }
       if (sent === course.garbageAfter) {
-        write('id: x\ndata: {"seq": 3, "ty\n\n');
+        write('data: {"seq": 3, "ty\nid: x\n\n');
         return;
       }
       const event = events.shift() ?? answer.event(seq + 1);
       seq = Number(event.seq);
       sent += 1;
       const data = JSON.stringify(event.type === "start" ? { ...event, answer: id } : event);
-      write(`id: ${id}:${seq}\nevent: ${event.type}\ndata: ${data}\n\n`);
+      write(`event: ${event.type}\ndata: ${data}\nid: ${id}:${seq}\n\n`);
       if (answer.isEnd(seq)) {
         response.end();
         return;
       }
     }
     if (performance.now() - lastWriteMs >= (behaviour.heartbeatMs ?? 15_000)) {
-      write(": heartbeat\n\n");
+      write(":\n");
     }
     timer = setTimeout(step, Math.min(behaviour.paceMs ?? DEFAULT_PACE_MS, 20));
   };

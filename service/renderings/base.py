@@ -19,7 +19,11 @@ class Rendering(Protocol):
 
     @property
     def preamble(self) -> bytes:
-        """Sent once, before anything else; may be empty."""
+        """Put before the first event, in the same piece; may be empty."""
+
+    @property
+    def opening(self) -> bytes:
+        """Sent first where the first event is yet to come; may be empty."""
 
     @property
     def heartbeat(self) -> bytes:

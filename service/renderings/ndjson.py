@@ -13,6 +13,7 @@ class JsonLines:
     media_type: str
     name: str = "ndjson"
     preamble: bytes = b""
+    opening: bytes = b""
     heartbeat: bytes = b"\n"
 
     def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (the start event carries the id)

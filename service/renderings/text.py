@@ -17,6 +17,7 @@ class PlainText:
     media_type: str = "text/plain; charset=utf-8"
     name: str = "text"
     preamble: bytes = b""
+    opening: bytes = b""
     heartbeat: bytes = b""
 
     def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (a header carries the id)

@@ -5,6 +5,7 @@ import urllib.parse
 from itertools import pairwise
 
 import pytest
+from openai._streaming import SSEDecoder
 
 from service.renderings.sse import RETRY_MILLISECONDS
 from tests.e2e.client import JSON_LINES, SSE, TEXT, script
@@ -48,12 +49,14 @@ def test_server_sent_events_carry_ids_types_and_a_retry(stack: Stack) -> None:
     reply = stack.client.generate(script(chunks=2, pace=0.02), accept=SSE)
     assert reply.headers["Content-Type"] == "text/event-stream"
     answer = reply.headers["X-Answer-Id"]
-    retry, *blocks = reply.body.decode().split("\n\n")
+    retry, body = reply.body.decode().split("\n", 1)
     assert retry == f"retry: {RETRY_MILLISECONDS}"
-    events = [block.split("\n") for block in blocks if block and not block.startswith(":")]
-    assert [event[0] for event in events] == [f"id: {answer}:{seq}" for seq in range(1, 5)]
-    assert [event[1] for event in events] == ["event: start", "event: delta", "event: delta", "event: done"]
-    assert json.loads(events[1][2].removeprefix("data: ")) == {"type": "delta", "seq": 2, "text": "w1 "}
+    *blocks, rest = body.split("\n\n")
+    assert rest == ""
+    events = [block.split("\n") for block in blocks]
+    assert [event[0] for event in events] == ["event: start", "event: delta", "event: delta", "event: done"]
+    assert json.loads(events[1][1].removeprefix("data: ")) == {"type": "delta", "seq": 2, "text": "w1 "}
+    assert [event[2] for event in events] == [f"id: {answer}:{seq}" for seq in range(1, 5)]
 
 
 def test_plain_text_is_the_text_alone(stack: Stack) -> None:
@@ -83,6 +86,15 @@ def test_a_silent_upstream_is_bridged_by_heartbeats_from_the_first_moment_on(sta
     assert json.loads(lines[0])["type"] == "start", "the response begins without the upstream's status"
     assert lines[1:3] == [b"", b""], "heartbeats"
     assert json.loads(lines[-1])["type"] == "done"
+
+
+def test_a_reader_that_makes_an_event_of_any_blank_line_makes_none_of_a_heartbeat(stack: Stack) -> None:
+    query = script(status_delay=3.5, chunks=1)
+    body = stack.client.generate(query, accept=SSE).body
+    assert body.count(b"\n:\n") >= 2, "heartbeats"
+    events = list(SSEDecoder().iter_bytes(iter([body])))
+    assert [event.event for event in events] == ["start", "delta", "done"]
+    assert [json.loads(event.data)["seq"] for event in events] == [1, 2, 3]
 
 
 def test_reasoning_and_refusals_are_told_apart_from_text(stack: Stack) -> None:

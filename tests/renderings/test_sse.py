@@ -2,6 +2,7 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
 
 from service.events import Delta, Event, Start, decode
 from service.renderings.sse import ServerSentEvents
@@ -43,7 +44,7 @@ def test_a_models_text_forges_no_event() -> None:
 @given(st.integers(2, 10**9).flatmap(deltas))
 def test_an_event_is_four_lines_whatever_it_says(event: Event) -> None:
     lines = SSE.render(ANSWER, [event]).split(b"\n")
-    assert [line.partition(b": ")[0] for line in lines] == [b"id", b"event", b"data", b"", b""]
+    assert [line.partition(b": ")[0] for line in lines] == [b"event", b"data", b"id", b"", b""]
     assert b"\r" not in SSE.render(ANSWER, [event])
 
 
@@ -55,7 +56,7 @@ def test_what_is_private_of_a_start_is_not_rendered(events: list[Event]) -> None
 
 
 def test_heartbeats_and_the_preamble_are_no_events() -> None:
-    stream = parse(SSE.preamble + 3 * SSE.heartbeat)
+    stream = parse(3 * SSE.heartbeat + SSE.preamble)
     assert stream.messages == []
     assert stream.comments == 3
     assert stream.retry == 1000
@@ -64,6 +65,20 @@ def test_heartbeats_and_the_preamble_are_no_events() -> None:
 def test_a_heartbeat_between_events_changes_none() -> None:
     first, second = (SSE.render(ANSWER, [Delta(seq, text="a")]) for seq in (2, 3))
     assert parse(first + SSE.heartbeat + second).messages == parse(first + second).messages
+
+
+@given(answers())
+def test_a_reader_that_makes_an_event_of_any_blank_line_makes_only_the_events(events: list[Event]) -> None:
+    """OpenAI's reader, once it has seen an id or a retry; `httpx-sse` has the same algorithm."""
+    pieces = [SSE.opening, SSE.preamble + SSE.render(ANSWER, events[:1]), SSE.heartbeat]
+    for event in events[1:]:
+        pieces += [SSE.render(ANSWER, [event]), 2 * SSE.heartbeat]
+    seen = list(SSEDecoder().iter_bytes(iter(pieces)))
+    assert [(event.event, event.id) for event in seen] == [
+        (type(event).__name__.lower(), f"{ANSWER}:{event.seq}") for event in events
+    ]
+    assert [json.loads(event.data)["seq"] for event in seen] == [event.seq for event in events]
+    assert [event.retry for event in seen] == [1000] + [None] * (len(events) - 1)
 
 
 def test_the_media_type_is_bare() -> None:

@@ -39,6 +39,10 @@ const EXAMPLES = {
   ],
   a_leading_byte_order_mark_is_no_text: ["\ufeffdata: á\n\n", [{ data: "á" }]],
   retry_is_digits_only: ["retry: 1200\nretry: soon\ndata: x\n\n", [{ retry: 1200 }, { data: "x" }]],
+  the_services_own_layout: [
+    ":\nretry: 1000\nevent: start\ndata: {}\nid: a:1\n\n:\n:\nevent: delta\ndata: {}\nid: a:2\n\n:\n",
+    [{ retry: 1000 }, { data: "{}", id: "a:1" }, { data: "{}", id: "a:2" }],
+  ],
   a_page_of_html_is_nothing: ["<!doctype html>\n<h1>Welcome</h1>\n\n", []],
 };
 

@@ -17,14 +17,16 @@ from deploy.local.ports import Address
 class Cutter:
     """Passes bytes between a client and `target`, and resets each connection after so many bytes of the response.
 
-    `limits` gives the bytes for one connection after the other; when it is exhausted, none is cut any more.
+    `limits` gives the bytes for one connection after the other; when it is exhausted, none is cut any more. With
+    `keeps_blank_lines`, a cut that would part two line feeds comes one byte later.
     """
 
-    def __init__(self, target: Address, limits: Iterator[int]) -> None:
+    def __init__(self, target: Address, limits: Iterator[int], *, keeps_blank_lines: bool = False) -> None:
         self.cuts = 0
         self.connections = 0
         self._target = target
         self._limits = limits
+        self._keeps_blank_lines = keeps_blank_lines
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._stop: Callable[[], object] = lambda: None
@@ -59,9 +61,9 @@ class Cutter:
         self.connections += 1
         limit = next(self._limits, 1 << 60)
         there_reader, there_writer = await asyncio.open_connection(self._target.host, self._target.port)
-        upwards = asyncio.create_task(_copy(reader, there_writer, lambda: 1 << 60))
+        upwards = asyncio.create_task(_copy(reader, there_writer, 1 << 60))
         try:
-            cut = await _copy(there_reader, writer, lambda: limit)
+            cut = await _copy(there_reader, writer, limit, keeps_blank_lines=self._keeps_blank_lines)
             if cut:
                 self.cuts += 1
                 reset(writer.get_extra_info("socket"))
@@ -73,11 +75,15 @@ class Cutter:
             writer.transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: Callable[[], int]) -> bool:
-    """Copy up to the limit; tell whether it was reached."""
-    left = limit()
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int, *, keeps_blank_lines: bool = False
+) -> bool:
+    """Copy up to the limit; return whether it was reached."""
+    left = limit
     try:
         while data := await reader.read(1 << 14):
+            if keeps_blank_lines and data[left - 1 : left] == b"\n" and data[left : left + 1] in (b"", b"\n"):
+                left += 1
             writer.write(data[:left])
             await writer.drain()
             left -= len(data)

@@ -145,30 +145,31 @@ export function openAnswer(request, options = {}) {
     alive() {},
   };
 
-  const sharing = (options.share ?? true) && tabsCanAgree();
-  // Whoever begins in the middle has no text to compare with another tab's.
-  const together = sharing && state.seq === 0;
-  const slots = sharing
-    ? createSlots({
-        name: `folyam ${base.origin}`,
-        count: options.connections ?? 4,
-        sliceMs: options.sliceMs ?? 250,
-      })
-    : UNLIMITED;
-  /** @param {Subject} to */
-  const follow = (to) =>
-    new Follower({
-      question: resumed ? null : request,
-      subject: to,
-      slots,
-      options: { fetch: send, base, headers, patience },
-      signal,
-    }).run();
   /** @param {string} id */
   const nameOf = (id) => `folyam ${new URL(`answers/${id}`, base)}`;
 
   const carry = async () => {
     options.signal?.throwIfAborted();
+    const sharing = (options.share ?? true) && (await tabsCanAgree());
+    signal.throwIfAborted();
+    const slots = sharing
+      ? createSlots({
+          name: `folyam ${base.origin}`,
+          count: options.connections ?? 4,
+          sliceMs: options.sliceMs ?? 250,
+        })
+      : UNLIMITED;
+    /** @param {Subject} to */
+    const follow = (to) =>
+      new Follower({
+        question: resumed ? null : request,
+        subject: to,
+        slots,
+        options: { fetch: send, base, headers, patience },
+        signal,
+      }).run();
+    // Whoever begins in the middle has no text to compare with another tab's.
+    const together = sharing && state.seq === 0;
     if (!together) {
       await follow(subject);
     } else if (resumed) {

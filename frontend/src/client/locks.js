@@ -1,10 +1,18 @@
-/** Whether tabs can agree on anything here: a browser, in a secure context, of 2022 or later. */
-export function tabsCanAgree() {
-  return (
-    typeof document === "object" &&
-    typeof navigator.locks?.request === "function" &&
-    typeof BroadcastChannel === "function"
-  );
+/**
+ * Whether tabs can agree on anything here: a browser of 2022 or later, in a secure context. Only a try shows it: where
+ * storage is blocked, a request for a lock is refused in Chromium, and a channel cannot be made in Firefox.
+ */
+export async function tabsCanAgree() {
+  if (typeof document !== "object") {
+    return false;
+  }
+  try {
+    new BroadcastChannel("folyam try").close();
+    await navigator.locks.request("folyam try", { mode: "shared" }, () => {});
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { afterEach, expect, inject, test } from "vitest";
+import { afterEach, expect, inject, test, vi } from "vitest";
 import { openAnswer } from "./index.js";
 
 const server = inject("server");
@@ -20,6 +20,8 @@ function open(request, behaviour, options = {}) {
 }
 
 afterEach(async () => {
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
   for (const answer of opened.splice(0)) {
     answer.abort();
     await answer.finished;
@@ -290,4 +292,38 @@ test("a_page_back_from_the_cache_of_pages_tries_at_once", async () => {
   expect(answer.state.phase).toBe("reconnecting");
   globalThis.dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
   expect(await answer.finished).toMatchObject({ phase: "done" });
+});
+
+test.each([
+  [
+    "locks_are_refused",
+    () =>
+      vi
+        .spyOn(navigator.locks, "request")
+        .mockRejectedValue(new DOMException("The request was denied.", "SecurityError")),
+  ],
+  [
+    "channels_cannot_be_made",
+    () =>
+      vi.stubGlobal(
+        "BroadcastChannel",
+        class {
+          constructor() {
+            throw new DOMException("The operation is insecure.", "SecurityError");
+          }
+        },
+      ),
+  ],
+  [
+    "there_are_no_locks",
+    () => vi.spyOn(navigator, "locks", "get").mockReturnValue(/** @type {any} */ (undefined)),
+  ],
+])("an_answer_arrives_where_%s", async (name, forbid) => {
+  forbid();
+  const answer = open({ query: name }, "drops-midway");
+  const state = await answer.finished;
+  expect(state.phase).toBe("done");
+  expect(state.text).toBe((await report(name)).answers[0].text);
+  const resumed = open({ answer: String(state.id) }, "drops-midway");
+  expect((await resumed.finished).text).toBe(state.text);
 });

@@ -19,5 +19,18 @@ export default [
       eqeqeq: "error",
     },
   },
+  {
+    files: ["src/**"],
+    ignores: ["**/*test.js"],
+    rules: {
+      "no-restricted-syntax": [
+        "error",
+        {
+          selector: "MemberExpression[property.name='randomUUID']",
+          message: "It is missing outside secure contexts: use newId.",
+        },
+      ],
+    },
+  },
   { files: ["*.config.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
 ];

@@ -158,6 +158,13 @@ def test_every_response_has_the_security_headers_once(nginx: Nginx, target: str)
     assert "unsafe" not in policy
 
 
+def test_the_opener_policy_is_sent_where_a_browser_can_keep_it(nginx: Nginx) -> None:
+    """Elsewhere it would complain in its console. Only where it trusts the address, it sends Sec-Fetch-Site."""
+    trusted = nginx.request("/", Sec_Fetch_Site="none")
+    assert trusted.headers.get_all("Cross-Origin-Opener-Policy") == ["same-origin"]
+    assert nginx.request("/").headers.get_all("Cross-Origin-Opener-Policy") is None
+
+
 @pytest.mark.parametrize(
     "target", ["/metrics", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", "//metrics", "/x/../metrics"]
 )

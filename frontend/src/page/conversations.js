@@ -132,3 +132,10 @@ export function readLink(fragment) {
     return { answer: String(match[1]), question: "" };
   }
 }
+
+/** An id of 128 random bits. `crypto.randomUUID` is missing outside secure contexts: over HTTP from another machine. */
+export function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+}

@@ -13,16 +13,43 @@ const SAID_MS = 2000;
 export function copyButton(text, word = "copy") {
   const button = label(make("button", { type: "button", class: "quiet" }), word);
   button.addEventListener("click", async () => {
-    /** @type {import("./words.js").Word} */
-    let result = "copied";
-    try {
-      await navigator.clipboard.writeText(text());
-    } catch {
-      result = "notCopied"; // no permission, or no secure context
-    }
+    const result = (await copy(text())) ? "copied" : "notCopied";
     label(button, result);
     announce(say(result));
     setTimeout(() => label(button, word), SAID_MS);
   });
   return button;
+}
+
+/**
+ * @param {string} text
+ * @returns {Promise<boolean>} whether it was copied
+ */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copyFromField(text); // without permission, or outside a secure context, where there is no clipboard
+  }
+}
+
+/**
+ * Copies by the older command, which takes what is selected in a focused field.
+ *
+ * @param {string} text
+ */
+function copyFromField(text) {
+  const focused = document.activeElement;
+  const field = make("textarea", { class: "unseen", readonly: "" }); // readonly: raises no phone's keyboard
+  field.value = text;
+  document.body.append(field);
+  field.focus({ preventScroll: true });
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  if (focused instanceof HTMLElement) {
+    focused.focus({ preventScroll: true });
+  }
+  return copied;
 }

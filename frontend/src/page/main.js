@@ -1,5 +1,5 @@
 import { openAnswer } from "../client/index.js";
-import { createConversations, historyBefore, linkTo, readLink } from "./conversations.js";
+import { createConversations, historyBefore, linkTo, newId, readLink } from "./conversations.js";
 import { find } from "./elements.js";
 import { createPanel } from "./panel.js";
 import { createScroll } from "./scroll.js";
@@ -31,13 +31,13 @@ let current = emptyConversation();
 
 /** @returns {Conversation} */
 function emptyConversation() {
-  return { id: crypto.randomUUID(), turns: [] };
+  return { id: newId(), turns: [] };
 }
 
 /** @param {string} question */
 function ask(question) {
   /** @type {Turn} */
-  const turn = { id: crypto.randomUUID(), question, askedAt: Date.now(), answer: null, kept: null };
+  const turn = { id: newId(), question, askedAt: Date.now(), answer: null, kept: null };
   current.turns.push(turn);
   opened.set(current.id, current);
   conversations.begin(current, turn);
@@ -172,7 +172,7 @@ function goWhereTheAddressSays() {
     open(known);
     return;
   }
-  const turn = { id: crypto.randomUUID(), ...link, askedAt: Date.now(), kept: null };
+  const turn = { id: newId(), ...link, askedAt: Date.now(), kept: null };
   const linked = { ...emptyConversation(), turns: [turn] };
   conversations.begin(linked, turn);
   open(linked);

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.reader import Reader
@@ -21,6 +21,8 @@ CHROMIUM_ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+ANOTHER_HOST = "folyam.test"
+"""A name of this machine that browsers do not trust as they trust localhost: over HTTP it is no secure context."""
 UNWATCHED_SECONDS = 10
 TABLES = pytest.StashKey[dict[str, list[str]]]()
 
@@ -53,11 +55,17 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    names = f"--host-resolver-rules=MAP {ANOTHER_HOST} 127.0.0.1"
+    browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_ARGUMENTS, names])
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

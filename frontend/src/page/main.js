@@ -300,6 +300,9 @@ addEventListener("storage", () => panel.refresh());
 showLanguage();
 showNetwork();
 goWhereTheAddressSays();
+// Everything listens: until here the form is as index.html has it, and sends nothing.
+send.disabled = false;
+find("#not-started", HTMLElement).remove();
 if (matchMedia("(hover: hover)").matches) {
   query.focus(); // but do not raise a phone's keyboard
 }

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ UNWATCHED_SECONDS = 10
 TABLES = pytest.StashKey[dict[str, list[str]]]()
 
 Open = Callable[..., BrowserContext]
+OpenStrict = Callable[[str], BrowserContext]
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +83,30 @@ def device(browser: Browser) -> Iterator[Open]:
         return context
 
     yield open_device
+    for context in contexts:
+        context.close()
+    assert not problems, problems
+
+
+@pytest.fixture
+def strict_device(playwright: Playwright, tmp_path: Path) -> Iterator[OpenStrict]:
+    """Return a function that starts a browser whose settings forbid something to every site, such as `javascript`."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def start(forbidden: str) -> BrowserContext:
+        profile = tmp_path / forbidden / "Default"
+        profile.mkdir(parents=True)
+        settings = {"profile": {"default_content_setting_values": {forbidden: 2}}}
+        (profile / "Preferences").write_text(json.dumps(settings))
+        context = playwright.chromium.launch_persistent_context(
+            profile.parent, executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS), locale="en-GB"
+        )
+        context.on("weberror", lambda error: problems.append(str(error.error)))
+        contexts.append(context)
+        return context
+
+    yield start
     for context in contexts:
         context.close()
     assert not problems, problems

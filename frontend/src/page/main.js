@@ -2,6 +2,7 @@ import { openAnswer } from "../client/index.js";
 import { createConversations, historyBefore, linkTo, newId, readLink } from "./conversations.js";
 import { find } from "./elements.js";
 import { createPanel } from "./panel.js";
+import { ignoreRepeatedPresses, isOfComposition } from "./presses.js";
 import { createScroll } from "./scroll.js";
 import { createTurnView } from "./turn-view.js";
 import { label, relabel, switchLanguage } from "./words.js";
@@ -103,12 +104,17 @@ function append(turn) {
   const conversation = current;
   const view = createTurnView(turn, {
     onRetry: () => {
-      followed.get(turn)?.abort();
+      if (followed.has(turn)) {
+        return; // pressed twice before the button was gone
+      }
       turn.askedAt = Date.now();
       view.expectAnother();
       begin(conversation, turn);
     },
     onGoOn: () => {
+      if (followed.has(turn)) {
+        return;
+      }
       view.expectAnother();
       follow(conversation, turn, { answer: String(turn.answer) });
     },
@@ -227,14 +233,16 @@ form.onsubmit = (submission) => {
 
 query.addEventListener("input", fitQuestion);
 query.addEventListener("keydown", (key) => {
-  // Enter also ends the composition of a character in Chinese, Japanese and Korean.
-  if (key.key === "Enter" && !key.shiftKey && !key.isComposing) {
+  if (key.key === "Enter" && !key.shiftKey && !isOfComposition(key)) {
     key.preventDefault();
-    form.requestSubmit();
+    if (!key.repeat) {
+      form.requestSubmit();
+    }
   }
 });
 document.addEventListener("keydown", (key) => {
-  if (key.key === "Escape" && !key.defaultPrevented && document.querySelector("dialog[open]") === null) {
+  const elsewhere = key.defaultPrevented || key.repeat || isOfComposition(key);
+  if (key.key === "Escape" && !elsewhere && document.querySelector("dialog[open]") === null) {
     stopAnswer();
   }
 });
@@ -297,6 +305,7 @@ addEventListener("hashchange", goWhereTheAddressSays);
 addEventListener("popstate", goWhereTheAddressSays);
 addEventListener("storage", () => panel.refresh());
 
+ignoreRepeatedPresses();
 showLanguage();
 showNetwork();
 goWhereTheAddressSays();

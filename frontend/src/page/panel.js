@@ -21,6 +21,7 @@ export function createPanel({ list, onOpen, onErase, onErased }) {
   const eraseAll = find("#erase-all", HTMLButtonElement);
   const sure = find("#erase-sure", HTMLElement);
   const yes = find("#erase-yes", HTMLButtonElement);
+  const no = find("#erase-no", HTMLButtonElement);
 
   const refresh = () => {
     const conversations = list();
@@ -71,10 +72,10 @@ export function createPanel({ list, onOpen, onErase, onErased }) {
   const ask = (asking) => {
     sure.hidden = !asking;
     refresh();
-    (asking ? yes : eraseAll).focus();
+    (asking ? no : eraseAll).focus(); // a second Enter erases nothing
   };
   eraseAll.addEventListener("click", () => ask(true));
-  find("#erase-no", HTMLButtonElement).addEventListener("click", () => ask(false));
+  no.addEventListener("click", () => ask(false));
   yes.addEventListener("click", () => {
     ask(false);
     eraseThese(list());

@@ -30,7 +30,15 @@ export default [
           message: "It is missing outside secure contexts: use newId.",
         },
       ],
+      "no-restricted-globals": [
+        "error",
+        ...["localStorage", "sessionStorage"].map((name) => ({
+          name,
+          message: "It may be forbidden or full: use src/page/storage.js.",
+        })),
+      ],
     },
   },
+  { files: ["src/page/storage.js"], rules: { "no-restricted-globals": "off" } },
   { files: ["*.config.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
 ];

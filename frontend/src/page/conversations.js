@@ -1,3 +1,5 @@
+import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored-format.js";
+
 /**
  * The conversations that this browser keeps: questions, and answers by their ids; their texts once they are over.
  *
@@ -14,38 +16,62 @@
  * @typedef {object} Conversation
  * @property {string} id
  * @property {Turn[]} turns
+ *
+ * @typedef {object} Change
+ * @property {Turn} turn
+ * @property {string | null} newIn the conversation that a new turn belongs to; null where it only replaces itself
+ *
+ * @typedef {import("./storage.js").StorageTrouble} StorageTrouble
  */
 
 const KEY = "folyam.conversations";
 /** Half of what the service takes by default. */
 const MOST_EARLIER_TURNS = 50;
 
-/** @param {Storage} storage */
-export function createConversations(storage) {
-  /** @returns {Conversation[]} newest first */
-  const list = () => {
-    try {
-      const kept = JSON.parse(storage.getItem(KEY) ?? "[]");
-      return Array.isArray(kept) ? kept : [];
-    } catch {
-      return []; // of another version, or broken: not worth a page that does not start
+/**
+ * Stores conversations. What the storage does not take lives in memory, for as long as the page is open; nothing that is
+ * stored is given up to make room.
+ *
+ * @param {object} storage
+ * @param {(key: string) => string | null} storage.readStored
+ * @param {(key: string, value: string) => StorageTrouble | null} storage.store
+ * @param {(trouble: StorageTrouble | null) => void} onWritten called after each write, with why something is not stored
+ */
+export function createConversations({ readStored, store }, onWritten) {
+  /** Turns that are not stored as they are now, by their ids, oldest first. @type {Map<string, Change>} */
+  const unstored = new Map();
+
+  const entries = () => entriesIn(readStored(KEY));
+
+  /**
+   * Writes the entries with every change that is not stored; where that is too much, with the latest change alone.
+   *
+   * @param {unknown[]} written
+   * @param {Change[]} latest
+   */
+  const write = (written, latest) => {
+    const trouble = store(KEY, JSON.stringify([...unstored.values()].reduce(withChange, written)));
+    if (trouble === null) {
+      unstored.clear();
+    } else if (store(KEY, JSON.stringify(latest.reduce(withChange, written))) === null) {
+      latest.forEach(({ turn }) => unstored.delete(turn.id));
     }
+    onWritten(trouble);
   };
 
-  /** @param {Conversation[]} conversations */
-  const write = (conversations) => {
-    for (let kept = conversations; ; kept = kept.slice(0, -1)) {
-      try {
-        storage.setItem(KEY, JSON.stringify(kept));
-        return;
-      } catch (error) {
-        if (kept.length === 0) {
-          throw error;
-        }
-        // The storage is full: the oldest goes.
-      }
-    }
+  /** @param {Change} change */
+  const keep = (change) => {
+    unstored.delete(change.turn.id); // a change of an earlier one comes last
+    unstored.set(change.turn.id, change);
+    write(entries(), [change]);
   };
+
+  /** @returns {Conversation[]} newest first */
+  const list = () =>
+    [...unstored.values()]
+      .reduce(withChange, entries())
+      .map(conversationIn)
+      .filter((conversation) => conversation !== null);
 
   return {
     list,
@@ -59,30 +85,62 @@ export function createConversations(storage) {
      * @param {Conversation} conversation
      * @param {Turn} turn
      */
-    begin(conversation, turn) {
-      const others = list().filter(({ id }) => id !== conversation.id);
-      const turns = list().find(({ id }) => id === conversation.id)?.turns ?? [];
-      write([{ id: conversation.id, turns: [...turns, turn] }, ...others]);
-    },
+    begin: (conversation, turn) => keep({ turn, newIn: conversation.id }),
 
     /**
      * Keeps what became of a turn, unless its conversation has been erased meanwhile.
      *
      * @param {Turn} turn
      */
-    update(turn) {
-      const updated = list().map((conversation) => ({
-        ...conversation,
-        turns: conversation.turns.map((kept) => (kept.id === turn.id ? turn : kept)),
-      }));
-      write(updated);
-    },
+    update: (turn) => keep({ turn, newIn: unstored.get(turn.id)?.newIn ?? null }),
 
     /** @param {string} id */
     forget(id) {
-      write(list().filter((kept) => kept.id !== id));
+      for (const { turn, newIn } of unstored.values()) {
+        if (newIn === id) {
+          unstored.delete(turn.id);
+        }
+      }
+      write(
+        entries().filter((entry) => !isEntry(entry) || entry.id !== id),
+        [],
+      );
+    },
+
+    /** Whether something is stored that this page cannot read. It is left as it is. */
+    hasUnreadable: () => !entries().every(isReadable),
+
+    forgetUnreadable() {
+      write(
+        entries().filter((entry) => conversationIn(entry) !== null),
+        [],
+      );
     },
   };
+}
+
+/**
+ * @param {unknown[]} entries
+ * @param {Change} change
+ * @returns {unknown[]}
+ */
+function withChange(entries, { turn, newIn }) {
+  if (newIn === null) {
+    return entries.map((entry) =>
+      isEntry(entry) ? { ...entry, turns: replaced(entry.turns, turn) } : entry,
+    );
+  }
+  const own = entries.filter(isEntry).find(({ id }) => id === newIn);
+  const others = entries.filter((entry) => entry !== own);
+  return [{ ...own, id: newIn, turns: [...(own?.turns ?? []), turn] }, ...others];
+}
+
+/**
+ * @param {unknown[]} turns
+ * @param {Turn} turn
+ */
+function replaced(turns, turn) {
+  return turns.map((stored) => (turnIn(stored)?.id === turn.id ? turn : stored));
 }
 
 /**

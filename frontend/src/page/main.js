@@ -4,13 +4,13 @@ import { find } from "./elements.js";
 import { createPanel } from "./panel.js";
 import { ignoreRepeatedPresses, isOfComposition } from "./presses.js";
 import { createScroll } from "./scroll.js";
+import * as storage from "./storage.js";
 import { createTurnView } from "./turn-view.js";
 import { label, relabel, switchLanguage } from "./words.js";
 
 /** @import { Answer, Question, Resumption } from "../client/index.js" */
 /** @import { Conversation, Turn } from "./conversations.js" */
 
-const conversations = createConversations(localStorage);
 const form = find("#ask", HTMLFormElement);
 const query = find("#query", HTMLTextAreaElement);
 const send = find("#send", HTMLButtonElement);
@@ -18,8 +18,15 @@ const stop = find("#stop", HTMLButtonElement);
 const turnsElement = find("#turns", HTMLElement);
 const tagline = find("#tagline", HTMLElement);
 const notice = find("#notice", HTMLElement);
+const storageNotice = find("#storage-notice", HTMLElement);
 const scroll = createScroll(find("#to-the-end", HTMLButtonElement));
 
+const conversations = createConversations(storage, (trouble) => {
+  storageNotice.hidden = trouble === null;
+  if (trouble !== null) {
+    label(storageNotice, trouble);
+  }
+});
 /** The answers that are followed, on show or not: one that nobody follows would be stopped by the service. */
 /** @type {Map<Turn, Answer>} */
 const followed = new Map();
@@ -258,6 +265,7 @@ find("#new", HTMLButtonElement).addEventListener("click", () => {
 
 const panel = createPanel({
   list: conversations.list,
+  hasUnreadable: conversations.hasUnreadable,
   onOpen(conversation) {
     const turn = conversation.turns.findLast(({ answer }) => answer !== null);
     history.pushState(null, "", turn ? linkTo(turn) : location.pathname);
@@ -276,6 +284,7 @@ const panel = createPanel({
       open(emptyConversation());
     }
   },
+  onEraseUnreadable: conversations.forgetUnreadable,
 });
 
 find("#language", HTMLButtonElement).addEventListener("click", () => {

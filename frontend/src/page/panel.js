@@ -9,14 +9,17 @@ import { currentLanguage, label, say } from "./words.js";
  *
  * @param {object} parts
  * @param {() => Conversation[]} parts.list
+ * @param {() => boolean} parts.hasUnreadable
  * @param {(conversation: Conversation) => void} parts.onOpen
  * @param {(conversation: Conversation) => void} parts.onErase before it is erased on the server
  * @param {(conversation: Conversation) => void} parts.onErased
+ * @param {() => void} parts.onEraseUnreadable
  */
-export function createPanel({ list, onOpen, onErase, onErased }) {
+export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, onEraseUnreadable }) {
   const dialog = find("#conversations", HTMLDialogElement);
   const items = find("#list", HTMLUListElement);
   const nothing = find("#nothing", HTMLElement);
+  const unreadable = find("#unreadable", HTMLElement);
   const notice = find("#erase-notice", HTMLElement);
   const eraseAll = find("#erase-all", HTMLButtonElement);
   const sure = find("#erase-sure", HTMLElement);
@@ -26,8 +29,10 @@ export function createPanel({ list, onOpen, onErase, onErased }) {
   const refresh = () => {
     const conversations = list();
     items.replaceChildren(...conversations.map(item));
-    nothing.hidden = conversations.length > 0;
-    eraseAll.hidden = conversations.length === 0 || !sure.hidden;
+    unreadable.hidden = !hasUnreadable();
+    const empty = conversations.length === 0 && unreadable.hidden;
+    nothing.hidden = !empty;
+    eraseAll.hidden = empty || !sure.hidden;
   };
 
   /** @param {Conversation} conversation */
@@ -78,6 +83,7 @@ export function createPanel({ list, onOpen, onErase, onErased }) {
   no.addEventListener("click", () => ask(false));
   yes.addEventListener("click", () => {
     ask(false);
+    onEraseUnreadable();
     eraseThese(list());
   });
   find("#close-conversations", HTMLButtonElement).addEventListener("click", () => dialog.close());

@@ -1,3 +1,5 @@
+import { readStored, store } from "./storage.js";
+
 /** What the page says, in English and Hungarian. */
 
 const ENGLISH = {
@@ -32,6 +34,12 @@ const ENGLISH = {
   answer: "Answer",
   linkedAnswer: "An answer by its link",
   offline: "You are offline.",
+  storageFull:
+    "This browser's storage is full: new questions and answers stay only while this page is open. Erase conversations to make room.",
+  storageBlocked:
+    "This browser stores nothing for this page: your conversations stay only while this page is open.",
+  unreadable:
+    "Some conversations here were stored in a form that this page cannot read. They stay until you erase all.",
 
   connecting: "Connecting …",
   waiting: "Waiting for the first words …",
@@ -118,6 +126,12 @@ const HUNGARIAN = {
   answer: "Válasz",
   linkedAnswer: "Hivatkozással megnyitott válasz",
   offline: "Nincs hálózati kapcsolat.",
+  storageFull:
+    "Megtelt a böngésző tárhelye: az új kérdések és válaszok csak addig maradnak meg, amíg ez az oldal nyitva van. Törölj beszélgetéseket, hogy legyen hely!",
+  storageBlocked:
+    "A böngésző semmit sem tárol ennek az oldalnak: a beszélgetéseid csak addig maradnak meg, amíg ez az oldal nyitva van.",
+  unreadable:
+    "Néhány itt tárolt beszélgetést ez az oldal nem tud elolvasni. Megmaradnak, amíg az összeset nem törlöd.",
 
   connecting: "Kapcsolódás …",
   waiting: "Várakozás az első szavakra …",
@@ -182,7 +196,7 @@ let language = firstLanguage();
 
 /** The reader's choice, else the first of the browser's languages that the page speaks, else English. */
 function firstLanguage() {
-  const chosen = localStorage.getItem(CHOICE);
+  const chosen = readStored(CHOICE);
   const speaks = [chosen, ...navigator.languages].map((tag) => tag?.slice(0, 2).toLowerCase());
   return speaks.find((tag) => tag === "en" || tag === "hu") === "hu" ? "hu" : "en";
 }
@@ -193,7 +207,7 @@ export function currentLanguage() {
 
 export function switchLanguage() {
   language = language === "hu" ? "en" : "hu";
-  localStorage.setItem(CHOICE, language);
+  store(CHOICE, language);
 }
 
 /**

@@ -158,6 +158,7 @@ def test_every_response_has_the_security_headers_once(nginx: Nginx, target: str)
         "form-action 'none'",
         "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
     ):
         assert part in policy.split("; ")
     assert "unsafe" not in policy

@@ -115,8 +115,16 @@ def test_the_policy_is_strict_and_the_page_keeps_to_it(device: Open, page_stack:
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "require-trusted-types-for 'script'" in policy
+    assert "trusted-types 'none'" in policy
     assert "unsafe" not in policy
     Reader(page).ask(command(texts=["```python\n", "x = 1\n", "```\n", "done"]))
     Reader(page).sees_the_end()
     expect(page.locator(".hljs-number")).to_have_text("1")
     assert not violations
+
+
+def test_no_policy_for_trusted_types_can_be_made(reader: Reader) -> None:
+    """Not even by a script of the page's own: it needs none, and neither do its libraries."""
+    make = "name => { try { trustedTypes.createPolicy(name, {}); } catch (error) { return error.name; } }"
+    for name in ("folyam", "default", "vite", "dompurify"):
+        assert reader.page.evaluate(make, name) == "TypeError", name

@@ -1,6 +1,7 @@
 """The settings: each with its default, unit and meaning. Read once, from the environment and from mounted files."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from pydantic_settings import SettingsError as UnusableSource
 
 from service.keys import KEY
 from service.upstream import Continuation
+from service.values import ApiAddress, Headers, HeaderSecret, HeaderValue, Origin
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -27,7 +29,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """`FOLYAM_<NAME>` in the environment, except OpenAI's own two, which keep their usual names.
+    """`FOLYAM_<NAME>` in the environment, except OpenAI's own, which keep their usual names.
 
     What the environment does not have is looked for in a file of that name, in lower case, in the directory of secrets.
     """
@@ -36,13 +38,25 @@ class Settings(BaseSettings):
         env_prefix="FOLYAM_", env_ignore_empty=True, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    openai_api_key: SecretStr = Field(
+    openai_api_key: HeaderSecret = Field(
         SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY"), description="The upstream's key."
     )
-    openai_base_url: str | None = Field(
-        None,
+    openai_base_url: ApiAddress = Field(
+        "https://api.openai.com/v1",
         validation_alias=AliasChoices("OPENAI_BASE_URL"),
-        description="The upstream's address, up to `/v1`; OpenAI's own if unset.",
+        description="The upstream's address, up to `/v1`.",
+    )
+    openai_org_id: HeaderValue = Field(
+        "", validation_alias=AliasChoices("OPENAI_ORG_ID"), description="The organisation that pays, at OpenAI."
+    )
+    openai_project_id: HeaderValue = Field(
+        "", validation_alias=AliasChoices("OPENAI_PROJECT_ID"), description="The project that pays, at OpenAI."
+    )
+    openai_custom_headers: Annotated[Headers, NoDecode] = Field(
+        (),
+        repr=False,
+        validation_alias=AliasChoices("OPENAI_CUSTOM_HEADERS"),
+        description="More headers for the upstream, `name: value`, one a line.",
     )
     model: str = Field("gpt-5.4-mini", description="The model that answers unless the request names another.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -55,10 +69,10 @@ class Settings(BaseSettings):
         description="How the upstream goes on from a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
         " Mistral), or `none`.",
     )
-    fallback_base_url: str | None = Field(
+    fallback_base_url: ApiAddress | None = Field(
         None, description="A second upstream, asked where the first fails before its first chunk."
     )
-    fallback_api_key: SecretStr = Field(SecretStr(""), description="Its key.")
+    fallback_api_key: HeaderSecret = Field(SecretStr(""), description="Its key.")
     fallback_model: str | None = Field(None, description="Its model; the same as the first's if unset.")
     retries: int = Field(
         1, ge=0, le=10, description="How often an upstream is asked again that failed before its first chunk."
@@ -100,7 +114,7 @@ class Settings(BaseSettings):
     allow_system: bool = Field(
         default=False, description="Whether a question's history may begin with a turn of the role `system`."
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
         (), description="Origins of other sites' pages that may use this service, separated by commas."
     )
 
@@ -167,13 +181,26 @@ def read_settings() -> Settings:
     try:
         return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except UnusableSource as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
-        cause = error.__cause__
-        raise SettingsError(f"{cause.filename} cannot be read by user {os.getuid()}: {cause.strerror}") from None
+        raise SettingsError(_unusable_file(error)) from None
     except ValidationError as error:
         sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
         raise SettingsError("; ".join(sentences)) from None
+
+
+def _unusable_file(error: UnusableSource) -> str:
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return f"{cause.filename} cannot be read by user {os.getuid()}: {cause.strerror}"
+    field = re.search(r'field "(\w+)"', str(error))
+    if isinstance(cause, UnicodeDecodeError) and field:
+        return f"{variable_of(field[1])}: Should be UTF-8 text in its file in {SECRETS}"
+    raise error
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else _variable(name)
 
 
 def _variable(name: str) -> str:
@@ -184,14 +211,12 @@ def table() -> str:
     """Return the README's table of settings, in Markdown."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, info in Settings.model_fields.items():
-        alias = info.validation_alias
-        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else _variable(name)
         default = info.default
         if isinstance(default, SecretStr) or default in (None, "", ()):
             shown = ""
         else:
             shown = f"`{default if isinstance(default, str) else msgspec.json.encode(default).decode()}`"
-        rows.append(f"| `{variable}` | {shown} | {info.description} |")
+        rows.append(f"| `{variable_of(name)}` | {shown} | {info.description} |")
     return "\n".join(rows)
 
 

@@ -167,6 +167,7 @@ def _endpoints(settings: Settings) -> list[Endpoint]:
             base_url=settings.openai_base_url,
             # The openai package refuses to start without a key; a local server takes any.
             api_key=settings.openai_api_key.get_secret_value() or "none",
+            headers=_headers(settings),
             continuation=settings.continuation,
             system_prompt=settings.system_prompt,
         )
@@ -181,3 +182,9 @@ def _endpoints(settings: Settings) -> list[Endpoint]:
             )
         )
     return endpoints
+
+
+def _headers(settings: Settings) -> tuple[tuple[str, str], ...]:
+    # The first endpoint's only: they may hold a credential, or name an account that the fallback does not know.
+    payers = (("OpenAI-Organization", settings.openai_org_id), ("OpenAI-Project", settings.openai_project_id))
+    return (*(header for header in payers if header[1]), *settings.openai_custom_headers)

@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import os
 import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal
@@ -44,9 +46,10 @@ _encode = msgspec.json.Encoder().encode
 class Endpoint:
     """One API, and what it can do."""
 
-    base_url: str | None
-    """None is OpenAI's own."""
+    base_url: str
     api_key: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent besides those of the openai package."""
     model: str | None = None
     """Asked for in place of the request's model, where it is set."""
     continuation: Continuation = "none"
@@ -55,8 +58,8 @@ class Endpoint:
     @property
     def max_tokens_name(self) -> str:
         """OpenAI's newer models refuse `max_tokens`; other servers may not know its successor."""
-        host = urlsplit(self.base_url).hostname if self.base_url else "api.openai.com"
-        return "max_completion_tokens" if host == "api.openai.com" else "max_tokens"
+        official = urlsplit(self.base_url).hostname == "api.openai.com"
+        return "max_completion_tokens" if official else "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,19 @@ def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamErro
     return next((other for other in tries if again or other is not client), None)
 
 
+@contextmanager
+def _no_variables_of_the_package() -> Iterator[None]:
+    """Hide OPENAI_… from the openai package, which would read them for any endpoint, and also where they are empty.
+
+    It takes an argument in place of each but OPENAI_CUSTOM_HEADERS. service/config.py reads those that are settings.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def _request_to(endpoint: Endpoint) -> httpx2.Request:
     """Return what the openai package asks the endpoint with: the address, the credentials, its own headers."""
     made: list[httpx2.Request] = []
@@ -190,15 +206,18 @@ def _request_to(endpoint: Endpoint) -> httpx2.Request:
         made.append(request)
         return httpx2.Response(HTTPStatus.OK)
 
-    with openai.OpenAI(
-        api_key=endpoint.api_key,
-        base_url=endpoint.base_url,
-        max_retries=0,
-        timeout=None,
-        http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
-        # A compressed stream comes in blocks, not as it is written.
-        default_headers={"Accept-Encoding": "identity"},
-    ) as client:
+    with (
+        _no_variables_of_the_package(),
+        openai.OpenAI(
+            api_key=endpoint.api_key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=None,
+            http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
+            # A compressed stream comes in blocks, not as it is written.
+            default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
+        ) as client,
+    ):
         client.post("/chat/completions", body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
     return made[0]
 

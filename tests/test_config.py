@@ -33,7 +33,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     settings = read_settings()
     assert (settings.unwatched_seconds, settings.drain_seconds, settings.heartbeat_seconds) == (30, 30, 15)
     assert (settings.retention_seconds, settings.recovery, settings.continuation) == (3600, None, "none")
-    assert settings.openai_base_url is None
+    assert settings.openai_base_url == "https://api.openai.com/v1"
     assert settings.openai_api_key.get_secret_value() == ""
     assert settings.allowed_models == (settings.model,)
 
@@ -90,6 +90,87 @@ def test_a_bad_value_is_a_sentence_that_names_the_variable_and_not_the_value(
     assert not set(sentence) & set("\n{}[]")
     assert value not in sentence.removeprefix(f"{variable}: ") or value == "0.0"
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "FOLYAM_FALLBACK_BASE_URL"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "localhost:11434/v1",
+        "example.com/v1",
+        "//example.com/v1",
+        "ftp://example.com/v1",
+        "http:/example.com/v1",
+        "http://",
+        "http:///v1",
+        "http://:8000/v1",
+        "http://exa mple/v1",
+        "http://[::1/v1",
+        "http://me:sk-secret@example.com/v1",
+        "http://sk-secret@example.com/v1",
+        "http://example.com/v1?key=sk-secret",
+        "http://example.com/v1#fragment",
+        "http://example.com:99999/v1",
+        "http://example.com:0/v1",
+        "http://example.com:http/v1",
+        "http://xn--a/v1",
+        " ",
+    ],
+)
+def test_an_address_that_could_never_work_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(monkeypatch, **{variable: value})
+    assert str(caught.value).startswith(f"{variable}: Should be an address such as https://api.openai.com/v1: ")
+    assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("http://localhost:11434/v1", "http://localhost:11434/v1"),
+        ("http://my_model:8000/v1/", "http://my_model:8000/v1/"),
+        ("https://[::1]:21004/v1", "https://[::1]:21004/v1"),
+        ("HTTPS://API.example.com", "https://api.example.com/"),
+        ("http://folyó.example/v1", "http://xn--foly-tqa.example/v1"),
+        ("  http://127.0.0.1/v1\n", "http://127.0.0.1/v1"),
+    ],
+)
+def test_an_address_is_read_as_it_will_be_asked(monkeypatch: pytest.MonkeyPatch, value: str, address: str) -> None:
+    settings = read(monkeypatch, OPENAI_BASE_URL=value, FOLYAM_FALLBACK_BASE_URL=value)
+    assert (settings.openai_base_url, settings.fallback_base_url) == (address, address)
+
+
+@pytest.mark.parametrize(
+    "origin", ["example.org", "https://example.org/", "https://Example.org", "https://a.org b.org"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    with pytest.raises(SettingsError, match="FOLYAM_CORS_ORIGINS: Each should be an origin such as "):
+        read(monkeypatch, FOLYAM_CORS_ORIGINS=f"https://example.com,{origin}")
+
+
+def test_origins_of_browsers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    origins = ("https://example.org", "http://localhost:5173", "http://[::1]:80", "capacitor://localhost", "null", "*")
+    assert read(monkeypatch, FOLYAM_CORS_ORIGINS=" , ".join(origins)).cors_origins == origins
+
+
+@pytest.mark.parametrize("value", ["sk-é", "sk-1\nsk-2", "sk-1\r\nX-Evil: 1", "sk-\udcff", "sk-\x7f", "\ufeffsk-1"])
+@pytest.mark.parametrize(
+    "variable", ["OPENAI_API_KEY", "FOLYAM_FALLBACK_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"]
+)
+def test_what_cannot_stand_in_a_header_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(monkeypatch, **{variable: value})
+    assert str(caught.value) == f"{variable}: Should be one line of printable ASCII characters"
+
+
+@pytest.mark.parametrize("value", ["X-Team", "X Team: a", ": a", "X-Team: é", "X-Team: a\rb", "Good: a\nX-Bad\n"])
+def test_headers_that_could_not_be_sent_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^OPENAI_CUSTOM_HEADERS: Should be one (header a )?line"):
+        read(monkeypatch, OPENAI_CUSTOM_HEADERS=value)
 
 
 def test_keys_are_read_from_the_variable_and_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,6 +237,17 @@ def test_a_mounted_file_gives_what_the_environment_does_not(monkeypatch: pytest.
     assert read(monkeypatch, OPENAI_API_KEY="sk-of-ours").openai_api_key.get_secret_value() == "sk-of-ours"
 
 
+@pytest.mark.parametrize("content", [b"sk-secret\xff", "sk-secret-é".encode(), b"sk-secret\nsk-secret\n"])
+def test_a_mounted_key_that_cannot_stand_in_a_header_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "openai_api_key").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^OPENAI_API_KEY: Should be ") as caught:
+        read_settings()
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_a_file_that_cannot_be_read_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(config, "SECRETS", tmp_path)
     (tmp_path / "openai_api_key").write_text("sk-secret")
@@ -180,6 +272,7 @@ def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch,
             OPENAI_API_KEY="sk-secret",
             FOLYAM_FALLBACK_API_KEY="sk-secret",
+            OPENAI_CUSTOM_HEADERS="X-Key: sk-secret",
             FOLYAM_SYSTEM_PROMPT="sk-secret",
             FOLYAM_API_KEYS="sk-secret-0123456789",
         )

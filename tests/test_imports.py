@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/worker.py",
         "service/__init__.py",
         "service/confinement.py",
+        "service/values.py",
     ),
 )
 
@@ -63,7 +64,7 @@ KNOWN_TO = {
     "uvicorn_worker": ("service/worker.py",),
 }
 
-LEAVES = ("service/events.py", "service/errors.py", "service/logging.py", "service/worker.py")
+LEAVES = ("service/events.py", "service/errors.py", "service/logging.py", "service/values.py", "service/worker.py")
 
 
 def imports(source: str) -> Iterator[str]:

@@ -20,8 +20,6 @@ from service.config import Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-DEFAULT_BASE_URL = "https://api.openai.com/v1"
-
 # How long a program may take to start: a slow machine with a cold disk.
 START_SECONDS = 60.0
 # Between two looks at whether it has.
@@ -95,7 +93,7 @@ class Run:
         say("Folyam")
         if self.place.remark:
             say(f"  {self.place.remark}")
-        local = not (os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"))
+        local = not (self.settings.openai_api_key or "openai_base_url" in self.settings.model_fields_set)
         if local:
             self._start_model()
         else:
@@ -154,15 +152,13 @@ class Run:
         return self.environment | {"LD_LIBRARY_PATH": ":".join(filter(None, paths))}
 
     def _check_api(self) -> None:
-        base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
+        base_url = self.settings.openai_base_url
         say("  API            ", end="")
-        offered = probes.models(base_url, os.environ.get("OPENAI_API_KEY", ""))
+        offered = probes.models(base_url, self.settings.openai_api_key.get_secret_value())
         say(base_url)
         model = os.environ.get("FOLYAM_MODEL")
         if model and offered and model not in offered:
             say(f"  It does not list the model {model!r} (FOLYAM_MODEL).")
-        # Servers that want no key still get one: the client library insists.
-        self.environment.setdefault("OPENAI_API_KEY", "none")
 
     def _start_service(self) -> None:
         say("  Service        ", end="")

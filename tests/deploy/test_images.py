@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import AliasChoices
 
 import service
-from service.config import Settings
+from service.config import Settings, variable_of
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -79,10 +78,7 @@ def test_the_nginx_image_fills_in_every_variable() -> None:
 def test_every_setting_reaches_the_service() -> None:
     lines = (ROOT / "deploy" / "compose" / "settings.env").read_text().splitlines()
     passed = {line for line in lines if line and not line.startswith(("#", "OTEL_"))}
-    settings = set()
-    for name, info in Settings.model_fields.items():
-        alias = info.validation_alias
-        settings.add(str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"FOLYAM_{name.upper()}")
+    settings = set(map(variable_of, Settings.model_fields))
     # One is where the volume is, and one is the path of a file, which has another path in the container.
     assert passed == settings - {"FOLYAM_LOG_URL", "FOLYAM_API_KEYS_FILE"} | {"FOLYAM_WORKERS"}
 

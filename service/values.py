@@ -1,0 +1,73 @@
+"""The kinds of text that settings hold, checked as they are read. Errors say what is right, and never the value."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+_API_ADDRESS = re.compile(r"https?://[^/\\?#@\s]+(/[^\\?#\s]*)?", re.IGNORECASE)
+"""A host and a path. What follows a query cannot be a path, and a user's name would replace the key."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
+"""HTTP allows other bytes, but no line end, and servers disagree about what they mean."""
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+")
+"""As a browser writes it: in lower case, and with nothing behind the host and the port."""
+
+_http_url = TypeAdapter(HttpUrl)
+
+
+def _api_address(text: str) -> str:
+    text = text.strip()
+    try:
+        url = _http_url.validate_python(text) if _API_ADDRESS.fullmatch(text) else None
+    except ValidationError:
+        url = None
+    if url is None or not url.port:
+        raise PydanticCustomError(
+            "api_address",
+            "Should be an address such as https://api.openai.com/v1: http or https, a host, perhaps a port and a path,"
+            " and no user, password, query or fragment",
+        )
+    return str(url)
+
+
+def _header_value(text: str) -> str:
+    text = text.strip()
+    if not _HEADER_VALUE.fullmatch(text):
+        raise PydanticCustomError("header_value", "Should be one line of printable ASCII characters")
+    return text
+
+
+def _header_lines(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    headers = []
+    for line in filter(str.strip, value.split("\n")):
+        name, colon, text = line.partition(":")
+        if not colon or not _HEADER_NAME.fullmatch(name.strip()):
+            raise PydanticCustomError("headers", "Should be one header a line, such as X-Team: rivers")
+        headers.append((name.strip(), text))
+    return tuple(headers)
+
+
+def _origin(text: str) -> str:
+    if not _ORIGIN.fullmatch(text):
+        raise PydanticCustomError(
+            "origin", "Each should be an origin such as https://example.org, in lower case and with no path"
+        )
+    return text
+
+
+ApiAddress = Annotated[str, AfterValidator(_api_address)]
+"""Where an OpenAI-compatible API is, up to `/v1`."""
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+"""What can stand in a request's header. White space around it is dropped: a file ends with a line end."""
+HeaderSecret = Annotated[
+    SecretStr, BeforeValidator(lambda value: _header_value(value) if isinstance(value, str) else value)
+]
+"""The same, and shown to nobody."""
+Headers = Annotated[tuple[tuple[str, HeaderValue], ...], BeforeValidator(_header_lines)]
+"""Headers, one a line."""
+Origin = Annotated[str, AfterValidator(_origin)]
+"""Where a page of another site is from."""

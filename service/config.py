@@ -23,6 +23,9 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 SECRETS = Path("/run/secrets")
 """Where container platforms mount files with one secret each."""
 
+NEVER_EMPTY = frozenset({"FOLYAM_API_KEYS", "FOLYAM_API_KEYS_FILE"})
+"""Other variables may be empty and count as unset. One of these that got lost on its way must not open the service."""
+
 
 class SettingsError(Exception):
     """The environment holds a setting that cannot be used; the text names it, and not its value."""
@@ -106,7 +109,9 @@ class Settings(BaseSettings):
     )
     max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Keys of which a request needs one, separated by commas; without any, everybody may ask."
+        (),
+        description="Keys of which a request needs one, separated by commas. Everybody may ask if neither this nor the"
+        " next is set; one that is set and empty is refused.",
     )
     api_keys_file: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="A file with further such keys, one a line."
@@ -178,13 +183,20 @@ def read_settings() -> Settings:
     Raises:
         SettingsError: one of them cannot be used.
     """
+    sentences = [
+        f"{name}: Should hold at least one key, or not be set at all, which lets everybody ask"
+        for name, value in os.environ.items()
+        if name.upper() in NEVER_EMPTY and not value
+    ]
     try:
-        return Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+        settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except UnusableSource as error:
         raise SettingsError(_unusable_file(error)) from None
     except ValidationError as error:
-        sentences = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
-        raise SettingsError("; ".join(sentences)) from None
+        sentences += [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors(include_input=False)]
+    if sentences:
+        raise SettingsError("; ".join(sentences))
+    return settings
 
 
 def _unusable_file(error: UnusableSource) -> str:

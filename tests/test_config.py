@@ -202,14 +202,36 @@ def test_keys_that_would_let_everybody_in_or_nobody_are_refused_and_not_shown(
         monkeypatch.delenv(variable)
 
 
+@pytest.mark.parametrize("variable", ["FOLYAM_API_KEYS", "FOLYAM_API_KEYS_FILE", "folyam_api_keys"])
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_keys_that_are_set_and_empty_do_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"(?i)^{variable}: Should "):
+        read(monkeypatch, **{variable: value})
+
+
+@pytest.mark.parametrize("content", ["", "\n", ",\n"])
+def test_a_file_of_keys_that_is_empty_does_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "folyam_api_keys").write_text(content)
+    with pytest.raises(SettingsError, match=r"^FOLYAM_API_KEYS_FILE: (Each key s|S)hould "):
+        read(monkeypatch, FOLYAM_API_KEYS_FILE=str(tmp_path / "folyam_api_keys"))
+    monkeypatch.delenv("FOLYAM_API_KEYS_FILE")
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    with pytest.raises(SettingsError, match=r"^FOLYAM_API_KEYS: (Each key s|S)hould "):
+        read_settings()
+
+
 def test_a_file_of_keys_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="FOLYAM_API_KEYS_FILE: Should be the path"):
         read(monkeypatch, FOLYAM_API_KEYS_FILE=str(tmp_path / "nowhere"))
 
 
 def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match=r"FOLYAM_RETRIES: .+; FOLYAM_DRAIN_SECONDS: .+"):
-        read(monkeypatch, FOLYAM_RETRIES="x", FOLYAM_DRAIN_SECONDS="y")
+    with pytest.raises(SettingsError, match=r"FOLYAM_API_KEYS: .+; FOLYAM_RETRIES: .+; FOLYAM_DRAIN_SECONDS: .+"):
+        read(monkeypatch, FOLYAM_RETRIES="x", FOLYAM_DRAIN_SECONDS="y", FOLYAM_API_KEYS="")
 
 
 def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:

@@ -83,6 +83,19 @@ def test_every_setting_reaches_the_service() -> None:
     assert passed == settings - {"FOLYAM_LOG_URL", "FOLYAM_API_KEYS_FILE"} | {"FOLYAM_WORKERS"}
 
 
+def test_compose_passes_the_file_of_keys_on_only_where_that_is_set() -> None:
+    container = services()["service"]
+    [path] = [
+        str(each["path"])
+        for each in container["env_file"]
+        if isinstance(each, dict) and "FOLYAM_API_KEYS_FILE" in each["path"]
+    ]
+    unset, given = (re.sub(r"\$\{FOLYAM_API_KEYS_FILE\+(.*?)\}", word, path) for word in ("", r"\1"))
+    assert not (ROOT / unset).exists()
+    assert "\nFOLYAM_API_KEYS_FILE=/run/secrets/api_keys\n" in (ROOT / given).read_text()
+    assert not [name for name in container["environment"] if "API_KEYS" in name]
+
+
 @pytest.mark.parametrize("name", services())
 def test_every_container_is_held_short(name: str) -> None:
     container = services()[name]

@@ -81,7 +81,12 @@ class Settings(BaseSettings):
         1, ge=0, le=10, description="How often an upstream is asked again that failed before its first chunk."
     )
 
-    log_url: str = Field("file:///tmp/folyam/answers", description="Where the answers' logs are kept.")
+    log_url: str = Field(
+        "",
+        validate_default=True,
+        description="Where the answers' logs are kept: `file:///` and a directory that no other user can write. If"
+        " unset, `folyam/answers` in `$XDG_STATE_HOME` or in `~/.local/state`.",
+    )
     retention_seconds: PositiveSeconds = Field(3600, description="How long ended answers are kept.")
     retention_answers: int = Field(10_000, ge=1, description="How many answers are kept at most.")
     retention_bytes: int = Field(1 << 30, ge=1 << 20, description="How many bytes of logs are kept at most.")
@@ -151,7 +156,9 @@ class Settings(BaseSettings):
     @field_validator("log_url")
     @classmethod
     def _log_url(cls, value: str) -> str:
-        if not value.startswith("file:///"):
+        if not value:
+            return _default_log_url()
+        if not value.startswith("file:///") or set("?#") & set(value):
             raise PydanticCustomError("log_url", "Should be file:///<absolute path>")
         return value
 
@@ -164,6 +171,19 @@ class Settings(BaseSettings):
     def allowed_models(self) -> tuple[str, ...]:
         """Every model that a request may name."""
         return (self.model, *(name for name in self.models if name != self.model))
+
+
+def _default_log_url() -> str:
+    # https://specifications.freedesktop.org/basedir-spec/latest/. Not below /tmp, where anybody may make it first.
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    try:
+        if not state.is_absolute():
+            state = Path.home() / ".local" / "state"
+        return (state / "folyam" / "answers").as_uri()
+    except (RuntimeError, ValueError):  # no home, or a relative one
+        raise PydanticCustomError(
+            "log_url", "Should be file:///<absolute path>; it has no default for a user without a home directory"
+        ) from None
 
 
 def _keys(texts: Iterable[str]) -> tuple[SecretStr, ...]:

@@ -11,7 +11,7 @@ from service import tracing
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
-from service.eventlog import directory_of
+from service.eventlog import UnsafeDirectory, directory_of, make_private
 from service.logging import configure_logging
 
 CANNOT_LOAD = 4
@@ -22,11 +22,15 @@ def _confine(settings: Settings) -> None:
     """Let this process write only the log and, with several workers, their counters."""
     log = directory_of(settings.log_url)
     try:
-        log.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(log)
         counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         confined = confine([log, *([Path(counters)] if counters else [])])
+    except UnsafeDirectory as error:
+        raise SettingsError(f"FOLYAM_LOG_URL: Should be a directory that only this user can write: {error}") from None
     except OSError as error:
-        raise SettingsError(f"FOLYAM_LOG_URL: Should be a directory that can be written ({error.strerror})") from None
+        raise SettingsError(
+            f"FOLYAM_LOG_URL: Should be a directory that can be written: {error.filename}: {error.strerror}"
+        ) from None
     if confined:
         structlog.get_logger().info("confined")
     else:

@@ -62,6 +62,38 @@ def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({"HOME": "/home/me"}, "file:///home/me/.local/state/folyam/answers"),
+        ({"HOME": "/home/me", "FOLYAM_LOG_URL": ""}, "file:///home/me/.local/state/folyam/answers"),
+        ({"HOME": "/home/me", "XDG_STATE_HOME": "/state of me"}, "file:///state%20of%20me/folyam/answers"),
+        ({"HOME": "/home/me", "XDG_STATE_HOME": "relative"}, "file:///home/me/.local/state/folyam/answers"),
+        ({"HOME": "/home/me", "FOLYAM_LOG_URL": "file:///srv/answers"}, "file:///srv/answers"),
+    ],
+)
+def test_answers_are_kept_in_the_users_own_state_unless_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert read(monkeypatch, **variables).log_url == url
+
+
+def test_a_user_without_a_home_directory_is_asked_for_the_logs_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)  # nobody whom the machine knows
+    with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL: Should be file:///<absolute path>; it has no default "):
+        read_settings()
+    assert read(monkeypatch, FOLYAM_LOG_URL="file:///srv/answers").log_url == "file:///srv/answers"
+
+
+@pytest.mark.parametrize("url", ["/srv/answers", "file://srv/answers", "file:///srv/#answers", "file:///srv?answers"])
+def test_a_logs_address_that_means_another_place_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL: Should be file:///<absolute path>"):
+        read(monkeypatch, FOLYAM_LOG_URL=url)
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("FOLYAM_RETRIES", "sk-secret"),

@@ -164,7 +164,7 @@ class Run:
         say("  Service        ", end="")
         self.environment |= {
             "FOLYAM_BIND": str(self.place.address),
-            "FOLYAM_LOG_URL": os.environ.get("FOLYAM_LOG_URL") or f"file://{self.directory / 'answers'}",
+            "FOLYAM_LOG_URL": os.environ.get("FOLYAM_LOG_URL") or (self.directory / "answers").as_uri(),
             "FOLYAM_DRAIN_SECONDS": f"{self.drain_seconds:g}",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }

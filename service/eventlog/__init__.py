@@ -4,10 +4,22 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.eventlog.base import Claims, DamagedLogError, EventLog, Lease, Reader
+from service.eventlog.directory import UnsafeDirectory, make_private
 from service.eventlog.files import FileEventLog
 from service.eventlog.retention import Retention
 
-__all__ = ["Claims", "DamagedLogError", "EventLog", "Lease", "Reader", "Retention", "directory_of", "open_event_log"]
+__all__ = [
+    "Claims",
+    "DamagedLogError",
+    "EventLog",
+    "Lease",
+    "Reader",
+    "Retention",
+    "UnsafeDirectory",
+    "directory_of",
+    "make_private",
+    "open_event_log",
+]
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:

@@ -168,9 +168,9 @@ def test_a_collector_that_is_gone_holds_up_nothing(tmp_path: Path, upstream: Ups
     assert service.process.returncode == 0
 
 
-def test_without_the_variable_nothing_of_it_is_loaded() -> None:
+def test_without_the_variable_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     look = "import sys, service.main; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
-    environment = {"PATH": os.environ["PATH"]}
+    environment = {"PATH": os.environ["PATH"], "FOLYAM_LOG_URL": tmp_path.as_uri()}
     done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert done.stdout == b"[]\n"
 
@@ -181,6 +181,7 @@ def test_where_the_packages_are_missing_the_service_says_which(tmp_path: Path) -
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(tmp_path),
+        "FOLYAM_LOG_URL": tmp_path.as_uri(),
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
     }
     done = subprocess.run(

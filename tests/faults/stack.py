@@ -279,7 +279,7 @@ def can_mount() -> bool:
 @contextlib.contextmanager
 def _tmpfs(place: Path) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MEGABYTES}m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MEGABYTES}m,mode=700", "tmpfs", str(place)], check=True)
     try:
         yield
     finally:

@@ -1,0 +1,55 @@
+"""The directory of a log: made if it is missing, and refused where another user could read, change or replace it.
+
+Its files hold what people wrote, and whoever owns or replaces the directory can read, forge and erase answers.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+
+class UnsafeDirectory(Exception):
+    """The directory cannot be trusted; the text says why, and what to do."""
+
+
+def make_private(directory: Path) -> None:
+    """Make the directory, and those that lead to it, for this user alone, or check the one that is there.
+
+    Raises:
+        UnsafeDirectory: another user could read, change or replace it.
+        OSError: it cannot be made.
+    """
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):  # not `parents=True`, which leaves those that lead to it to the umask
+        each.mkdir(mode=0o700, exist_ok=True)
+    for each in {*directory.parents, *directory.resolve().parents}:
+        _check_on_the_way(each, directory)
+    _check(directory)
+
+
+def _check(directory: Path) -> None:
+    status = directory.lstat()
+    groups = {os.getegid(), *os.getgroups()}
+    by_group = bool(status.st_mode & stat.S_IWGRP)
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnsafeDirectory(f"{directory} is no directory, or a symbolic link to one: name that one")
+    # A volume's root is root's in Kubernetes, and the service's by its group (fsGroup).
+    is_volume = status.st_uid == 0 and by_group and status.st_gid in groups
+    if status.st_uid != os.geteuid() and not is_volume:
+        raise UnsafeDirectory(f"{directory} belongs to user {status.st_uid}, and the service is user {os.geteuid()}")
+    if status.st_mode & stat.S_IWOTH or (by_group and status.st_gid not in groups):
+        raise UnsafeDirectory(f"{directory} can be written by other users: chmod go-w it, or name a directory in it")
+
+
+def _check_on_the_way(each: Path, directory: Path) -> None:
+    """Refuse what lets anybody put another directory in place of the log's.
+
+    A directory's owner and its group are trusted: they are the administrator's, or the checkout's. So is the root of a
+    volume, which Kubernetes makes writable for all (emptyDir), and which nobody but the service's containers see.
+    """
+    status = each.lstat()
+    if stat.S_ISLNK(status.st_mode) and status.st_uid not in {0, os.geteuid()}:
+        raise UnsafeDirectory(f"{each} is a symbolic link of user {status.st_uid}, who could lead it elsewhere")
+    anybody = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    if stat.S_ISDIR(status.st_mode) and anybody and not each.is_mount():
+        raise UnsafeDirectory(f"{each} can be written by every user, who could replace {directory}: chmod o-w it")

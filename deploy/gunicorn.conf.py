@@ -8,17 +8,52 @@ imported its workers inherit, and a reload would go on with the old code.
 import ctypes
 import math
 import os
+import re
 import resource
 import signal
 import stat
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60
 """How long a worker may take to give its first sign of life, also where processors are slow and shared."""
+
+CANNOT_LOAD = 4
+"""gunicorn's own exit status for an application that cannot be loaded."""
+ADDRESS = re.compile(r"unix:.+|fd://\d+|(?:tcp://)?(?:\[[0-9a-f:.]+\]|[^][:/\s]*):(\d{1,5})", re.IGNORECASE | re.ASCII)
+"""Where gunicorn can listen. By itself it takes `8000` for a host."""
+MOST_WORKERS = 1024
+"""More than any machine has cores for; each takes 70 MB."""
+
+
+def _refuse(variable: str, sentence: str) -> NoReturn:
+    print(f"Folyam cannot start: {variable}: {sentence}", file=sys.stderr)
+    raise SystemExit(CANNOT_LOAD)
+
+
+def _number(variable: str, default: float, least: float, most: float, kind: type[int] | type[float]) -> float:
+    try:
+        value = kind(os.environ.get(variable) or default)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        what = "a whole number" if kind is int else "a number"
+        _refuse(variable, f"Should be {what} from {least} to {most}")
+    return value
+
+
+def _bind() -> str:
+    addresses = os.environ.get("FOLYAM_BIND") or "127.0.0.1:8000"
+    for address in addresses.split(","):
+        match = ADDRESS.fullmatch(address)
+        if not match or (match[1] and not 0 < int(match[1]) < 65536):  # noqa: PLR2004 - the highest port
+            _refuse("FOLYAM_BIND", "Should be host:port, such as 127.0.0.1:8000, with a port from 1 to 65535")
+    return addresses
+
 
 _root = Path(__file__).resolve().parent.parent
 # Memory that looks like files, where the machine has it.
@@ -29,9 +64,9 @@ chdir = str(_root)
 proc_name = "folyam"
 
 # Only for nginx and Prometheus: the service has no time-outs for slow headers, so nginx must be the only door.
-bind = os.environ.get("FOLYAM_BIND") or "127.0.0.1:8000"
+bind = _bind()
 # Any worker follows, stops or takes over any answer, so their number is a question of cores only.
-workers = int(os.environ.get("FOLYAM_WORKERS") or "2")
+workers = _number("FOLYAM_WORKERS", 2, 1, MOST_WORKERS, int)
 # uvicorn's worker, with a drain that carries answers to their end.
 worker_class = "service.worker.FolyamWorker"
 
@@ -43,8 +78,8 @@ worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
 timeout = 10
 
 # How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.
-# The default of FOLYAM_DRAIN_SECONDS is the same as in service/config.py.
-graceful_timeout = math.ceil(float(os.environ.get("FOLYAM_DRAIN_SECONDS") or "30")) + 10
+# The default and the bounds of FOLYAM_DRAIN_SECONDS are the same as in service/config.py.
+graceful_timeout = math.ceil(_number("FOLYAM_DRAIN_SECONDS", 30, 0, 86_400, float)) + 10
 
 # Longer than nginx keeps a connection that idles, so that nginx is the one to close it (default: 2).
 keepalive = 75

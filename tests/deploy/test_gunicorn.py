@@ -22,6 +22,7 @@ from gunicorn.config import Config
 from gunicorn.workers.workertmp import WorkerTmp
 
 from deploy.local import ports
+from service.config import Settings
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
@@ -140,6 +141,38 @@ def test_the_defaults_are_those_that_are_documented(monkeypatch: pytest.MonkeyPa
 
 def test_a_longer_drain_makes_the_master_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, FOLYAM_DRAIN_SECONDS="99.5")["graceful_timeout"] == 110
+
+
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        ("FOLYAM_WORKERS", ["zero", "0", "-1", "2.5", "100000", "nan", " "]),
+        ("FOLYAM_DRAIN_SECONDS", ["soon", "-1", "inf", "-inf", "nan", "86401", "1e309"]),
+        ("FOLYAM_BIND", ["8000", "localhost", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:0", "127.0.0.1:99999"]),
+        ("FOLYAM_BIND", ["::1:8000", "http://127.0.0.1:8000", "127.0.0.1:8000,", "127.0.0.1:8000\n", "127.0.0.1:٨"]),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, values: list[str]
+) -> None:
+    for value in values:
+        with pytest.raises(SystemExit) as ended:
+            settings(monkeypatch, **{variable: value})
+        assert ended.value.code == 4
+        assert re.fullmatch(rf"Folyam cannot start: {variable}: Should be [^\n]+\n", capsys.readouterr().err), value
+
+
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:80", "[::]:8000", ":8000", "my_host:65535", "unix:/run/folyam.sock", "a:1,[::1]:2", "tcp://a:1"]
+)
+def test_gunicorn_listens_wherever_it_can(monkeypatch: pytest.MonkeyPatch, bind: str) -> None:
+    assert settings(monkeypatch, FOLYAM_BIND=bind)["bind"] == bind
+
+
+def test_the_drain_has_the_bounds_of_the_services_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = str(next(bound.le for bound in Settings.model_fields["drain_seconds"].metadata if hasattr(bound, "le")))
+    assert Settings(drain_seconds=float(most))
+    assert settings(monkeypatch, FOLYAM_DRAIN_SECONDS=most)["graceful_timeout"] == int(most) + 10
 
 
 def test_the_counters_meet_in_a_place_that_a_new_master_finds_again(monkeypatch: pytest.MonkeyPatch) -> None:

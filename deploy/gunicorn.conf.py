@@ -146,3 +146,11 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunic
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != server.pid:
         raise SystemExit(1)
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Warn of misspelt variables, in the first worker only: the master imports nothing of the service."""
+    if worker.age == 1:
+        from service.variables import log_unknown  # noqa: PLC0415 - not in the master
+
+        log_unknown()

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/http_errors.py", "service/middleware.py"),
     ("service/core.py",),
     ("service/producers.py", "service/producer.py", "service/follower.py"),
+    ("service/variables.py",),
     ("service/config.py",),
     ("service/eventlog/", "service/upstream.py", "service/renderings/"),
     (

@@ -16,6 +16,7 @@ from types import FrameType
 from deploy.local import ports, probes, web
 from deploy.local.children import Child, Children, die_with_parent
 from deploy.local.errors import CannotRun
+from service import variables
 from service.config import Settings, SettingsError, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,8 @@ class Run:
         say("Folyam")
         if self.place.remark:
             say(f"  {self.place.remark}")
+        for name, nearest in variables.unknown():
+            say(f"  {name} is no variable of Folyam's and has no effect.{f' Is {nearest} meant?' if nearest else ''}")
         local = not (self.settings.openai_api_key or "openai_base_url" in self.settings.model_fields_set)
         if local:
             self._start_model()

@@ -15,7 +15,7 @@ if (stands_still := Path(os.environ.get("TRIAL_STANDS_STILL", ""))).is_file():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 requests = Counter("trial_requests", "Requests.")
-Gauge("trial_live", "Live workers.", multiprocess_mode="livesum").set(1)
+live = Gauge("trial_live", "Workers that serve.", multiprocess_mode="livesum")
 
 Message = MutableMapping[str, Any]
 
@@ -27,6 +27,7 @@ async def app(
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             metrics.serve()
+            live.set(1)
             await send({"type": "lifespan.startup.complete"})
         metrics.leave()
         await send({"type": "lifespan.shutdown.complete"})

@@ -1,5 +1,6 @@
 """gunicorn alone, as in a container, with what cannot work: it ends, with a sentence that names the setting."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import ports
-from tests.e2e.stack import KEPT, ROOT
+from tests.e2e.stack import KEPT, ROOT, Service, eventually
 
 CANNOT_LOAD = 4
 END_SECONDS = 60
@@ -52,3 +53,14 @@ def test_a_setting_that_cannot_work_is_a_sentence(tmp_path: Path, variable: str,
     assert f"Folyam cannot start: {variable}: Should " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not value or value not in ended.stderr
+
+
+def test_a_misspelt_variable_is_named_once_however_many_workers_there_are(tmp_path: Path) -> None:
+    misspelt = {"FOLYAM_MODLE": "sk-secret"}
+    with Service(tmp_path, tmp_path / "answers", "http://127.0.0.1:9/v1", workers=2, settings=misspelt) as service:
+        eventually(lambda: service.log.read_text().count("Application startup complete") == 2, END_SECONDS)
+        log = service.log.read_text()
+    [line] = [line for line in log.splitlines() if "unknown_variable" in line]
+    assert json.loads(line)["name"] == "FOLYAM_MODLE"
+    assert json.loads(line)["nearest"] == "FOLYAM_MODEL"
+    assert "sk-secret" not in log

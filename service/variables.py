@@ -1,0 +1,74 @@
+"""Every `FOLYAM_…` variable: the settings, and what nginx, gunicorn, Compose, `make run` and the tests read.
+
+Any other is misspelt, and the setting that it was to change keeps its default.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator
+
+import structlog
+
+from service.config import SECRETS, Settings, variable_of
+
+PREFIX = "FOLYAM_"
+OTHERS = frozenset(
+    {
+        # gunicorn
+        "FOLYAM_BIND",
+        "FOLYAM_WORKERS",
+        # nginx
+        "FOLYAM_ACCESS_LOG",
+        "FOLYAM_CLIENT_CONNECTIONS",
+        "FOLYAM_CLIENT_REQUESTS",
+        "FOLYAM_LISTEN",
+        "FOLYAM_NGINX_DIR",
+        "FOLYAM_NGINX_USER",
+        "FOLYAM_RESOLVER",
+        "FOLYAM_SERVICE",
+        "FOLYAM_WEB_ROOT",
+        # make run, Compose
+        "FOLYAM_PAGE_PORT",
+        "FOLYAM_PORT",
+        "FOLYAM_STOP_GRACE_PERIOD",
+        "FOLYAM_TLS_CERTIFICATE",
+        "FOLYAM_TLS_KEY",
+        "FOLYAM_TLS_PORT",
+        # the tests
+        "FOLYAM_TEST_CLOCK",
+        "FOLYAM_TEST_EXAMPLES",
+        "FOLYAM_TEST_KEY",
+        "FOLYAM_TEST_SABOTAGE",
+        "FOLYAM_TEST_SEED",
+        "FOLYAM_TEST_URL",
+    }
+)
+LIKENESS = 0.5
+"""How much of two names must be the same for one to be a misspelling of the other: `DRAIN` is, of `DRAIN_SECONDS`."""
+
+
+def known() -> frozenset[str]:
+    """Return the names of all variables, OpenAI's among them."""
+    return OTHERS | _settings()
+
+
+def unknown() -> Iterator[tuple[str, str | None]]:
+    """Yield each `FOLYAM_…` variable, or file in place of one, that nothing reads, and the nearest right name."""
+    files = SECRETS.iterdir() if SECRETS.is_dir() else ()
+    nearest_to = {name.removeprefix(PREFIX): name for name in known()}
+    for given in sorted({*os.environ, *(file.name for file in files)}):
+        name = given.upper()
+        # The settings are read in any case, and from files; the others are not.
+        if name.startswith(PREFIX) and name not in _settings() and given not in OTHERS:
+            nearest = difflib.get_close_matches(name.removeprefix(PREFIX), nearest_to, n=1, cutoff=LIKENESS)
+            yield given, nearest_to[nearest[0]] if nearest else None
+
+
+def log_unknown() -> None:
+    """Log a warning for each variable that nothing reads."""
+    for name, nearest in unknown():
+        structlog.get_logger().warning("unknown_variable", name=name, nearest=nearest)
+
+
+def _settings() -> frozenset[str]:
+    return frozenset(map(variable_of, Settings.model_fields))

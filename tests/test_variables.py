@@ -1,0 +1,74 @@
+"""Misspelt `FOLYAM_…` variables are found, and right ones of whichever program are not."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service import variables
+from service.variables import known, unknown
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.upper().startswith("FOLYAM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(variables, "SECRETS", tmp_path)
+
+
+def of_ours(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith("FOLYAM_")}
+
+
+def test_the_list_has_what_the_files_of_the_project_use_and_no_more() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    used: set[str] = set()
+    for name in filter(None, listed.split("\0")):
+        # Tests also use names that are wrong. Those that they read themselves begin with TEST.
+        pattern = r"FOLYAM_TEST(?:_[A-Z]+)+" if name.startswith("tests/") else r"FOLYAM(?:_[A-Z]+)+"
+        if name != "service/variables.py" and (ROOT / name).is_file():
+            used |= set(re.findall(pattern, (ROOT / name).read_text(encoding="utf-8", errors="replace")))
+    assert used == of_ours(set(known()))
+
+
+def test_no_right_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in known():
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("folyam_model", "the settings are read in any case")
+    monkeypatch.setenv("OPENAI_API_BASE", "not ours")
+    assert list(unknown()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("FOLYAM_MODLE", "FOLYAM_MODEL"),
+        ("FOLYAM_API_KEY", "FOLYAM_API_KEYS"),
+        ("FOLYAM_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ("FOLYAM_DRAIN", "FOLYAM_DRAIN_SECONDS"),
+        ("FOLYAM_WORKER", "FOLYAM_WORKERS"),
+        ("FOLYAM_CLIENT_CONNECTION", "FOLYAM_CLIENT_CONNECTIONS"),
+        ("FOLYAM_LISTN", "FOLYAM_LISTEN"),
+        ("FOLYAM_LOGURL", "FOLYAM_LOG_URL"),
+        ("folyam_modle", "FOLYAM_MODEL"),
+        ("folyam_workers", "FOLYAM_WORKERS"),
+        ("FOLYAM_", None),
+        ("FOLYAM_XYZ", None),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_nearest_right_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str | None
+) -> None:
+    monkeypatch.setenv(name, "")
+    assert list(unknown()) == [(name, nearest)]
+
+
+def test_a_misspelt_file_is_named_too(tmp_path: Path) -> None:
+    for name in ("folyam_api_key", "folyam_api_keys", "folyam_workers", "openai_api_key", "api_keys"):
+        (tmp_path / name).touch()
+    assert list(unknown()) == [("folyam_api_key", "FOLYAM_API_KEYS"), ("folyam_workers", "FOLYAM_WORKERS")]

@@ -38,10 +38,10 @@ class Transport:
 
     def __init__(self, request: httpx2.Request, connect_seconds: float) -> None:
         url = request.url
-        self._host = url.host
+        self._host = url.raw_host.decode("ascii")
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._proxy = _proxy(url.scheme, url.host)
+        self._proxy = _proxy(url.scheme, self._host, self._port)
         self._head = _head(request, self._proxy)
         self._connect_seconds = connect_seconds
         self._idle: list[tuple[Connection, float]] = []
@@ -94,7 +94,7 @@ class Transport:
             return connection
         plain, _ = await loop.create_connection(lambda: connection, proxy.host, proxy.port)
         if self._tls is not None:
-            await _tunnel(connection, proxy, f"{self._host}:{self._port}")
+            await _tunnel(connection, proxy, _authority(self._host, self._port))
             encrypted = await loop.start_tls(plain, connection, self._tls, server_hostname=self._host)
             if encrypted is None:
                 raise BrokenConnectionError
@@ -147,9 +147,18 @@ class _Proxy:
     """A header's line, or nothing."""
 
 
-def _proxy(scheme: str, host: str) -> _Proxy | None:
-    """Return the proxy that the environment names, by the usual variables."""
-    address = None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _proxy(scheme: str, host: str, port: int) -> _Proxy | None:
+    """Return the proxy that the environment names, by the usual variables.
+
+    An address of this machine is no exception by itself: curl and Python's libraries ask a proxy for it as well.
+    """
+    # no_proxy may name the host alone or with its port.
+    excepted = any(map(urllib.request.proxy_bypass, (host, _authority(host, port))))
+    address = None if excepted else urllib.request.getproxies().get(scheme)
     if not address:
         return None
     url = urlsplit(address if "://" in address else f"http://{address}")

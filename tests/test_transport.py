@@ -395,8 +395,52 @@ async def test_a_proxy_that_refuses_is_an_error(trusting: Sender, monkeypatch: p
             await trusting.ask("https://upstream.example/")
 
 
-async def test_what_is_excepted_from_the_proxy_goes_straight(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("excepted", ["127.0.0.1", "127.0.0.1:{port}", "example.com, 127.0.0.1:{port}", "*"])
+async def test_what_is_excepted_from_the_proxy_goes_straight(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, excepted: str
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with server(saying(CHUNKED, HELLO, END)) as port:
+        monkeypatch.setenv("NO_PROXY", excepted.format(port=port))
         assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
+
+
+@pytest.mark.parametrize("excepted", ["", "127.0.0.1:1", "127.0.0.2", "::1"])
+async def test_an_address_of_this_machine_is_asked_through_the_proxy_unless_it_is_excepted(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, excepted: str
+) -> None:
+    async with server(saying(CHUNKED, HELLO, END)) as proxy_port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy_port}")
+        monkeypatch.setenv("no_proxy", excepted)
+        assert await whole(await sender.ask("http://127.0.0.1:9/")) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://[::1]:21004/v1", b"[::1]:21004"),
+        ("https://[2001:db8::1]/v1", b"[2001:db8::1]:443"),
+        ("https://folyó.example/v1", b"xn--foly-tqa.example:443"),
+    ],
+)
+async def test_a_tunnel_is_asked_for_in_the_form_that_http_has(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, url: str, target: bytes
+) -> None:
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+
+    async with server(proxy) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(UnreachableError):
+            await sender.ask(url)
+    assert seen[0].split(b"\r\n")[:2] == [b"CONNECT %b HTTP/1.1" % target, b"Host: " + target]
+
+
+@pytest.mark.parametrize("excepted", ["::1", "[::1]", "[::1]:21004"])
+def test_an_ipv6_address_is_excepted_in_each_of_its_forms(monkeypatch: pytest.MonkeyPatch, excepted: str) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", excepted)
+    assert Transport(httpx2.Request("POST", "https://[::1]:21004/v1"), PATIENCE_SECONDS)._proxy is None

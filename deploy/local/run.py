@@ -138,6 +138,8 @@ class Run:
             "FOLYAM_MODEL": "smollm2-135m-instruct",
             # llama.cpp goes on from a last message of the assistant's.
             "FOLYAM_CONTINUE": "assistant",
+            # For a proxy, 127.0.0.1 is another machine.
+            "no_proxy": _with_exception(address),
         }
         command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
         self.model = self.children.start("model", command, self._with_libraries(), ROOT)
@@ -222,6 +224,13 @@ class Run:
         say(f"""  curl -N {headers} -d '{{"query":"What is a river?"}}' {url}/generate""")
         say()
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
+
+
+def _with_exception(address: ports.Address) -> str:
+    """Return what `no_proxy` is to be for requests to the address to go straight there."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    # "*" excepts everything, but only where it stands alone.
+    return given if given == "*" else ",".join(filter(None, (given, str(address))))
 
 
 def settings() -> Settings:

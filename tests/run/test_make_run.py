@@ -35,7 +35,9 @@ class MakeRun:
     def __init__(self, **environment: str) -> None:
         self.port = int(environment.get("FOLYAM_PORT") or ports.free().port)
         inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("FOLYAM_", "OPENAI_", "MAKE"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FOLYAM_", "OPENAI_", "MAKE")) and not name.lower().endswith("_proxy")
         }
         self.process = subprocess.Popen(
             # Whoever runs the tests may have been told to ignore a hang-up, as nohup does, and would pass that on.
@@ -310,3 +312,19 @@ def test_a_misspelt_variable_is_named_with_the_right_one(api: str) -> None:
         run.wait_until_ready()
         assert "  FOLYAM_MODLE is no variable of Folyam's and has no effect. Is FOLYAM_MODEL meant?\n" in run.output
         assert run.output.count("has no effect") == 1
+
+
+@pytest.mark.parametrize("exceptions", [{}, {"NO_PROXY": "example.com"}, {"no_proxy": "*"}])
+def test_its_own_model_is_not_asked_through_a_proxy(exceptions: dict[str, str]) -> None:
+    with MakeRun(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9", **exceptions) as run:
+        run.wait_until_ready()  # which is after a first answer
+        assert "SmolLM2" in run.output
+
+
+def test_an_api_that_is_excepted_from_the_proxy_is_asked_directly(upstream: UpstreamProcess) -> None:
+    address = upstream.address.removeprefix("http://")
+    proxied = {"http_proxy": "http://127.0.0.1:9", "NO_PROXY": address}
+    with MakeRun(OPENAI_BASE_URL=upstream.base_url, **proxied) as run:
+        run.wait_until_ready()
+        events = [json.loads(line) for line in run.request("POST", "/generate", {"query": "Hello"}) if line.strip()]
+        assert events[-1]["type"] == "done"

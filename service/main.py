@@ -13,6 +13,7 @@ from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
 from service.eventlog import UnsafeDirectory, directory_of, make_private
 from service.logging import configure_logging
+from service.transport import UnusableProxy, check_proxy
 
 CANNOT_LOAD = 4
 """On this exit status gunicorn stops; on others it would start a worker again and again."""
@@ -39,9 +40,11 @@ def _confine(settings: Settings) -> None:
 
 try:
     settings = read_settings()
+    for address in filter(None, (settings.openai_base_url, settings.fallback_base_url)):
+        check_proxy(address)
     configure_logging()
     _confine(settings)
-except SettingsError as error:
+except (SettingsError, UnusableProxy) as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
     raise SystemExit(CANNOT_LOAD) from None
 if tracing.wanted():

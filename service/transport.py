@@ -33,15 +33,18 @@ class UnreachableError(Exception):
     """There is no connection to be had, or it ended before the response began."""
 
 
+class UnusableProxy(Exception):
+    """The environment names a proxy that cannot be asked; the text names the variable, and not its value."""
+
+
 class Transport:
     """Sends a request to where it goes: its method, address and headers each time, and a body that is given."""
 
     def __init__(self, request: httpx2.Request, connect_seconds: float) -> None:
         url = request.url
-        self._host = url.raw_host.decode("ascii")
-        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._host, self._port = _host_and_port(url)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._proxy = _proxy(url.scheme, self._host, self._port)
+        self._proxy = _proxy(url)
         self._head = _head(request, self._proxy)
         self._connect_seconds = connect_seconds
         self._idle: list[tuple[Connection, float]] = []
@@ -147,23 +150,45 @@ class _Proxy:
     """A header's line, or nothing."""
 
 
+def check_proxy(address: str) -> None:
+    """Do nothing if the address can be asked for by the way that the environment says.
+
+    Raises:
+        UnusableProxy: that way is a proxy of another kind than HTTP's, or none that can be found.
+    """
+    _proxy(httpx2.URL(address))
+
+
+def _host_and_port(url: httpx2.URL) -> tuple[str, int]:
+    return url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+
+
 def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _proxy(scheme: str, host: str, port: int) -> _Proxy | None:
+def _proxy(target: httpx2.URL) -> _Proxy | None:
     """Return the proxy that the environment names, by the usual variables.
 
     An address of this machine is no exception by itself: curl and Python's libraries ask a proxy for it as well.
     """
+    host, port = _host_and_port(target)
     # no_proxy may name the host alone or with its port.
     excepted = any(map(urllib.request.proxy_bypass, (host, _authority(host, port))))
-    address = None if excepted else urllib.request.getproxies().get(scheme)
+    address = None if excepted else urllib.request.getproxies().get(target.scheme)
     if not address:
         return None
-    url = urlsplit(address if "://" in address else f"http://{address}")
+    unusable = UnusableProxy(f"{target.scheme}_proxy: Should be http://, a host and a port; SOCKS is not spoken here")
+    try:
+        url = urlsplit(address if "://" in address else f"http://{address}")
+        proxy_port = url.port or 80
+    except ValueError:
+        raise unusable from None
+    # https:// is often written for a proxy that is itself asked in the clear, and has always been taken as that here.
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise unusable
     authorization = ""
     if url.username:
         words = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
         authorization = f"Proxy-Authorization: Basic {base64.b64encode(words).decode('ascii')}\r\n"
-    return _Proxy(url.hostname or "", url.port or 80, authorization)
+    return _Proxy(url.hostname, proxy_port, authorization)

@@ -12,7 +12,15 @@ import httpx2
 import pytest
 
 from service.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange
-from service.transport import ERROR_BODY_BYTES, ConnectTimeOutError, Transport, UnreachableError, start_of_body
+from service.transport import (
+    ERROR_BODY_BYTES,
+    ConnectTimeOutError,
+    Transport,
+    UnreachableError,
+    UnusableProxy,
+    check_proxy,
+    start_of_body,
+)
 from tests.waiting import until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -444,3 +452,16 @@ def test_an_ipv6_address_is_excepted_in_each_of_its_forms(monkeypatch: pytest.Mo
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", excepted)
     assert Transport(httpx2.Request("POST", "https://[::1]:21004/v1"), PATIENCE_SECONDS)._proxy is None
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://", "http://sk-secret:port", "http://host:99999"])
+def test_a_proxy_that_could_never_be_asked_is_refused_where_it_would_be(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(UnusableProxy, match=r"^https_proxy: Should be http://") as caught:
+        check_proxy("https://example.com/v1")
+    assert "sk-secret" not in str(caught.value)
+    check_proxy("http://example.com/v1")
+    monkeypatch.setenv("no_proxy", "example.com")
+    check_proxy("https://example.com/v1")

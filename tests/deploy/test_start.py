@@ -23,6 +23,8 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         env={name: os.environ[name] for name in KEPT if name in os.environ}
         | {
             "FOLYAM_BIND": str(ports.free()),
+            # If two end by themselves at the same moment, gunicorn's master falls over the second.
+            "FOLYAM_WORKERS": "1",
             "FOLYAM_LOG_URL": (tmp_path / "answers").as_uri(),
             "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
         }
@@ -40,6 +42,7 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ("OPENAI_BASE_URL", "localhost:11434/v1"),
         ("FOLYAM_FALLBACK_BASE_URL", "http://:8000/v1"),
         ("OPENAI_API_KEY", "sk-é"),
+        ("https_proxy", "socks5://proxy:port"),
         ("FOLYAM_WORKERS", "zero"),
         ("FOLYAM_DRAIN_SECONDS", "inf"),
         ("FOLYAM_BIND", "127.0.0.1:99999"),

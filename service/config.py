@@ -73,7 +73,9 @@ class Settings(BaseSettings):
         " Mistral), or `none`.",
     )
     fallback_base_url: ApiAddress | None = Field(
-        None, description="A second upstream, asked where the first fails before its first chunk."
+        None,
+        description="A second upstream, asked where the first fails before its first chunk, or the question is too long"
+        " for it.",
     )
     fallback_api_key: HeaderSecret = Field(SecretStr(""), description="Its key.")
     fallback_model: str | None = Field(None, description="Its model; the same as the first's if unset.")

@@ -11,7 +11,7 @@ from service import tracing
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
-from service.eventlog import UnsafeDirectory, directory_of, make_private
+from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
 from service.logging import configure_logging
 from service.transport import UnusableProxy, check_proxy
 
@@ -22,6 +22,7 @@ CANNOT_LOAD = 4
 def _confine(settings: Settings) -> None:
     """Let this process write only the log and, with several workers, their counters."""
     log = directory_of(settings.log_url)
+    load_libc()
     try:
         make_private(log)
         counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -38,26 +39,35 @@ def _confine(settings: Settings) -> None:
         structlog.get_logger().warning("not_confined", reason="this kernel has no Landlock")
 
 
+def _tracer_class() -> type[tracing.Tracer] | None:
+    """Import what sends traces, where they are asked for: before the confinement, under which no .pyc file is written.
+
+    Its thread is started later, and so is confined.
+    """
+    if not tracing.wanted():
+        return None
+    try:
+        from service.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"
+            " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."
+        ) from None
+    return OtlpTracer
+
+
 try:
     settings = read_settings()
     for address in filter(None, (settings.openai_base_url, settings.fallback_base_url)):
         check_proxy(address)
     configure_logging()
+    tracer_class = _tracer_class()
     _confine(settings)
 except (SettingsError, UnusableProxy) as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
     raise SystemExit(CANNOT_LOAD) from None
-if tracing.wanted():
-    try:
-        from service.otlp import OtlpTracer
-    except ImportError:
-        print(  # noqa: T201 (for whoever starts it)
-            "Folyam cannot start: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"
-            " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http.",
-            file=sys.stderr,
-        )
-        raise SystemExit(CANNOT_LOAD) from None
-    tracing.use(OtlpTracer())
+if tracer_class is not None:
+    tracing.use(tracer_class())
 app = create_app(settings)
 # What has been imported lives as long as the process. Left out of the collector's rounds, it no longer makes each of
 # them a pause of tens of milliseconds for every stream.

@@ -103,6 +103,22 @@ for place in sys.argv[1:]:
     assert ('"event":"confined"' if KERNEL_CAN else '"event":"not_confined"') in ended.stderr
 
 
+def test_what_sends_traces_is_compiled_once_and_not_at_each_start(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import service.main"],
+        cwd=ROOT,
+        env={
+            "FOLYAM_LOG_URL": (tmp_path / "answers").as_uri(),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+            "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
+        },
+        timeout=60,
+        check=True,
+    )
+    for module in ("service/otlp", "opentelemetry/exporter/otlp/proto/http/trace_exporter/__init__"):
+        assert [*(tmp_path / "compiled").rglob(f"{module}.*.pyc")], module
+
+
 def test_the_service_does_not_start_where_its_log_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = subprocess.run(

@@ -7,6 +7,7 @@ from service.eventlog.base import Claims, DamagedLogError, EventLog, Lease, Read
 from service.eventlog.directory import UnsafeDirectory, make_private
 from service.eventlog.files import FileEventLog
 from service.eventlog.retention import Retention
+from service.eventlog.wakeups import load_libc
 
 __all__ = [
     "Claims",
@@ -17,6 +18,7 @@ __all__ = [
     "Retention",
     "UnsafeDirectory",
     "directory_of",
+    "load_libc",
     "make_private",
     "open_event_log",
 ]

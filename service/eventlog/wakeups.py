@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,16 @@ _LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
 _STOP_WRITTEN = flags.MOVED_TO | flags.ONLYDIR
 
 _logger = structlog.get_logger()
+
+
+def load_libc() -> None:
+    """Load the C library that inotify is called through. Call it before the process is confined.
+
+    inotify_simple would load it with its first descriptor. `ctypes` finds it by running ldconfig and, where there is
+    one, a compiler: these write to /dev/null and to a temporary file, which a confined process may not.
+    """
+    with contextlib.suppress(OSError):  # The search failed, or no descriptor is left: `Wakeups` logs which.
+        INotify().close()
 
 
 class Wakeups:
@@ -37,12 +48,13 @@ class Wakeups:
         self._watches: dict[str, tuple[int, int]] = {}  # an answer's watch, and how many readers want it
         self._loop = asyncio.get_running_loop()
         self._inotify: INotify | None = None
+        self._polls = False
         try:
             inotify = INotify(nonblocking=True)
             self._directory_watch = inotify.add_watch(directory, _STOP_WRITTEN)
         except OSError as error:
             # fs.inotify.max_user_instances or max_user_watches is used up, or the platform has no inotify.
-            _logger.warning("followers_poll", reason=error.strerror)
+            self._followers_poll(error)
             return
         self._inotify = inotify
         self._loop.add_reader(inotify.fileno(), self._read)
@@ -60,7 +72,9 @@ class Wakeups:
         if not readers:
             try:
                 watch = self._inotify.add_watch(path, _LOG_CHANGED)
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.ENOSPC:  # fs.inotify.max_user_watches is used up
+                    self._followers_poll(error)
                 return False
             self._answers[watch] = answer_id
         self._watches[answer_id] = (watch, readers + 1)
@@ -85,6 +99,12 @@ class Wakeups:
             self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
+
+    def _followers_poll(self, error: OSError) -> None:
+        # Once: each new follower would meet the same limit.
+        if not self._polls:
+            self._polls = True
+            _logger.warning("followers_poll", reason=error.strerror)
 
     def _read(self) -> None:
         if self._inotify is None:

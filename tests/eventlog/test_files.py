@@ -19,6 +19,7 @@ import pytest
 import uvloop
 from inotify_simple import INotify
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, Retention, open_event_log
@@ -541,14 +542,18 @@ async def test_followers_poll_where_the_kernel_watches_no_more_files(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(INotify, "add_watch", used_up)
-    reader = await log.open(answer, 1)
+    readers = [await log.open(answer, 1) for _ in range(2)]
     waiting = asyncio.create_task(another.append(answer, [say(2)]))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (events := await reader.read()):
-            await reader.wait(LONG_SECONDS)
-    assert list(events) == [say(2)]
+    with capture_logs() as said:
+        for reader in readers:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not (events := await reader.read()):
+                    await reader.wait(LONG_SECONDS)
+            assert list(events) == [say(2)]
+            await reader.wait(0)  # it asks for a watch, if it had not to wait before
+            reader.close()
     await waiting
-    reader.close()
+    assert [(line["event"], line["reason"]) for line in said] == [("followers_poll", os.strerror(errno.ENOSPC))]
 
 
 def test_a_wait_that_is_woken_before_a_very_short_timer_is_followed_by_the_next(directory: Path) -> None:

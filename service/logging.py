@@ -1,10 +1,11 @@
 """structlog: JSON for machines, colours for a person at a terminal. Lines carry ids, never what people wrote."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -25,10 +26,10 @@ def configure_logging() -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)  # of which the standard library suppresses failures itself
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -43,6 +44,21 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
         logger.error("event_loop", complaint=context.get("message"), exc_info=context.get("exception"))
 
     loop.set_exception_handler(complain)
+
+
+class _Unfailing:
+    """A file whose lines are lost where it cannot be written. Its disk may be full: no request may fail for that."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 def _serialize(event: structlog.typing.EventDict, **_: object) -> str:

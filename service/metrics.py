@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -21,18 +22,33 @@ from prometheus_client import (
 )
 
 from service import __version__, slots
+from service.allocation import AllocatedValues
 from service.errors import CODES, UPSTREAM_REASONS
 from service.events import Usage
+
+_logger = structlog.get_logger()
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER = "other"
 
 _directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-_slot = slots.claim(Path(_directory)) if _directory else None
-if _slot is not None:
-    # Before the first metric is made: each takes its files' names from here, and would take the process id.
-    _number = _slot.number
-    values.ValueClass = values.MultiProcessValue(lambda: _number)  # type: ignore[no-untyped-call]
+_refusals: list[OSError] = []
+"""Errors that left a metric in memory, where no scrape sees it. The first is logged."""
+
+
+def _claim(directory: Path) -> slots.Slot | None:
+    # Before the first metric is made: each takes its files' names from the value class, and would take the process id.
+    try:
+        slot = slots.claim(directory)
+    except OSError as error:  # A full disk, above all. The service is worth more than its metrics.
+        _refusals.append(error)
+        values.ValueClass = values.MutexValue
+        return None
+    values.ValueClass = AllocatedValues(directory, slot.number, _refusals.append)
+    return slot
+
+
+_slot = _claim(Path(_directory)) if _directory else None
 
 
 def _doubling(first: float, last: float) -> tuple[float, ...]:
@@ -271,6 +287,7 @@ def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> Non
 
 def serve() -> None:
     """Say that this worker serves from now on."""
+    _log_refusals()
     if _slot is not None:
         _slot.serve()
 
@@ -283,10 +300,17 @@ def leave() -> None:
 
 def exposition() -> bytes:
     """Return all workers' metrics in Prometheus' text format."""
-    if _slot is None:
+    _log_refusals()
+    if _directory is None:
         return generate_latest(REGISTRY)
-    if lost := slots.sweep(_slot.directory):
+    if lost := slots.sweep(Path(_directory)):
         _worker_deaths.inc(lost)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _log_refusals() -> None:
+    if _refusals:
+        _logger.warning("metrics_not_counted", reason=_refusals[0].strerror)
+        _refusals.clear()

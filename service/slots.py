@@ -42,13 +42,21 @@ class Slot:
 
 
 def claim(directory: Path) -> Slot:
-    """Return the first slot that no living process has."""
+    """Return the first slot that no living process has.
+
+    Raises:
+        OSError: the directory cannot be written, or its disk is full.
+    """
     lost = sweep(directory)
     for number in itertools.count():
         descriptor = _lock(directory / f"{number}.slot", os.O_RDWR | os.O_CREAT)
         if descriptor is not None:
             lost += _tidy(directory, number, descriptor)
-            os.pwrite(descriptor, _TAKEN, 0)
+            try:
+                os.pwrite(descriptor, _TAKEN, 0)
+            except OSError:
+                os.close(descriptor)
+                raise
             return Slot(directory, number, lost, descriptor)
     raise AssertionError  # there is no last number
 

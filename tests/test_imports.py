@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/keys.py",
         "service/tracing.py",
     ),
-    ("service/slots.py",),
+    ("service/slots.py", "service/allocation.py"),
     (
         "service/events.py",
         "service/errors.py",
@@ -56,7 +56,7 @@ KNOWN_TO = {
     "openai": ("service/upstream.py",),
     "httptools": ("service/connection.py",),
     "httpx2": ("service/upstream.py", "service/transport.py"),
-    "prometheus_client": ("service/metrics.py", "service/slots.py"),
+    "prometheus_client": ("service/metrics.py", "service/slots.py", "service/allocation.py"),
     "inotify_simple": ("service/eventlog/wakeups.py",),
     "opentelemetry": ("service/otlp.py",),
     "pydantic_settings": ("service/config.py",),

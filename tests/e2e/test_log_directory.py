@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.disk import can_mount, small_disk
 from tests.e2e.client import Client, Reply, script
 from tests.e2e.stack import READY_SECONDS, Service, eventually
-from tests.faults.stack import can_mount
 from tests.upstream.process import UpstreamProcess
 
 
@@ -19,10 +19,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if not can_mount():
         pytest.skip("only root can mount a disk")
     place = tmp_path / "answers"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with small_disk(place, 4 << 20):
+        yield place
 
 
 def remount(place: Path, how: str) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from tests.disk import can_mount
 from tests.e2e.stack import ROOT
 from tests.faults import cancels, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
 from tests.faults.soak import RETENTION, Soak
-from tests.faults.stack import SMALL_DISK, Stack, can_mount, local_model
+from tests.faults.stack import SMALL_DISK, Stack, local_model
 
 DISK_SHARE = 0.15
 """Of the time, for faults of the log's disk, on a stack of its own: the invariant is weaker there."""

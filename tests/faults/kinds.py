@@ -13,10 +13,10 @@ from typing import ClassVar, Protocol, Self
 
 import psutil
 
+from tests.disk import filled
 from tests.e2e.stack import READY_SECONDS
 from tests.faults.stack import HUNG_SECONDS, Stack, until
 
-FILL_BYTES = 1 << 16
 MOST_CLOCK_SECONDS = 250.0
 """Two jumps are less apart than an answer may take, which a take-over has to reckon by the time of day."""
 RECENT = 40
@@ -340,19 +340,11 @@ class DiskFull(Fault):
         return cls(numbers.uniform(0.5, 3))
 
     async def inject(self, stack: Stack, crowd: Crowd) -> None:
-        filler = stack.logs / "filler"
         crowd.disk_is_full(full=True)
         try:
-            with filler.open("wb", buffering=0) as file:
-                with contextlib.suppress(OSError):
-                    while file.write(b"\0" * FILL_BYTES):
-                        pass
-                with contextlib.suppress(OSError):
-                    while file.write(b"\0"):
-                        pass
-            await asyncio.sleep(self.seconds)
+            with filled(stack.logs):
+                await asyncio.sleep(self.seconds)
         finally:
-            filler.unlink(missing_ok=True)
             crowd.disk_is_full(full=False)
 
 

@@ -18,6 +18,7 @@ import psutil
 
 from deploy.local import ports
 from deploy.local.model import NAME
+from tests.disk import small_disk
 from tests.e2e.client import Client
 from tests.e2e.stack import READY_SECONDS, ROOT, Nginx, Program, eventually, is_ready
 from tests.faults.questions import SILENCE_SECONDS
@@ -30,8 +31,8 @@ HUNG_SECONDS = 5
 """After which gunicorn ends a worker that stands still. Its own configuration has 10; a run has no time for that."""
 HARNESS_WORKER = f"{HarnessWorker.__module__}.{HarnessWorker.__name__}"
 LOOK_SECONDS = 0.02
-TMPFS_MEGABYTES = 12
-SMALL_DISK = {"FOLYAM_RETENTION_BYTES": str(TMPFS_MEGABYTES << 19)}
+SMALL_DISK_BYTES = 12 << 20
+SMALL_DISK = {"FOLYAM_RETENTION_BYTES": str(SMALL_DISK_BYTES // 2)}
 """So that a small disk is full when a fault fills it, and not of the answers of a long run."""
 STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
 """uvicorn's line, by which a worker says that it serves."""
@@ -116,7 +117,7 @@ class Stack:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.set_clock(0)
             if self.small_disk:
-                starting.enter_context(_tmpfs(self.logs))
+                starting.enter_context(small_disk(self.logs, SMALL_DISK_BYTES))
             self.upstream = starting.enter_context(UpstreamProcess.start())
             starting.callback(self._end_service)
             self._service = self._start_service()
@@ -266,24 +267,6 @@ def local_model(directory: Path) -> Iterator[dict[str, str]]:
             "FOLYAM_FIRST_CHUNK_SECONDS": "300",
             "FOLYAM_SILENCE_SECONDS": "300",
         }
-
-
-def can_mount() -> bool:
-    """Tell whether this machine lets us make a small disk."""
-    return (
-        os.geteuid() == 0
-        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-    )
-
-
-@contextlib.contextmanager
-def _tmpfs(place: Path) -> Iterator[None]:
-    place.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_MEGABYTES}m,mode=700", "tmpfs", str(place)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=False)
 
 
 def _arguments(process: "subprocess.Popen[bytes]") -> list[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.disk import can_mount
 from tests.faults import cancels, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import PROCESSES, DiskFull, Fault, LogDeleted, LogTruncated, Planned, plan
-from tests.faults.stack import Stack, can_mount
+from tests.faults.stack import Stack
 from tests.faults.viewing import Patience
 
 SEED = 11

@@ -1,0 +1,66 @@
+"""Values of metrics in files whose blocks are all allocated, so that no write to them can fail.
+
+prometheus_client keeps values in mapped files that it makes and grows with holes. A write to a hole takes a block from
+the disk, and where the disk is full the kernel ends the process with SIGBUS. So a file is given its blocks before
+prometheus_client writes an entry into it. Where there are none left, the value is kept in memory, in no file: a worker
+that is not counted is better than none.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import mmap_dict, values
+
+FIRST_BYTES = 1 << 16
+"""A file's size at first. prometheus_client doubles it when it is full."""
+HEAD_BYTES = 8
+BESIDE_THE_KEY_BYTES = 4 + 8 + 16
+"""Of an entry: the key's length, its padding, the value and its time."""
+
+
+class AllocatedValues:
+    """Makes the values of one process's metrics, in the files of a slot."""
+
+    def __init__(self, directory: Path, number: int, on_refusal: Callable[[OSError], None]) -> None:
+        self._directory = directory
+        self._number = number
+        self._on_refusal = on_refusal
+        self._mapped = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+        self._allocated: dict[Path, int] = {}
+
+    def __call__(
+        self,
+        kind: str,
+        metric: str,
+        name: str,
+        labels: Sequence[str],
+        label_values: Sequence[str],
+        description: str,
+        multiprocess_mode: str = "",
+        **more: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 (prometheus_client has no type for it)
+        """Return a value, in its file if the disk has room for it."""
+        group = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
+        key = mmap_dict.mmap_key(metric, name, list(labels), list(label_values), description)
+        try:
+            self._make_room(self._directory / f"{group}_{self._number}.db", len(key.encode()) + BESIDE_THE_KEY_BYTES)
+            made = self._mapped
+        except OSError as error:
+            self._on_refusal(error)
+            made = values.MutexValue
+        return made(kind, metric, name, labels, label_values, description, multiprocess_mode=multiprocess_mode, **more)
+
+    def _make_room(self, path: Path, entry_bytes: int) -> None:
+        with path.open("a+b") as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size or FIRST_BYTES
+            head = os.pread(descriptor, 4, 0)
+            used = max(HEAD_BYTES, *struct.unpack("i", head)) if head else HEAD_BYTES
+            while used + entry_bytes > size:
+                size *= 2
+            if size > self._allocated.get(path, 0):
+                os.posix_fallocate(descriptor, 0, size)
+                self._allocated[path] = size

@@ -1,0 +1,45 @@
+"""A small disk, and a full one. Mounting takes root, which continuous integration has."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def can_mount() -> bool:
+    """Tell whether this machine lets us make a small disk."""
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
+    )
+
+
+@contextmanager
+def small_disk(place: Path, size: int) -> Iterator[None]:
+    """Mount a disk of so many bytes there."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+@contextmanager
+def filled(place: Path) -> Iterator[None]:
+    """Leave no block free on the disk that has the directory."""
+    filler = place / "filler"
+    with filler.open("ab", buffering=0) as file:
+        try:
+            for size in (1 << 16, 1):
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+            yield
+        finally:
+            filler.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""The files of the metrics have all their blocks, however many series there are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FIRST_BYTES = 1 << 16
+
+COUNT = """
+import sys
+from service import metrics
+models = [f"model-{number}" for number in range(int(sys.argv[1]))]
+metrics.begin(models, ["sse"])
+for model in models:
+    metrics.answer_metrics(model, models).started()
+print(sum(line.startswith("folyam_streams_started_total") and line.endswith(" 1.0")
+    for line in metrics.exposition().decode().splitlines()))
+"""
+
+
+def count(directory: Path, models: int) -> int:
+    """Count an answer of each model in a process of its own; return how many the exposition then has."""
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    command = [sys.executable, "-c", COUNT, str(models)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return int(ended.stdout)
+
+
+@pytest.mark.parametrize("models", [1, 40])
+def test_no_file_of_a_worker_has_a_hole(tmp_path: Path, models: int) -> None:
+    assert count(tmp_path, models) == models
+    files = {path.name: path.stat() for path in tmp_path.glob("*.db")}
+    assert sorted(files) == [
+        "counter_0.db",
+        "gauge_livemax_0.db",
+        "gauge_livemostrecent_0.db",
+        "gauge_livesum_0.db",
+        "histogram_0.db",
+    ]
+    assert {name for name, file in files.items() if file.st_blocks * 512 < file.st_size} == set()
+    assert (files["histogram_0.db"].st_size > FIRST_BYTES) == (models == 40), "it grew with its series"
+
+
+def test_the_holes_that_an_earlier_version_left_are_filled(tmp_path: Path) -> None:
+    count(tmp_path, 1)
+    for path in tmp_path.glob("*.db"):
+        os.truncate(path, 4 * FIRST_BYTES)
+    count(tmp_path, 1)
+    for path in tmp_path.glob("*.db"):
+        assert path.stat().st_blocks * 512 >= path.stat().st_size

@@ -1,8 +1,8 @@
 # ruff: noqa: N999 - the name gunicorn gives this file
 """gunicorn's configuration. Each setting: https://gunicorn.org/reference/settings/.
 
-The master reads this file at its start and at each reload (HUP). It imports nothing of the service: what the master has
-imported its workers inherit, and a reload would go on with the old code.
+The master reads this file at its start and at each reload (HUP). It imports nothing of the service but the class of its
+workers: what the master has imported they inherit, and a reload would go on with the old code.
 """
 
 import ctypes
@@ -133,6 +133,17 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     for entry in directory.iterdir():
         if entry.suffix in {".db", ".slot"}:
             entry.unlink()
+
+
+def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Let old workers know of a stop during a reload: gunicorn looks at the signal only when they are gone."""
+
+    def stop(number: int, frame: Any) -> None:  # noqa: ANN401
+        if os.getpid() == server.pid:  # and not a worker that was just forked
+            server.worker_class.succession.stop()
+        server.signal(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types

@@ -2,16 +2,19 @@
 
 The stock worker forgets its heartbeat while it drains, so that gunicorn kills it in the middle, and tells the
 application of the end only when the last response is over. This one keeps the heartbeat going and tells it at once.
+In a reload it serves until its successors do.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
@@ -22,6 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from service.succession import Place, Succession
+
 NOTIFY_SECONDS = 1.0
 """How often gunicorn is told that this worker lives, while it drains."""
 UNSENT_BYTES = 1 << 14
@@ -30,8 +35,16 @@ LATE_SECONDS = 1.0
 """How long connections that were accepted before the listening ended may take to send their request."""
 LOOK_SECONDS = 0.02
 """How often it is looked whether they have."""
+SUCCESSORS_SECONDS = 60.0
+"""How long a worker waits for its successors to serve, at least. gunicorn ends one that takes as long to start."""
+CANNOT_START = 1
+"""On this exit status gunicorn starts another worker. On 3 and 4, its own for the same, it ends the whole service."""
+RETRY_SECONDS = 5.0
+"""Pause before that: each start takes seconds of CPU."""
 AFTER_DRAIN_SECONDS = 5
 """What followers have to reach the end of their answers after the drain, before their connections are closed."""
+
+_logger = logging.getLogger("uvicorn.error")  # gunicorn's log
 
 
 def _drain_seconds() -> float:
@@ -83,11 +96,33 @@ class FolyamWorker(UvicornWorker):
         "timeout_graceful_shutdown": int(_drain_seconds() + AFTER_DRAIN_SECONDS),
     }
 
+    succession: ClassVar = Succession()  # in the master, which imports this module before it starts a worker
     _server: "DrainingServer"
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 (gunicorn has no types)
+        super().__init__(*arguments)
+        # This runs in the master. During a reload gunicorn handles no signal until the old workers are gone, or
+        # graceful_timeout is over. Old workers wait for their successors as long, so that a stop still reaches them.
+        seconds = max(SUCCESSORS_SECONDS, self.cfg.graceful_timeout)
+        self.succession.start(self.age, self.cfg, self.cfg.workers)
+        self._place = Place(self.succession, self.age, master=self.ppid, seconds=seconds)
+
+    def init_process(self) -> None:
+        """Start and serve. A worker that cannot start does not end the service if another one ever served."""
+        try:
+            super().init_process()
+        except (Exception, SystemExit) as error:
+            if not self._place.is_dispensable():
+                raise
+            if not isinstance(error, SystemExit):  # which comes after a message
+                self.log.exception("Exception in worker process")
+            self.log.error("This worker cannot start. Those that serve go on (pid: %s)", self.pid)  # noqa: TRY400
+            time.sleep(RETRY_SECONDS)
+            sys.exit(CANNOT_START)
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = self._server = DrainingServer(self.config, leave=self._leave, notify=self.notify)
+        server = self._server = DrainingServer(self.config, place=self._place, leave=self._leave, notify=self.notify)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
@@ -116,15 +151,38 @@ class FolyamWorker(UvicornWorker):
 
 
 class DrainingServer(Server):
-    """uvicorn's server, ending gently. It calls `leave` when it is told to end, and `notify` while it does."""
+    """uvicorn's server, ending gently. It calls `leave` when it begins to end, and `notify` while it does."""
 
-    def __init__(self, config: Config, *, leave: Callable[[], None], notify: Callable[[], None]) -> None:
+    def __init__(self, config: Config, *, place: Place, leave: Callable[[], None], notify: Callable[[], None]) -> None:
         super().__init__(config)
+        self._place = place
         self._leave = leave
         self._tell = notify
+        self._told_to_end = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._place.serve()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal, in its handler."""
+        """Note the signal, in its handler. In a reload, SIGTERM is obeyed when the successors serve."""
+        if sig == signal.SIGTERM and self._place.awaits_successors():
+            self._told_to_end = True
+        else:
+            self._end(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: end if the successors serve, and go on as before if they do not come."""
+        if self._told_to_end and not self._place.awaits_successors():
+            self._told_to_end = False
+            if self._place.is_over():
+                self._end(signal.SIGTERM, None)
+            else:
+                _logger.error("The new workers do not serve. This one goes on [%d]", os.getpid())
+        return await super().on_tick(counter)
+
+    def _end(self, sig: int, frame: FrameType | None) -> None:
         self._leave()
         super().handle_exit(sig, frame)
 

@@ -32,12 +32,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/keys.py",
         "service/tracing.py",
     ),
-    ("service/slots.py", "service/allocation.py"),
+    ("service/slots.py", "service/allocation.py", "service/worker.py"),
     (
         "service/events.py",
         "service/errors.py",
         "service/logging.py",
-        "service/worker.py",
+        "service/succession.py",
         "service/__init__.py",
         "service/confinement.py",
         "service/values.py",
@@ -65,7 +65,13 @@ KNOWN_TO = {
     "uvicorn_worker": ("service/worker.py",),
 }
 
-LEAVES = ("service/events.py", "service/errors.py", "service/logging.py", "service/values.py", "service/worker.py")
+LEAVES = (
+    "service/events.py",
+    "service/errors.py",
+    "service/logging.py",
+    "service/succession.py",
+    "service/values.py",
+)
 
 
 def imports(source: str) -> Iterator[str]:
@@ -116,6 +122,11 @@ def test_a_module_imports_from_its_own_layer_and_those_below(module: str) -> Non
 @pytest.mark.parametrize("module", LEAVES)
 def test_a_leaf_imports_nothing_of_ours(module: str) -> None:
     assert ours(module) == set()
+
+
+def test_the_master_imports_nothing_of_ours_but_the_worker_and_its_succession() -> None:
+    """What the master has imported its workers inherit: a reload goes on with the old code of it."""
+    assert ours("service/worker.py") == {"service/succession.py"}
 
 
 @pytest.mark.parametrize("library", KNOWN_TO)

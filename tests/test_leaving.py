@@ -1,6 +1,7 @@
 """A worker that leaves serves what has reached it."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.core import Core
 from service.events import Delta, Request, Start, new_answer_id
 from service.follower import CutShortError
 from service.renderings.ndjson import JsonLines
+from service.succession import Place, Succession
 from service.worker import DrainingServer
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -54,13 +56,18 @@ async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monke
     lease.release()
 
 
+def place() -> Place:
+    """The place of a worker that nobody succeeds."""
+    return Place(Succession(), 1, master=os.getppid(), seconds=0)
+
+
 async def _reply(_: HTTPRequest) -> PlainTextResponse:
     return PlainTextResponse("served")
 
 
 async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> None:
     config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), port=0, http="httptools", log_config=None)
-    server = DrainingServer(config, leave=lambda: None, notify=lambda: None)
+    server = DrainingServer(config, place=place(), leave=lambda: None, notify=lambda: None)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     host, port = server.servers[0].sockets[0].getsockname()
@@ -78,7 +85,7 @@ async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> Non
 
 async def test_a_connection_that_nobody_has_taken_yet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), http="httptools", loop="uvloop", log_config=None)
-    server = DrainingServer(config, leave=lambda: None, notify=lambda: None)
+    server = DrainingServer(config, place=place(), leave=lambda: None, notify=lambda: None)
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     leave, late = server.shutdown, socket.socket()

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import Counter, Gauge
@@ -37,3 +38,6 @@ async def app(
     body = metrics.exposition() if scope["path"] == "/metrics" else str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
+
+
+app.state = SimpleNamespace()  # type: ignore[attr-defined]  # where the worker looks for what it should tell of its end

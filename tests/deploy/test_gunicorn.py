@@ -109,10 +109,9 @@ def started(
     environment = os.environ | {"FOLYAM_BIND": str(address), "PROMETHEUS_MULTIPROC_DIR": str(metrics), **settings}
     # Not `python -m gunicorn`, which a new master (USR2) would start anew as a file, with gunicorn's http for Python's.
     program = Path(sys.executable).with_name("gunicorn")
-    command: list[str | Path] = [program, "-c", configuration, "-k", "uvicorn_worker.UvicornWorker"]
     with (tmp_path / "gunicorn.log").open("wb") as log:
         master = subprocess.Popen(
-            [*command, "tests.deploy.app:app"],
+            [program, "-c", configuration, "tests.deploy.app:app"],
             env=environment,
             stdout=log,
             stderr=log,

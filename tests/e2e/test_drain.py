@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.client import JSON_LINES, SSE, TEXT, Client, Stream, question, resume_headers, script
 from tests.e2e.conftest import Report, Stack
 from tests.e2e.logfile import Event, assert_equals_log, read_log
-from tests.e2e.stack import Nginx, Service, eventually
+from tests.e2e.stack import READY_SECONDS, Nginx, Service, eventually
 from tests.upstream.process import UpstreamProcess
 
 STREAMS = 30
@@ -75,7 +75,7 @@ def follow_to_the_end(client: Client, query: str, begun: threading.Barrier) -> t
 def test_a_reload_under_running_streams_loses_doubles_and_fails_nothing(short_drain: Stack, report: Report) -> None:
     old = short_drain.service.workers()
     begun = threading.Barrier(STREAMS + 1)
-    query = script(key="reload", chunks=CHUNKS, pace=PACE_SECONDS)
+    query = script(key="reload", endless=True, pace=PACE_SECONDS)
     with ThreadPoolExecutor(STREAMS) as threads:
         answers = [threads.submit(follow_to_the_end, short_drain.client, query, begun) for _ in range(STREAMS)]
         begun.wait()
@@ -85,12 +85,14 @@ def test_a_reload_under_running_streams_loses_doubles_and_fails_nothing(short_dr
             reply = short_drain.client.generate(script(chunks=1))
             assert reply.status == 200, reply.body
             assert reply.events[-1]["type"] == "done"
+        short_drain.upstream.end("reload")
         results = [answer.result() for answer in answers]
     for answer, pieces in results:
         log = read_log(short_drain.logs, answer)
         assert_equals_log(*pieces, log=log)
         assert log[-1]["type"] == "done"
-        assert "".join(event.get("text", "") for event in log) == WHOLE
+        words = "".join(event.get("text", "") for event in log).split()
+        assert words == [f"w{n}" for n in range(1, len(words) + 1)]
     resumes = sum(len(pieces) - 1 for _, pieces in results)
     assert resumes >= STREAMS, "the drain was shorter than the answers, so all were handed over"
     report.add("HUP", f"{STREAMS} streams", f"{resumes} resumes", "0 lost", "0 doubled", "0 failed")
@@ -103,16 +105,16 @@ def test_an_answer_that_ends_within_the_drain_is_not_cut(long_drain: Stack) -> N
         next(events)
         long_drain.service.process.send_signal(signal.SIGHUP)
         # The one that writes the answer is the last of the old ones.
-        eventually(lambda: len(set(long_drain.service.workers()) & old) == 1, 20)
+        eventually(lambda: len(set(long_drain.service.workers()) & old) == 1, READY_SECONDS)
         long_drain.upstream.end("within")
         assert [*events][-1]["type"] == "done"
-    eventually(lambda: not set(long_drain.service.workers()) & old, 20)
+    eventually(lambda: not set(long_drain.service.workers()) & old, READY_SECONDS)
     assert len(long_drain.upstream.requests("within")) == 1
 
 
 @pytest.mark.parametrize("accept", [JSON_LINES, SSE, TEXT])
 def test_a_response_that_the_drain_cuts_does_not_look_whole(short_drain: Stack, accept: str) -> None:
-    with short_drain.client.ask(script(chunks=CHUNKS, pace=PACE_SECONDS), accept=accept) as stream:
+    with short_drain.client.ask(script(endless=True, pace=PACE_SECONDS), accept=accept) as stream:
         stream.read()
         short_drain.service.process.send_signal(signal.SIGHUP)
         with pytest.raises(http.client.IncompleteRead):

@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute instead of about eight")
     parser.add_argument("--stacks", default=",".join(NAMES), help="some of %(default)s")
+    parser.add_argument("--workers", type=int, default=1, help="workers of the service (%(default)s)")
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
     )
@@ -36,7 +37,7 @@ def main() -> None:
     else:
         # Ended from outside, end what was started, too.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-        results = run(QUICK if options.quick else FULL, wanted, say)
+        results = run(QUICK if options.quick else FULL, wanted, options.workers, say)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     tables = report(results)

@@ -48,6 +48,7 @@ def _machine(results: Results) -> str:
     return (
         f"{machine['cores']}, Linux {machine['kernel']}, Python {machine['python']}; {machine['packages']}. "
         f"Cores kept awake: {machine['cores kept awake']}. "
+        f"Workers of the service: {results.workers}. "
         f"{results.size.runs} runs, medians; {results.seconds:.0f} s in all.\n"
     )
 

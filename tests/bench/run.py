@@ -79,6 +79,8 @@ class Results:
 
     machine: dict[str, str]
     size: Size
+    workers: int = 1
+    """Of the service."""
     seconds: float = 0.0
     first_chunk: dict[str, FirstChunk] = field(default_factory=dict)
     paced: dict[str, dict[int, Paced]] = field(default_factory=dict)
@@ -107,9 +109,9 @@ def machine() -> dict[str, str]:
     }
 
 
-def run(size: Size, wanted: tuple[str, ...], say: Callable[[str], None]) -> Results:
+def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], None]) -> Results:
     """Start everything, measure, end everything."""
-    results = Results(machine(), size)
+    results = Results(machine(), size, workers)
     began = time.monotonic()
     # The reader's garbage is small; a collection in mid-run would show up as somebody else's lag.
     gc.freeze()
@@ -121,14 +123,14 @@ def run(size: Size, wanted: tuple[str, ...], say: Callable[[str], None]) -> Resu
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ExitStack() as running,
     ):
-        upstream, stacks = running.enter_context(all_stacks(Path(folder), wanted))
+        upstream, stacks = running.enter_context(all_stacks(Path(folder), workers, wanted))
         results.machine["cores kept awake"] = "yes" if spinners else "no"
         around = Surroundings(upstream.pid, spinners)
         runner.run(_measure(results, around, stacks, say))
         # On processes that never had more to do: others keep the memory of their busiest moment.
         running.close()
         apart = [name for name in wanted if name != "folyam+nginx"]  # whose service would be one that had more to do
-        _, stacks = running.enter_context(all_stacks(Path(folder) / "anew", apart))
+        _, stacks = running.enter_context(all_stacks(Path(folder) / "anew", workers, apart))
         runner.run(_measure_memory(results, stacks, say))
     results.seconds = time.monotonic() - began
     return results

@@ -73,7 +73,9 @@ NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam+nginx")
 
 
 @contextmanager
-def all_stacks(folder: Path, wanted: Collection[str] = NAMES) -> Iterator[tuple[UpstreamProcess, list[Stack]]]:
+def all_stacks(
+    folder: Path, workers: int = 1, wanted: Collection[str] = NAMES
+) -> Iterator[tuple[UpstreamProcess, list[Stack]]]:
     """The stacks over one upstream; the upstream itself is always among them."""
     with ExitStack() as running:
         with pinned(UPSTREAM_CORE):
@@ -85,7 +87,7 @@ def all_stacks(folder: Path, wanted: Collection[str] = NAMES) -> Iterator[tuple[
         if "textbook" in wanted:
             stacks.append(running.enter_context(textbook(folder / "textbook", upstream)))
         if "folyam" in wanted:
-            alone = running.enter_context(service(folder / "folyam", upstream))
+            alone = running.enter_context(service(folder / "folyam", upstream, workers))
             stacks.append(alone)
             if "folyam+nginx" in wanted:
                 front = nginx("folyam+nginx", folder / "front", alone.address, ask_service, alone.pids)
@@ -129,8 +131,8 @@ def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
 
 
 @contextmanager
-def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
-    """The service on one gunicorn worker, its log in files."""
+def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[Stack]:
+    """The service on so many gunicorn workers, its log in files."""
     (folder / "log").mkdir(parents=True)
     port = free_port()
     settings = {
@@ -138,7 +140,7 @@ def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
         "FOLYAM_LOG_URL": f"file://{folder}/log",
         "PROMETHEUS_MULTIPROC_DIR": f"{folder}/metrics",
         "FOLYAM_BIND": f"127.0.0.1:{port}",
-        "FOLYAM_WORKERS": "1",
+        "FOLYAM_WORKERS": str(workers),
         # The whole load is one client's, and held against no limit.
         "FOLYAM_MAX_ANSWERS": UNLIMITED,
         "FOLYAM_MAX_ANSWERS_PER_CLIENT": UNLIMITED,
@@ -146,7 +148,7 @@ def service(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
     with _process(command, settings, folder) as process:
         wait_until_open(port, process)
-        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process))
+        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process, workers))
 
 
 def ask_openai(query: str) -> bytes:
@@ -215,12 +217,12 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def _workers(process: subprocess.Popen[bytes]) -> tuple[int, ...]:
+def _workers(process: subprocess.Popen[bytes], wanted: int = 1) -> tuple[int, ...]:
     """The processes a master has started; it may not have come to it yet."""
     deadline = time.monotonic() + READY_SECONDS
-    while not (workers := children(process.pid)):
+    while len(workers := children(process.pid)) < wanted:
         if time.monotonic() >= deadline:
-            raise RuntimeError(f"{process.args!r} started no worker")
+            raise RuntimeError(f"{process.args!r} started fewer than {wanted} workers")
         time.sleep(LOOK_EVERY_SECONDS)
     return tuple(workers)
 

@@ -179,7 +179,7 @@ def test_a_service_that_is_reloaded(reader: Reader, page_stack: Stack, show: Sho
         at = time.monotonic()
         page_stack.service.process.send_signal(signal.SIGHUP)
         waited = reader.seconds_until_more(at)
-        eventually(lambda: not old & set(page_stack.service.workers()), seconds=20)
+        eventually(lambda: not old & set(page_stack.service.workers()), seconds=60)
         return waited
 
     survive(Course("the service restarted (HUP)", 1, restart), reader, page_stack, show, generations=2)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from service.config import Settings
 from service.core import Core
 from service.events import Delta, Request, Start, new_answer_id
-from service.follower import CutShortError
+from service.follower import CutShortError, Follower
 from service.renderings.ndjson import JsonLines
 from service.succession import Place, Succession
 from service.worker import DrainingServer
@@ -36,16 +36,23 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
     await core.aclose()
 
 
+async def opened(core: Core, answer_id: str) -> Follower:
+    """A follower whose response has begun, behind the first event."""
+    follower = await core.follow(answer_id, 1, JSON)
+    assert await follower.next() == JSON.opening
+    return follower
+
+
 async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = await core.log.create(Start(1, new_answer_id(), "model", Request("words", "model"), 1.5))
-    core.leave()
     monkeypatch.setattr("service.core.LATE_SECONDS", 0)
-    early = await core.follow(lease.answer_id, 1, JSON)
+    early = await opened(core, lease.answer_id)
+    core.leave()
     with pytest.raises(CutShortError):
         await early.next()
 
     monkeypatch.setattr("service.core.LATE_SECONDS", DEADLINE_SECONDS)
-    late = await core.follow(lease.answer_id, 1, JSON)
+    late = await opened(core, lease.answer_id)
     waiting = asyncio.create_task(late.next())
     await asyncio.sleep(0)
     assert not waiting.done()

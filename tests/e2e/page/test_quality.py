@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import Open
@@ -108,6 +108,40 @@ def test_the_scripts_are_small(show: Show) -> None:
     assert first
     assert at_once <= MOST_KILOBYTES * 1024
     assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=", html)
+
+
+TABLE = (
+    "| River | Length (km) | Discharge (m³/s) | Countries | Source | Mouth |\n|---|--:|--:|---|---|---|\n"
+    "| Amazon | 6,400 | 209,000 | Brazil, Colombia, Peru | Mismi | Atlantic |\n"
+    "| Danube | 2,850 | 6,500 | Germany, Austria, Slovakia, Hungary and six more | Schwarzwald | Schwarzes Meer |\n"
+)
+BROKEN_WORDS = """() => [...document.querySelectorAll(".markdown :is(th, td)")].flatMap(cell => {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    const broken = [];
+    while (walker.nextNode()) {
+        for (const word of walker.currentNode.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+            const range = document.createRange();
+            range.setStart(walker.currentNode, word.index);
+            range.setEnd(walker.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(({ top }) => top)).size !== 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_table_breaks_no_word_and_scrolls_in_its_frame(device: Open, page_stack: Stack, width: int) -> None:
+    context = device(viewport={"width": width, "height": 740})
+    reader = Reader(context.new_page()).open(f"http://{page_stack.nginx.address}/")
+    page = reader.page
+    reader.ask(command(texts=[TABLE]))
+    reader.sees_the_end()
+    expect(page.locator("td")).to_have_count(12)
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    scrolls = page.locator(".table").evaluate("frame => frame.scrollWidth > frame.clientWidth")
+    assert scrolls == (width == 390)
 
 
 def at(ordered: list[float], part: float) -> float:

@@ -21,7 +21,7 @@ export default defineConfig({
         extends: true,
         // Named here, because finding one in the middle of a run would start the run anew.
         optimizeDeps: {
-          include: ["eventsource-parser", "lowlight", "streaming-markdown", "highlight.js/lib/languages/*"],
+          include: ["eventsource-parser", "lowlight", "markdown-it", "highlight.js/lib/languages/*"],
         },
         test: {
           name: "chromium",

@@ -1,41 +1,69 @@
 import { copyButton } from "./copy.js";
 import { make } from "./elements.js";
+import { appendText } from "./text-nodes.js";
 import { label } from "./words.js";
 
 /** Beyond this, colours are not worth the wait. */
 const LONGEST_HIGHLIGHTED = 50_000;
 
 /**
- * A block of code with its language's name, a button to copy it, and colours once it is whole. The highlighter is loaded
- * for the first block that needs it.
+ * @typedef {object} Code
+ * @property {string} info what stands behind the fence: the language, and whatever else
+ * @property {string} text
+ * @property {boolean} whole whether its end has come
+ */
+
+/**
+ * A block of code with what its fence says, a button to copy it, and colours once it is whole.
  */
 export function codeBlock() {
   const code = make("code");
-  const name = make("span");
+  const info = make("span");
+  /** @type {Code} */
+  let shown = { info: "", text: "", whole: false };
   const caption = make(
     "figcaption",
     {},
-    name,
-    copyButton(() => code.textContent ?? ""),
+    info,
+    copyButton(() => shown.text),
   );
   const text = label(make("pre", { tabindex: "0", role: "group", dir: "ltr" }, code), "code", "label");
-  const figure = make("figure", { class: "code" }, caption, text);
-  code.addEventListener("named", () => {
-    name.textContent = (code.dataset.language ?? "").slice(0, 30);
-  });
-  code.addEventListener("whole", () => colour(code), { once: true });
-  return { figure, code };
+  return {
+    figure: make("figure", { class: "code" }, caption, text),
+    /** @param {Code} next */
+    show(next) {
+      if (next.info !== shown.info) {
+        info.textContent = next.info;
+      }
+      if (next.text !== shown.text) {
+        if (shown.whole || !next.text.startsWith(shown.text)) {
+          code.replaceChildren();
+          shown = { ...shown, text: "" };
+        }
+        appendText(code, next.text.slice(shown.text.length));
+      }
+      if (next.whole && !shown.whole) {
+        colour(code, next);
+      }
+      shown = next;
+    },
+  };
 }
 
-/** @param {HTMLElement} code */
-async function colour(code) {
-  const text = code.textContent ?? "";
-  if (!code.dataset.language || text.length > LONGEST_HIGHLIGHTED) {
+/**
+ * Loads the highlighter for the first block that needs it.
+ *
+ * @param {HTMLElement} code
+ * @param {Code} block
+ */
+async function colour(code, { info, text }) {
+  const language = /^\S*/.exec(info)?.[0] ?? "";
+  if (language === "" || text.length > LONGEST_HIGHLIGHTED) {
     return;
   }
   try {
     const { highlight } = await import("./highlighter.js");
-    const nodes = highlight(text, code.dataset.language);
+    const nodes = highlight(text, language);
     if (nodes && code.textContent === text) {
       code.replaceChildren(nodes);
     }

@@ -1,6 +1,8 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { ANSWERS } from "../../test/answers.js";
 import HOSTILE from "../../test/hostile.json";
-import { createMarkdown, pieceOf } from "./markdown.js";
+import { createMarkdown, parserLoaded } from "./markdown.js";
+import { pieceOf } from "./text-nodes.js";
 
 const ELEMENTS = new Set(
   "A BLOCKQUOTE BR BUTTON CODE DIV EM FIGCAPTION FIGURE H3 H4 H5 H6 HR LI OL P PRE S SPAN STRONG TABLE TBODY TD TH THEAD TR UL".split(
@@ -8,13 +10,15 @@ const ELEMENTS = new Set(
   ),
 );
 const ATTRIBUTES = new Set(
-  "aria-label class data-language data-saylabel data-saytext dir href rel role start tabindex target title type".split(
+  "aria-label class data-language data-saylabel data-saytext dir href rel role start tabindex target title type value".split(
     " ",
   ),
 );
 
 /** @type {HTMLElement} */
 let root;
+
+beforeAll(() => parserLoaded);
 
 beforeEach(() => {
   root = document.createElement("div");
@@ -27,10 +31,12 @@ afterEach(() => root.remove());
 function render(...pieces) {
   root.replaceChildren();
   const markdown = createMarkdown(root);
+  let text = "";
   for (const piece of pieces) {
-    markdown.write(piece);
+    text += piece;
+    markdown.show(text, false);
   }
-  markdown.end();
+  while (!markdown.show(text, true));
   return root;
 }
 
@@ -48,6 +54,84 @@ function expectHarmless() {
     }
   }
 }
+
+const markup = () => new XMLSerializer().serializeToString(root);
+
+/** What a reader sees, without the page's own words. Must not be called twice for what is still being shown. */
+function seen() {
+  for (const own of root.querySelectorAll("button, .kind")) {
+    own.remove();
+  }
+  return root.innerText.split(/\s+/).join(" ").trim();
+}
+
+describe("an answer", () => {
+  for (const [name, [markdown, text]] of Object.entries(ANSWERS)) {
+    test(`keeps its text, and is the same however it comes: ${name}`, () => {
+      render(markdown);
+      const whole = markup();
+      for (const length of [1, 2, 3, 7, 40]) {
+        render(...piecesOfLength(markdown, length));
+        expect(markup(), `in pieces of ${length}`).toBe(whole);
+      }
+      for (let cut = 0; cut < markdown.length; cut += 5) {
+        root.replaceChildren();
+        const { show } = createMarkdown(root);
+        while (!show(markdown.slice(0, cut), true));
+        while (!show(markdown, true));
+        expect(markup(), `going on after an end at ${cut}`).toBe(whole);
+      }
+      expect(seen()).toBe(text);
+    });
+  }
+});
+
+/** @param {string} text @param {number} length */
+function piecesOfLength(text, length) {
+  return Array.from({ length: Math.ceil(text.length / length) }, (_, n) =>
+    text.slice(n * length, (n + 1) * length),
+  );
+}
+
+const MARKS =
+  "* ** _ __ ` `` ``` ~~~ ~~ > | \\ [ ]( ( ) < & # $$ \\( \\) - + 1. 7) [x] --- === |-| |-|-| ![ : https://e.example/";
+
+/** Random marks between numbered words. @param {() => number} random below 1 */
+function soup(random) {
+  /** @template T @param {T[]} all */
+  const one = (all) => /** @type {T} */ (all[Math.floor(random() * all.length)]);
+  const marks = MARKS.split(" ");
+  let text = "";
+  for (let word = 1; word <= 40; word += 1) {
+    const blank = one([" ", " ", "", "\n", "\n", "\n\n", "\n  ", "\n   ", "\n\n    ", "\r\n", "\t"]);
+    text += one([one(marks), one(marks), ""]) + one(["", " "]) + one(["", `w${word}`]) + blank;
+  }
+  return text;
+}
+
+/** Mulberry32: the same numbers each time. @param {number} seed */
+function randomFrom(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+test("no word is lost, doubled or moved, whatever marks are between them and wherever it is cut", () => {
+  for (let seed = 1; seed <= 1000; seed += 1) {
+    const random = randomFrom(seed);
+    const markdown = soup(random);
+    render(markdown);
+    const whole = markup();
+    expectHarmless();
+    render(...piecesOfLength(markdown, 1 + Math.floor(random() * 9)));
+    expect(markup(), JSON.stringify(markdown)).toBe(whole);
+    expect(seen().match(/w\d+/g), JSON.stringify(markdown)).toEqual(markdown.match(/w\d+/g));
+  }
+});
 
 describe("hostile text", () => {
   for (const [name, text] of Object.entries(HOSTILE)) {
@@ -92,6 +176,10 @@ describe("a megabyte", () => {
     "of spaces": " ".repeat(million),
     "of dollars": "$".repeat(million),
     "of angles": "<".repeat(million),
+    "of names that do not end": ".__a".repeat(million / 4),
+    "of formulas that do not end": "\\(".repeat(million / 2),
+    "of items in items": "- ".repeat(million / 2),
+    "of carriage returns": "\r".repeat(million),
   })) {
     test(`${name} takes time in proportion to its length`, () => {
       const quarter = milliseconds(() => render(text.slice(0, text.length / 4)));
@@ -99,6 +187,30 @@ describe("a megabyte", () => {
       // Four times as much: proportion is 4, the square of it 16. What takes next to no time proves nothing.
       expect(whole / Math.max(quarter, 50)).toBeLessThan(10);
       expectHarmless();
+    });
+  }
+});
+
+describe("a long block that stays open", () => {
+  const LONG = 200_000;
+  const A_FRAME = 500;
+  for (const [name, begin, line] of [
+    ["a fence", "```js\n", "  const some_name = await another(name);\n"],
+    ["a fence in a list", "- item\n\n  ```js\n", "  const some_name = await another(name);\n"],
+    ["a list", "", "1. an **item** with `code_x` and words\n"],
+    ["a list with paragraphs", "", "- an **item**\n\n  with `code_x`\n\n"],
+    ["a nested list", "- item\n", "  - an **item** with `code_x` and words\n"],
+    ["a quote", "", "> words and **bold** words of another\n"],
+    ["a table", "| a | b |\n|---|---|\n", "| `code_x` in a cell | **bold** words |\n"],
+    ["a paragraph of lines", "", "words and **bold** words and `code_x`\n"],
+    ["a paragraph of one line", "", "words and **bold** words and `code_x` "],
+  ]) {
+    test(`takes no more of a frame than its share: ${name}`, () => {
+      const text = begin + String(line).repeat(LONG / String(line).length);
+      const quarter = milliseconds(() => render(...piecesOfLength(text.slice(0, LONG / 4), A_FRAME)));
+      const whole = milliseconds(() => render(...piecesOfLength(text, A_FRAME)));
+      // As for a megabyte. What takes less than the milliseconds that a quarter's frames allow proves nothing.
+      expect(whole / Math.max(quarter, (LONG / 4 / A_FRAME) * 4)).toBeLessThan(10);
     });
   }
 });
@@ -148,6 +260,20 @@ test("tasks show whether they are done", () => {
   ]);
 });
 
+test("an address is a link as far as it goes, and with its scheme only", () => {
+  render(
+    "See https://example.com/a. Then https://example.com/b, <https://example.com/c>, main.py, a@example.com, " +
+      '[d](https://example.com/d_(e)) and [f](https://example.com/f "Title").',
+  );
+  expect([...root.querySelectorAll("a")].map(({ href, title }) => [href, title])).toEqual([
+    ["https://example.com/a", "https://example.com/a"],
+    ["https://example.com/b", "https://example.com/b"],
+    ["https://example.com/c", "https://example.com/c"],
+    ["https://example.com/d_(e)", "https://example.com/d_(e)"],
+    ["https://example.com/f", "https://example.com/f\nTitle"],
+  ]);
+});
+
 test("an image is a link to it", () => {
   render("![a river](https://example.com/river.png)\n");
   const link = root.querySelector("a");
@@ -155,12 +281,52 @@ test("an image is a link to it", () => {
   expect(link?.textContent).toMatch(/^a river \((image|kép)\)$/);
 });
 
+test("a selection stays while the paragraph grows", () => {
+  const markdown = createMarkdown(root);
+  markdown.show("Some words and **bold", false);
+  const node = /** @type {Node} */ (root.querySelector("p")?.firstChild);
+  getSelection()?.setBaseAndExtent(node, 5, node, 10);
+  markdown.show("Some words and **bold** ones, `code` and [a link](https://example.com/)", true);
+  expect(root.querySelector("p")?.textContent).toBe("Some words and bold ones, code and a link");
+  expect(String(getSelection())).toBe("words");
+});
+
+test("items keep the numbers that they have in the text", () => {
+  render("3. three\n2. two\n1. one\n\ntext\n\n1. a\n1. b\n1. c\n\ntext\n\n4. d\n5. e\n7. f\n");
+  expect([...root.querySelectorAll("ol")].map(({ start }) => start)).toEqual([3, 1, 4]);
+  expect([...root.querySelectorAll("li")].map((item) => item.getAttribute("value"))).toEqual([
+    null,
+    "2",
+    "1",
+    null,
+    null,
+    null,
+    null,
+    null,
+    "7",
+  ]);
+});
+
+test("a table's columns stand as it says", () => {
+  render("|a|b|c|\n|:-|-:|:-:|\n|1|2|3|\n");
+  expect([...root.querySelectorAll("th, td")].map(({ className }) => className)).toEqual([
+    "",
+    "right",
+    "center",
+    "",
+    "right",
+    "center",
+  ]);
+});
+
 test("code is coloured once it is whole", async () => {
   const markdown = createMarkdown(root);
-  markdown.write("```python\ndef f():\n");
+  let text = "```python\ndef f():\n";
+  markdown.show(text, false);
   expect(root.querySelector("figcaption span")?.textContent).toBe("python");
   expect(root.querySelector("pre span")).toBeNull();
-  markdown.write("    return 1\n```\n\nafter\n");
+  text += "    return 1\n```\n\nafter\n";
+  while (!markdown.show(text, false));
   await expect.poll(() => root.querySelector(".hljs-keyword")?.textContent, { timeout: 10_000 }).toBe("def");
   expect(root.querySelector("pre")?.textContent).toContain("def f():\n    return 1");
 });

@@ -3,15 +3,13 @@ import { announce } from "./announcer.js";
 import { copyButton } from "./copy.js";
 import { make } from "./elements.js";
 import { figuresOf } from "./figures.js";
-import { createMarkdown, pieceOf } from "./markdown.js";
+import { createMarkdown } from "./markdown.js";
 import { sentenceOf } from "./status.js";
 import { formatNumber, label, say } from "./words.js";
 
 /** @import { AnswerState } from "../client/state.js" */
 /** @import { Turn } from "./conversations.js" */
 
-/** The most that one frame turns into nodes: after a reload, a long answer comes at once. */
-const CHARACTERS_A_FRAME = 12_000;
 const TICK_MS = 250;
 
 /**
@@ -27,7 +25,6 @@ const TICK_MS = 250;
 export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
   /** @type {Readonly<AnswerState>} */
   let state = { ...FIRST_STATE, ...(turn.kept && { ...turn.kept, following: false }) };
-  let written = 0;
   let reasoned = 0;
   let restartedAt = 0;
   let frame = 0;
@@ -49,7 +46,7 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
   const copyLink = copyButton(() => new URL(link(), location.href).href, "copyLink");
   const retry = label(make("button", { type: "button", class: "quiet" }), "retry");
   const goOn = label(make("button", { type: "button", class: "quiet strong" }), "goOn");
-  const actions = make("div", { class: "actions" }, goOn, copy, copyLink, retry);
+  const actions = make("div", { class: "actions", hidden: "" }, goOn, copy, copyLink, retry);
   const heading = make("h2", { class: "question", dir: "auto" });
   const element = make("article", { class: "turn" }, heading, reasoning, body, status, figures, actions);
   retry.addEventListener("click", onRetry);
@@ -62,7 +59,7 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
 
   function newPieces() {
     const root = make("div", { class: "markdown" });
-    return { root, markdown: createMarkdown(root), ended: false };
+    return { root, markdown: createMarkdown(root) };
   }
 
   /** What was shown stays until there is something to show in its place. */
@@ -70,7 +67,6 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
     const old = pieces.root;
     pieces = newPieces();
     old.replaceWith(pieces.root);
-    written = 0;
     reasoned = 0;
     reasoningText.textContent = "";
   };
@@ -81,27 +77,23 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
       restartedAt = state.restartedAt;
       beginAnew();
     }
+    let isShown = true;
     if (state.restartedAt === restartedAt) {
-      const text = pieceOf(state.text, written, CHARACTERS_A_FRAME);
-      if (text !== "") {
-        pieces.markdown.write(text);
-        written += text.length;
-      }
-      if (!state.following && written === state.text.length && !pieces.ended) {
-        pieces.ended = true;
-        pieces.markdown.end();
-      }
+      isShown = pieces.markdown.show(state.text, !state.following);
       if (reasoned < state.reasoning.length) {
         reasoningText.append(state.reasoning.slice(reasoned));
         reasoned = state.reasoning.length;
         reasoning.hidden = false;
       }
-      if (written < state.text.length) {
+      if (!isShown) {
         later();
       }
     }
     element.setAttribute("aria-busy", String(state.following));
-    refresh();
+    // The end is not said before all of the text is shown.
+    if (state.following || isShown) {
+      refresh();
+    }
     onGrown();
   };
 

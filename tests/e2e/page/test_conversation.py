@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import UNWATCHED_SECONDS, Open
@@ -135,6 +135,46 @@ def test_code_is_coloured_once_whole_and_can_be_copied(device: Open, page_stack:
     assert reader.page.evaluate("navigator.clipboard.readText()").rstrip() == code
     reader.page.locator(".actions").get_by_role("button", name="Copy", exact=True).click()
     assert reader.page.evaluate("navigator.clipboard.readText()").startswith("Look:\n\n```python")
+
+
+def test_code_in_a_list_is_copied_without_the_list_s_indentation(device: Open, page_stack: Stack) -> None:
+    context = device(permissions=["clipboard-read", "clipboard-write"])
+    reader = Reader(context.new_page()).open(f"http://{page_stack.nginx.address}/")
+    code = "def f(x):\n    return x.__name__"
+    item = "".join(f"   {line}\n" for line in ["```python", *code.splitlines(), "```"])
+    answer = f"1. **Write it**\n\n   In a file:\n\n{item}\n2. Run it\n"
+    reader.ask(command(texts=[answer[at : at + 3] for at in range(0, len(answer), 3)]))
+    reader.sees_the_end()
+    expect(reader.page.locator(".markdown ol > li")).to_have_count(2)
+    reader.page.locator("ol > li:first-child").get_by_role("button", name="Copy").click()
+    assert reader.page.evaluate("navigator.clipboard.readText()") == code
+
+
+def test_an_answer_is_shown_as_plain_text_if_the_parser_cannot_be_loaded(device: Open, page_stack: Stack) -> None:
+    context = device()
+    context.route("**/views-*.js", lambda route: route.abort())
+    reader = Reader(context.new_page()).open(f"http://{page_stack.nginx.address}/")
+    answer = "# Title\n\n- an **item**\n- a `second`\n"
+    reader.ask(command(texts=[answer[:10], answer[10:]]))
+    reader.sees_the_end()
+    assert reader.text.strip() == answer.strip()
+
+
+def test_the_end_is_not_said_before_the_text_is_shown(device: Open, page_stack: Stack) -> None:
+    context = device()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    context.route("**/views-*.js", hold)
+    reader = Reader(context.new_page()).open(f"http://{page_stack.nginx.address}/")
+    reader.ask(command(chunks=3))
+    expect(reader.page.locator(".turn")).to_have_attribute("aria-busy", "false")
+    assert reader.phase != "done"
+    held[0].continue_()
+    reader.sees_the_end()
+    assert reader.words == numbered(3)
 
 
 def test_who_reads_above_is_left_there(reader: Reader, page_stack: Stack) -> None:

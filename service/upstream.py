@@ -2,24 +2,18 @@
 
 import asyncio
 import math
-import os
 import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-import httpx2
 import msgspec
-import openai
 
 from service.breaker import Breaker
 from service.chunks import ChunkDecoder
 from service.connection import BrokenConnectionError, Exchange
+from service.endpoint import Endpoint, TimeOuts, request_to
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
 from service.refusals import BAD_REQUEST, is_accepted, status_error, timed_out
@@ -27,10 +21,6 @@ from service.transport import ConnectTimeOutError, Transport, UnreachableError, 
 
 RETRY_SECONDS = (0.1, 0.4)
 """The pause before the same upstream is asked again, chosen at random between the two so that a crowd disperses."""
-
-Continuation = Literal["none", "assistant", "vllm", "prefix"]
-"""How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
-same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
 
 BREAKER_QUESTIONS = 5
 """After so many different questions have failed in a row, with all their tries, an upstream is not asked any more,"""
@@ -40,36 +30,6 @@ ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_tim
 """The reasons that the breaker counts: the upstream is not there, or not well. A refusal is an answer."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One API, and what it can do."""
-
-    base_url: str
-    api_key: str = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent besides those of the openai package."""
-    model: str | None = None
-    """Asked for in place of the request's model, where it is set."""
-    continuation: Continuation = "none"
-    system_prompt: str = field(default="", repr=False)
-
-    @property
-    def max_tokens_name(self) -> str:
-        """OpenAI's newer models refuse `max_tokens`; other servers may not know its successor."""
-        official = urlsplit(self.base_url).hostname == "api.openai.com"
-        return "max_completion_tokens" if official else "max_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class TimeOuts:
-    """How long an upstream may take, in seconds."""
-
-    connect: float
-    status: float
-    first_chunk: float
-    silence: float
 
 
 class Upstream:
@@ -185,43 +145,6 @@ def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamErro
     return next((other for other in tries if again or other is not client), None)
 
 
-@contextmanager
-def _no_variables_of_the_package() -> Iterator[None]:
-    """Hide OPENAI_… from the openai package, which would read them for any endpoint, and also where they are empty.
-
-    It takes an argument in place of each but OPENAI_CUSTOM_HEADERS. service/config.py reads those that are settings.
-    """
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
-def _request_to(endpoint: Endpoint) -> httpx2.Request:
-    """Return what the openai package asks the endpoint with: the address, the credentials, its own headers."""
-    made: list[httpx2.Request] = []
-
-    def keep(request: httpx2.Request) -> httpx2.Response:
-        made.append(request)
-        return httpx2.Response(HTTPStatus.OK)
-
-    with (
-        _no_variables_of_the_package(),
-        openai.OpenAI(
-            api_key=endpoint.api_key,
-            base_url=endpoint.base_url,
-            max_retries=0,
-            timeout=None,
-            http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
-            # A compressed stream comes in blocks, not as it is written.
-            default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
-        ) as client,
-    ):
-        client.post("/chat/completions", body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
-    return made[0]
-
-
 class _Client:
     """One endpoint, its connections, and what is known of it.
 
@@ -236,7 +159,7 @@ class _Client:
         # Each model has its own: behind a router, one model's server may be down and another's not.
         self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
         self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen
-        self._transport = Transport(_request_to(endpoint), time_outs.connect)
+        self._transport = Transport(request_to(endpoint), time_outs.connect)
 
     def admit(self, request: Request) -> None:
         """Let one more question be asked.

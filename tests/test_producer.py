@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import prometheus_client
 import pytest
 
+from service.endpoint import TimeOuts
 from service.errors import TooMany, Unavailable
 from service.eventlog.files import FileLease
 from service.events import (
@@ -31,7 +32,7 @@ from service.events import (
 )
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
-from service.upstream import BREAKER_QUESTIONS, TimeOuts
+from service.upstream import BREAKER_QUESTIONS
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command

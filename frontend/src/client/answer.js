@@ -168,7 +168,7 @@ export function openAnswer(request, options = {}) {
         options: { fetch: send, base, headers, patience },
         signal,
       }).run();
-    // Whoever begins in the middle has no text to compare with another tab's.
+    // A tab that begins in the middle has no text to compare with another tab's.
     const together = sharing && state.seq === 0;
     if (!together) {
       await follow(subject);

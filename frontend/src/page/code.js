@@ -8,7 +8,7 @@ const LONGEST_HIGHLIGHTED = 50_000;
 
 /**
  * @typedef {object} Code
- * @property {string} info what stands behind the fence: the language, and whatever else
+ * @property {string} info the rest of the fence's line: the language, perhaps more
  * @property {string} text
  * @property {boolean} whole whether its end has come
  */

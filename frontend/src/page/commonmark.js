@@ -49,7 +49,7 @@ export function inlineTokens(content) {
 
 /** @param {string} address @returns {string | null} */
 function safeAddress(address) {
-  // Without a base: what is not an address by itself leads nowhere.
+  // Without a base: a relative address leads nowhere.
   const url = URL.canParse(address) ? new URL(address) : null;
   return url && (url.protocol === "https:" || url.protocol === "http:") ? url.href : null;
 }

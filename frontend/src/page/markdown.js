@@ -98,7 +98,7 @@ export function createMarkdown(root) {
     /**
      * Shows an answer's text as far as one frame allows. To be called in each frame until it returns true.
      *
-     * @param {string} text all of it that there is
+     * @param {string} text all of the answer so far
      * @param {boolean} isEnd whether no more will come
      */
     show(text, isEnd) {

@@ -141,7 +141,7 @@ function open(place, parent, token) {
 function opened(place, parent, token) {
   switch (token.type) {
     case "heading_open":
-      // The question is a heading of level 2; a level that is left out would lose who moves from heading to heading.
+      // The question is a heading of level 2. A skipped level would lose a reader who moves from heading to heading.
       place.heading = Math.min(Number(token.tag.slice(1)) + 2, place.heading + 1, 6);
       return container(`h${place.heading}`, { dir: "auto" });
     case "paragraph_open":

@@ -129,7 +129,7 @@ const HUNGARIAN = {
   storageFull:
     "Megtelt a böngésző tárhelye: az új kérdések és válaszok csak addig maradnak meg, amíg ez az oldal nyitva van. Törölj beszélgetéseket, hogy legyen hely!",
   storageBlocked:
-    "A böngésző semmit sem tárol ennek az oldalnak: a beszélgetéseid csak addig maradnak meg, amíg ez az oldal nyitva van.",
+    "A böngésző semmit sem tárol ehhez az oldalhoz: a beszélgetéseid csak addig maradnak meg, amíg ez az oldal nyitva van.",
   unreadable:
     "Néhány itt tárolt beszélgetést ez az oldal nem tud elolvasni. Megmaradnak, amíg az összeset nem törlöd.",
 
@@ -179,7 +179,7 @@ const HUNGARIAN = {
     upstream_malformed: "a modell olvashatatlan választ küldött.",
     upstream_credentials: "a modell szolgáltatója nem fogadta el a kiszolgáló kulcsát.",
     upstream_not_found: "nincs ilyen modell.",
-    upstream_redirected: "a modell kiszolgálója elköltözött.",
+    upstream_redirected: "a modell kiszolgálója más címre költözött.",
     upstream_bad_request: "a modell nem fogadta el a kérdést.",
     upstream_too_long: "a beszélgetés túl hosszú a modellnek.",
   },

@@ -160,7 +160,7 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunic
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Warn of misspelt variables, in the first worker only: the master imports nothing of the service."""
+    """Warn of misspelt variables, in the first worker only: the master cannot, as it does not import their list."""
     if worker.age == 1:
         from service.variables import log_unknown  # noqa: PLC0415 - not in the master
 

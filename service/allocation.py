@@ -2,8 +2,8 @@
 
 prometheus_client keeps values in mapped files that it makes and grows with holes. A write to a hole takes a block from
 the disk, and where the disk is full the kernel ends the process with SIGBUS. So a file is given its blocks before
-prometheus_client writes an entry into it. Where there are none left, the value is kept in memory, in no file: a worker
-that is not counted is better than none.
+prometheus_client writes an entry into it. Where the disk has none left, the value is kept in memory, in no file: a
+worker that serves uncounted is better than no worker.
 """
 
 import os
@@ -18,7 +18,7 @@ FIRST_BYTES = 1 << 16
 """A file's size at first. prometheus_client doubles it when it is full."""
 HEAD_BYTES = 8
 BESIDE_THE_KEY_BYTES = 4 + 8 + 16
-"""Of an entry: the key's length, its padding, the value and its time."""
+"""Bytes of an entry besides its key: the key's length, its padding, the value and its time."""
 
 
 class AllocatedValues:

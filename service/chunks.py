@@ -6,7 +6,7 @@ first or not, usage in a chunk of its own or with the last, reasoning under one 
 keep-alives, LF or CRLF.
 
 msgspec decodes the usual chunk in one pass. What it refuses is read again, slowly and tolerantly, in one place:
-`_decode_loosely`. Only what may hold words that cannot be read is malformed.
+`_decode_loosely`. An event is malformed only if words of the answer may be lost with it.
 """
 
 import contextlib
@@ -25,13 +25,14 @@ EVENT_BYTES = 1 << 20
 
 _NULL = msgspec.Raw(b"null")
 _NO_ERROR = (b"null", b'""', b"false", b"0")
-"""How servers fill an `error` that is always there. `{}` is none of them: JavaScript writes an exception so."""
+"""What servers that always send an `error` put there if there was none. `{}` is not among them: JavaScript writes an
+exception so."""
 
 _FAILURE = re.compile(
     r"error|fail|abort|cancel|insufficient|exhausted|malformed|unexpected|unavailable|overload|interrupt|time_?out",
     re.IGNORECASE,
 )
-"""What a `finish_reason` has in it that is no finish: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
+"""What a `finish_reason` has in it that names a failure: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
 `insufficient_system_resource` (DeepSeek), `function_call_filter: MALFORMED_FUNCTION_CALL` (Gemini).
 
 There are as many words for a good end (`eos`, `end_turn`, `COMPLETE`, `model_length`), so a list of those would fail
@@ -39,7 +40,7 @@ every answer of a server that has another. A word that is in no list, such as Ge
 """
 
 _NO_STREAM = (b"{", b"[", b"<", b"\x1f")
-"""How a body begins that is JSON, a page, or compressed, and no event stream."""
+"""First bytes of bodies that are no event stream: JSON, a page, a compressed body."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -154,7 +155,7 @@ class ChunkDecoder:
         return lines
 
     def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
-        """Take an event's data."""
+        """Process the data of one event."""
         if event == b"[DONE]":
             self.done = True
             return
@@ -182,8 +183,8 @@ class ChunkDecoder:
         try:
             return _decode_loosely(event)
         except (ValueError, AttributeError, TypeError, RecursionError):
-            # A text in an event of another name is no chunk: a gateway's `ping` has a date for its data. Behind the
-            # finish, what cannot be read takes nothing from the answer.
+            # A text in an event of another name is no chunk: a gateway's `ping` has a date for its data. An unreadable
+            # event behind the finish takes nothing from the answer.
             is_chunk = name in (b"", b"message") or event.startswith(b"{")
             if is_chunk and self.finish_reason is None:
                 raise _malformed("an event is not a chunk") from None

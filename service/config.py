@@ -24,7 +24,10 @@ SECRETS = Path("/run/secrets")
 """Where container platforms mount files with one secret each."""
 
 NEVER_EMPTY = frozenset({"FOLYAM_API_KEYS", "FOLYAM_API_KEYS_FILE"})
-"""Other variables may be empty and count as unset. One of these that got lost on its way must not open the service."""
+"""Variables that are refused if they are set and empty: a key that got lost on its way must not open the service.
+
+Others that are empty count as unset.
+"""
 
 
 class SettingsError(Exception):
@@ -176,7 +179,7 @@ class Settings(BaseSettings):
 
 
 def _default_log_url() -> str:
-    # https://specifications.freedesktop.org/basedir-spec/latest/. Not below /tmp, where anybody may make it first.
+    # https://specifications.freedesktop.org/basedir-spec/latest/. Not below /tmp, where any user may make it first.
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
         if not state.is_absolute():

@@ -65,7 +65,7 @@ class Core:
 
     @property
     def needs_replacing(self) -> bool:
-        """Whether this process can do nothing more that a new one could."""
+        """Whether only a new process can serve: the directory of the logs was removed or replaced."""
         return self.log.lost()
 
     def _has_left(self, came_at: float) -> bool:

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible API as it is configured, and the request with which it is asked."""
+"""An OpenAI-compatible API as it is configured, and the request that is sent to it."""
 
 import os
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def _no_variables_of_the_package() -> Iterator[None]:
 
 
 def request_to(endpoint: Endpoint) -> httpx2.Request:
-    """Return what the openai package asks the endpoint with: the address, the credentials, its own headers."""
+    """Return the request that the openai package makes for the endpoint: address, credentials and its own headers."""
     made: list[httpx2.Request] = []
 
     def keep(request: httpx2.Request) -> httpx2.Response:

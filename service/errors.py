@@ -64,11 +64,11 @@ class BadInput(FolyamError):
 
 
 def unknown_field(parent: str, name: str) -> BadInput:
-    """Return the error for a field that there is not, in the object at `parent`, which is empty for the outermost."""
+    """Return the error for an unknown field of the object at `parent`, which is empty for the outermost object."""
     if _NAME.fullmatch(name):
         field = f"{parent}.{name}" if parent else name
         return BadInput("invalid_input", f"{field}: There is no such field.", field=field)
-    # A name that is no word is text like any other, of any length, and not to be repeated.
+    # A name that is no word may be any text, of any length. Errors do not repeat what was sent.
     message = "There is an unknown field."
     return BadInput("invalid_input", f"{parent}: {message}" if parent else message, field=parent or None)
 

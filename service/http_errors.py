@@ -53,7 +53,7 @@ def _methods(request: Request) -> set[str]:
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Refuse a parameter of the address. The body has `service.question`."""
+    """Refuse a parameter of the address. `service.question` checks the body."""
     first = error.errors()[0]
     # The location is ("query" | "path", parameter).
     field = str(first["loc"][1])

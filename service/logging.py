@@ -29,7 +29,7 @@ def configure_logging() -> None:
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)  # of which the standard library suppresses failures itself
+    handler = logging.StreamHandler(sys.stderr)  # the standard library suppresses its failures
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -47,7 +47,7 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Unfailing:
-    """A file whose lines are lost where it cannot be written. Its disk may be full: no request may fail for that."""
+    """Wrap a file whose lines may get lost. The disk of the log may be full, and no request may fail for that."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

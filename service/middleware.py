@@ -54,7 +54,7 @@ class BodyLimit:
 
 
 class ParameterLimit:
-    """Refuses an address with more parameters than anybody sends, before they are read.
+    """Refuses an address with too many parameters before they are read.
 
     Each becomes some objects, and an unknown one an error: 128 KiB of them took a fifth of a second of the event loop.
     """

@@ -66,7 +66,7 @@ class Succession:
 
 
 class Place:
-    """One worker's place in the succession."""
+    """One worker's place in the succession. It waits `seconds` for its successors, from the start of their first."""
 
     def __init__(self, succession: Succession, age: int, *, master: int, seconds: float) -> None:
         self._succession = succession

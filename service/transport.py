@@ -151,10 +151,10 @@ class _Proxy:
 
 
 def check_proxy(address: str) -> None:
-    """Do nothing if the address can be asked for by the way that the environment says.
+    """Check the proxy that the environment names for this address, if it names one.
 
     Raises:
-        UnusableProxy: that way is a proxy of another kind than HTTP's, or none that can be found.
+        UnusableProxy: it is no HTTP proxy, or its address is malformed.
     """
     _proxy(httpx2.URL(address))
 
@@ -184,7 +184,7 @@ def _proxy(target: httpx2.URL) -> _Proxy | None:
         proxy_port = url.port or 80
     except ValueError:
         raise unusable from None
-    # https:// is often written for a proxy that is itself asked in the clear, and has always been taken as that here.
+    # https:// is often written for a proxy that expects plain HTTP, and has always been read so here.
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise unusable
     authorization = ""

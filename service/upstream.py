@@ -135,7 +135,7 @@ class UpstreamStream:
 
 
 def _next_try(tries: "Iterator[_Client]", client: "_Client", error: UpstreamError) -> "_Client | None":
-    """Return whom to ask after the error: the same again if it may have passed, else the next, else nobody.
+    """Return the endpoint to ask after the error: the same one if the error may have passed, else the next, or None.
 
     Another endpoint may know another model, or take a longer question; a request that is wrong is wrong for each.
     """

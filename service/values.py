@@ -1,4 +1,4 @@
-"""The kinds of text that settings hold, checked as they are read. Errors say what is right, and never the value."""
+"""Kinds of text in settings, checked as they are read. An error says what is right, and never shows the value."""
 
 import re
 from typing import Annotated
@@ -66,7 +66,7 @@ HeaderValue = Annotated[str, AfterValidator(_header_value)]
 HeaderSecret = Annotated[
     SecretStr, BeforeValidator(lambda value: _header_value(value) if isinstance(value, str) else value)
 ]
-"""The same, and shown to nobody."""
+"""The same, as a secret that is never shown."""
 Headers = Annotated[tuple[tuple[str, HeaderValue], ...], BeforeValidator(_header_lines)]
 """Headers, one a line."""
 Origin = Annotated[str, AfterValidator(_origin)]

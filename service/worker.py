@@ -36,11 +36,11 @@ LATE_SECONDS = 1.0
 LOOK_SECONDS = 0.02
 """How often it is looked whether they have."""
 SUCCESSORS_SECONDS = 60.0
-"""How long a worker waits for its successors to serve, at least. gunicorn ends one that takes as long to start."""
+"""Minimum time a worker waits for its successors to serve. gunicorn ends a worker that takes as long to start."""
 CANNOT_START = 1
-"""On this exit status gunicorn starts another worker. On 3 and 4, its own for the same, it ends the whole service."""
+"""On this exit status gunicorn starts another worker. On 3 and 4, its own for the same, it ends the service."""
 RETRY_SECONDS = 5.0
-"""Pause before that: each start takes seconds of CPU."""
+"""Pause before a worker that cannot start ends and is replaced: each start takes seconds of CPU."""
 AFTER_DRAIN_SECONDS = 5
 """What followers have to reach the end of their answers after the drain, before their connections are closed."""
 
@@ -54,7 +54,7 @@ def _drain_seconds() -> float:
 class ThriftyProtocol(HttpToolsProtocol):
     """uvicorn's, holding less of what a client does not take: a stalled reader costs that much memory.
 
-    Its error for what is no HTTP is the contract's.
+    Bytes that are not HTTP get an error in the contract's form.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,7 +67,7 @@ class ThriftyProtocol(HttpToolsProtocol):
 
         nginx lets them pass. The application does not hear of them.
         """
-        request_id = secrets.token_hex(8)  # The request's own may stand behind what cannot be read.
+        request_id = secrets.token_hex(8)  # The request's own may follow what cannot be read.
         self.logger.warning("%s request_id=%s", msg, request_id)
         error = {"code": "bad_request", "message": "The request could not be understood.", "request_id": request_id}
         body = json.dumps({"error": error}).encode()
@@ -146,7 +146,7 @@ class FolyamWorker(UvicornWorker):
         if core is not None:
             core.leave()
 
-    def _core(self) -> Any:  # noqa: ANN401 (nothing of the service is imported here)
+    def _core(self) -> Any:  # noqa: ANN401 (a type of the application, which is not imported here)
         return getattr(self.wsgi.state, "core", None)
 
 

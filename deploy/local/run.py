@@ -227,7 +227,7 @@ class Run:
 
 
 def _with_exception(address: ports.Address) -> str:
-    """Return what `no_proxy` is to be for requests to the address to go straight there."""
+    """Return `no_proxy` with the address added, so that requests to it pass by every proxy."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     # "*" excepts everything, but only where it stands alone.
     return given if given == "*" else ",".join(filter(None, (given, str(address))))

@@ -39,7 +39,8 @@ class Lease(Protocol):
     """The log's length in bytes."""
     claims: Claims
     unwatched_seconds_left: float | None
-    """Of the time for which the answer goes on without a follower; None where the last producer saw one, or is this."""
+    """Of the time for which the answer goes on without a follower. None where the last producer saw a follower, or
+    where the answer was not taken over."""
     on_change: Callable[[], None] | None
     """Called when a follower of this worker came or left, or when somebody asked for a stop."""
 
@@ -57,10 +58,10 @@ class Lease(Protocol):
         """Tell whether the answer has at least one follower, in any worker."""
 
     def mark_unwatched(self, seconds: float) -> None:
-        """Note, for a worker that takes the answer over, that it has no follower and goes on for so long."""
+        """Note, for a worker that takes the answer over, that the answer has no follower and goes on for so long."""
 
     def clear_unwatched(self) -> None:
-        """Note that it has a follower again, or has ended."""
+        """Note that the answer has a follower again, or has ended."""
 
     def stop_requested(self) -> StoppedBy | None:
         """Return who asked for a stop, on whichever worker, or None."""

@@ -4,7 +4,7 @@
 `+` with the first delta. A worker that is killed between the delta and the `+` makes its take-over count as one without
 growth, and nothing worse. The file is erased with the log, or a minute after it was last written to.
 
-The version before counted the bytes alone, so that workers of both can share a log.
+The version before this one counts the bytes alone, so workers of both versions can share a log.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from service.eventlog.base import Claims
 CLAIMED = b"."
 GREW = b"+"
 MOST_READ = 1 << 10
-"""No answer is claimed so often; the disk would have to refuse its end for minutes."""
+"""More claims than an answer gets: after twenty it is ended, unless the disk refuses its end for minutes."""
 
 
 def count(path: str) -> Claims:

@@ -1,6 +1,6 @@
 """The directory of a log: made if it is missing, and refused where another user could read, change or replace it.
 
-Its files hold what people wrote, and whoever owns or replaces the directory can read, forge and erase answers.
+Its files hold people's words. A user who owns or replaces the directory can read, forge and erase answers.
 """
 
 import os
@@ -42,14 +42,14 @@ def _check(directory: Path) -> None:
 
 
 def _check_on_the_way(each: Path, directory: Path) -> None:
-    """Refuse what lets anybody put another directory in place of the log's.
+    """Refuse a directory or a link that lets other users put another directory in place of the log's.
 
     A directory's owner and its group are trusted: they are the administrator's, or the checkout's. So is the root of a
-    volume, which Kubernetes makes writable for all (emptyDir), and which nobody but the service's containers see.
+    volume, which Kubernetes makes writable for all (emptyDir), and which only the service's containers see.
     """
     status = each.lstat()
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in {0, os.geteuid()}:
         raise UnsafeDirectory(f"{each} is a symbolic link of user {status.st_uid}, who could lead it elsewhere")
-    anybody = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-    if stat.S_ISDIR(status.st_mode) and anybody and not each.is_mount():
+    by_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    if stat.S_ISDIR(status.st_mode) and by_all and not each.is_mount():
         raise UnsafeDirectory(f"{each} can be written by every user, who could replace {directory}: chmod o-w it")

@@ -65,7 +65,7 @@ class FileEventLog:
                 stat = os.fstat(descriptor)
                 if event is None or isinstance(event, Terminal) or not stat.st_nlink:
                     return None
-                # What follows the last whole line was torn when its writer died, and nobody was sent it.
+                # What follows the last whole line was torn when its writer died, and was not sent to a follower.
                 os.ftruncate(descriptor, end)
                 left = unwatched.left(self.name(answer_id, "unwatched"), stat.st_mtime)
                 counted = claims.count(self.name(answer_id, "claims"))
@@ -127,7 +127,7 @@ class FileEventLog:
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
-            return False  # It cannot be told.
+            return False  # unknown
 
     async def aclose(self) -> None:
         self.wakeups.close()
@@ -313,7 +313,7 @@ class FileReader:
                     return self._in_order(decode_lines(block[:end]))
                 if len(block) < reach:
                     if os.fstat(self._descriptor).st_size < self._offset:
-                        raise DamagedLogError  # Somebody cut it: what was read is gone, and more never comes.
+                        raise DamagedLogError  # It was cut: what was read is gone, and more never comes.
                     return ()
                 reach *= 8  # One event longer than a read: a start with a long request, say.
         except OSError as error:

@@ -1,4 +1,4 @@
-"""One log's file: how it begins, and what is found in it."""
+"""One log's file: begin it, find a place in it, decode it."""
 
 import contextlib
 import errno
@@ -18,8 +18,12 @@ _decode_lines = msgspec.json.Decoder(Event).decode_lines
 
 
 def begin(name: str, new: str, line: bytes) -> int:
-    """Make a log with its first line; return its descriptor, which holds the lease."""
-    # Under another name until it is locked and begun: nobody ever sees a log without a producer or a start.
+    """Make a log with its first line; return its descriptor, which holds the lease.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    # Under another name until it is locked and begun: no reader ever sees a log without a producer or a start.
     descriptor = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     begun = False
     try:

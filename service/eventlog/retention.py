@@ -169,7 +169,7 @@ class Sweep:
             return "unreadable", 0.0, 0
         try:
             running = is_locked_by_another(descriptor, LEASE)
-            # After the lock was asked for: who held it may have written the end since.
+            # Only now: the lock's last holder may have written the end just before it let go.
             stat = os.fstat(descriptor)
             return "running" if running else _unheld(descriptor), stat.st_mtime, stat.st_size
         except OSError as error:
@@ -197,5 +197,5 @@ def _unheld(descriptor: int) -> str:
     try:
         event = decode(line)
     except ValueError:
-        return "ended"  # Unreadable: it cannot be taken over, nor sent to anybody.
+        return "ended"  # Unreadable: it can neither be taken over nor be sent.
     return "ended" if isinstance(event, Terminal) else "orphan"

@@ -1,4 +1,4 @@
-"""A stop that is asked for on any worker: a file beside the log, which says who asks and which the producer removes."""
+"""Stops that any worker may ask for: a file beside the log says who asks, and the producer removes it."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ def ask(path: str, by: StoppedBy) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    # Under another name until it is written, so that whoever sees it can read it.
+    # Under another name until it is written, so that the producer never reads half of it.
     asking = Path(f"{path}.{secrets.token_hex(4)}")
     try:
         asking.write_text(by, encoding="ascii")
@@ -27,7 +27,7 @@ def ask(path: str, by: StoppedBy) -> None:
 
 
 def take(path: str) -> StoppedBy | None:
-    """Return who asked for a stop, and remove the file; None where nobody did.
+    """Return who asked for a stop, and remove the file; None where there is none.
 
     Raises:
         OSError: it cannot be read.

@@ -1,4 +1,4 @@
-"""What is left of the time for which an answer goes on without a follower: kept in a file beside its log.
+"""The rest of the time for which an answer goes on without a follower: kept in a file beside its log.
 
 The file's time of modification is when the answer is to be stopped. A worker that takes the answer over subtracts the
 time of the log's last write, so that time without a producer is not charged. Without the file the time would begin anew
@@ -33,7 +33,11 @@ def clear(path: str) -> None:
 
 
 def left(path: str, written_at: float) -> float | None:
-    """Return the seconds left when the log was last written to; None where the answer then had a follower."""
+    """Return the seconds left when the log was last written to; None where the answer then had a follower.
+
+    Raises:
+        OSError: the file cannot be looked at.
+    """
     try:
         until = os.stat(path).st_mtime  # noqa: PTH116 (the path is a string)
     except FileNotFoundError:

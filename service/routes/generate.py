@@ -97,7 +97,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     The answer goes through its log: this only follows it, as anybody else may, and leaving does not end it at once.
 
     Raises:
-        HTTPException: the upstream's status is not 200, and was known within `status_wait_seconds`. Later failures are
+        HTTPException: the upstream refused, or could not be asked, within `status_wait_seconds`. Later failures are
             events.
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """

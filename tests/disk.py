@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def can_mount() -> bool:
-    """Tell whether this machine lets us make a small disk."""
+    """Return whether a small disk can be mounted on this machine."""
     return (
         os.geteuid() == 0
         and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0

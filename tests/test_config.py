@@ -81,7 +81,7 @@ def test_answers_are_kept_in_the_users_own_state_unless_said_otherwise(
 def test_a_user_without_a_home_directory_is_asked_for_the_logs_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)  # nobody whom the machine knows
+    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)  # a user that the machine does not know
     with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL: Should be file:///<absolute path>; it has no default "):
         read_settings()
     assert read(monkeypatch, FOLYAM_LOG_URL="file:///srv/answers").log_url == "file:///srv/answers"

@@ -64,7 +64,7 @@ async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monke
 
 
 def place() -> Place:
-    """The place of a worker that nobody succeeds."""
+    """The place of a worker without successors."""
     return Place(Succession(), 1, master=os.getppid(), seconds=0)
 
 

@@ -36,7 +36,6 @@ def expressions(panels: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 def use(client: Client) -> None:
     """What may happen at any moment: an answer, one that fails, and a question that is refused."""
     assert client.generate(script(chunks=20, pace=0.02)).events[-1]["type"] == "done"
-    # Not a status of 500: ten of them in a row open a worker's breaker, and which worker gets which question is chance.
     assert client.generate(script(status=401)).status == 502
     assert client.request("POST", "/generate", b"{}", {"Content-Type": "application/json"}).status == 422
 

@@ -1,4 +1,4 @@
-"""gunicorn alone, as in a container, with what cannot work: it ends, with a sentence that names the setting."""
+"""gunicorn alone, as in a container, with settings that cannot work: it ends with a sentence that names the setting."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_a_setting_that_cannot_work_is_a_sentence(tmp_path: Path, variable: str,
 def test_a_misspelt_variable_is_named_once_however_many_workers_there_are(tmp_path: Path) -> None:
     misspelt = {"FOLYAM_MODLE": "sk-secret"}
     with Service(tmp_path, tmp_path / "answers", "http://127.0.0.1:9/v1", workers=2, settings=misspelt) as service:
-        eventually(lambda: service.log.read_text().count("Application startup complete") == 2, END_SECONDS)
+        eventually(lambda: service.started() == 2, END_SECONDS)
         log = service.log.read_text()
     [line] = [line for line in log.splitlines() if "unknown_variable" in line]
     assert json.loads(line)["name"] == "FOLYAM_MODLE"

@@ -120,6 +120,10 @@ class Service(Program):
         """The workers' process ids."""
         return [child.pid for child in psutil.Process(self.process.pid).children()]
 
+    def started(self) -> int:
+        """How many workers have come to serve so far, those that have left included."""
+        return self.log.read_text().count("Application startup complete")
+
     def memory(self) -> int:
         """Bytes of memory that its workers hold, what they share with nobody."""
         return sum(psutil.Process(pid).memory_full_info().uss for pid in self.workers())

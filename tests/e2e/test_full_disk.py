@@ -8,7 +8,7 @@ import pytest
 
 from tests.disk import can_mount, filled, small_disk
 from tests.e2e.client import Client, script
-from tests.e2e.stack import Service, eventually
+from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.upstream.process import UpstreamProcess
 
 DISK_BYTES = 4 << 20
@@ -40,13 +40,13 @@ def test_a_worker_that_is_started_while_the_disk_is_full_serves_and_its_successo
         assert client.generate(script()).status == 200
         with filled(disk):
             service.process.send_signal(signal.SIGTTIN)  # gunicorn's word for a worker more
-            eventually(lambda: service.log.read_text().count("Application startup complete") == 3, 60)
+            eventually(lambda: service.started() == 3, READY_SECONDS)
             for _ in range(10):
                 assert client.generate(script()).events[-1]["type"] == "done"
             assert client.request("GET", "/metrics").status == 200
         assert service.log.read_text().count('"event":"metrics_not_counted"') == 1
         service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: client.metrics().get("folyam_streams_limit") == 800, 60)
+        eventually(lambda: client.metrics().get("folyam_streams_limit") == 800, READY_SECONDS)
         counted = client.metrics()[DONE]
         assert client.generate(script()).status == 200
         assert client.metrics()[DONE] == counted + 1
@@ -58,14 +58,14 @@ def test_a_worker_that_is_started_while_the_disk_is_full_serves_and_its_successo
 def test_a_disk_that_is_full_at_the_start_keeps_no_worker_from_serving(disk: Path, upstream: UpstreamProcess) -> None:
     with filled(disk), service_on(disk, upstream) as service:
         assert Client(service.address).generate(script()).events[-1]["type"] == "done"
-        eventually(lambda: service.log.read_text().count("Application startup complete") == 2, 60)
+        eventually(lambda: service.started() == 2, READY_SECONDS)
         assert service.log.read_text().count('"event":"metrics_not_counted"') == 2
 
 
 def test_workers_that_count_go_on_counting_while_the_disk_is_full(disk: Path, upstream: UpstreamProcess) -> None:
     with service_on(disk, upstream) as service, filled(disk):
         client = Client(service.address)
-        eventually(lambda: client.metrics().get("folyam_streams_limit") == 800, 60)
+        eventually(lambda: client.metrics().get("folyam_streams_limit") == 800, READY_SECONDS)
         assert "SIGBUS" not in service.log.read_text()
         for number in range(1, 4):
             assert client.generate(script()).events[-1]["type"] == "done"
@@ -85,6 +85,6 @@ def test_a_full_disk_that_has_the_services_log_keeps_no_worker_from_starting_and
             assert client.generate(script()).events[-1]["type"] == "done"
         old = service.workers()
         service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: len(new := service.workers()) == 2 and not set(new) & set(old), 60)
+        eventually(lambda: len(new := service.workers()) == 2 and not set(new) & set(old), READY_SECONDS)
         assert client.generate(script()).events[-1]["type"] == "done"
         assert service.process.poll() is None

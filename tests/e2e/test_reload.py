@@ -9,11 +9,10 @@ import psutil
 import pytest
 
 from tests.e2e.client import Client, script
-from tests.e2e.stack import Service, eventually
+from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.upstream.process import UpstreamProcess
 
 GATE = Path(__file__).parent / "gate"
-START_SECONDS = 60.0
 LONG_DRAIN_SECONDS = 1000
 
 
@@ -35,7 +34,7 @@ class Reloaded:
         old = set(self.service.workers())
         came = self.came()
         self.service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: len(self.came() - came) >= 2, START_SECONDS)
+        eventually(lambda: len(self.came() - came) >= 2, READY_SECONDS)
         return old
 
     def came(self) -> set[str]:
@@ -49,6 +48,15 @@ class Reloaded:
         workers = set(self.service.workers())
         return len(workers) == 2 and not workers & old
 
+    def ask_until_replaced(self, old: set[int]) -> None:
+        """Ask one question after the other, each of which has to be answered, until only other workers are there."""
+
+        def look() -> bool:
+            assert asked(self.client) == "done"
+            return self.are_replaced(old)
+
+        eventually(look, READY_SECONDS)
+
 
 @pytest.fixture(params=["1"])
 def reloaded(tmp_path: Path, upstream: UpstreamProcess, request: pytest.FixtureRequest) -> Iterator[Reloaded]:
@@ -56,7 +64,7 @@ def reloaded(tmp_path: Path, upstream: UpstreamProcess, request: pytest.FixtureR
     settings = {"FOLYAM_DRAIN_SECONDS": request.param, "PYTHONPATH": str(GATE), "TRIAL_GATE": str(gate)}
     with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
         both = Reloaded(service, gate)
-        eventually(lambda: service.log.read_text().count("Application startup complete") == 2, START_SECONDS)
+        eventually(lambda: service.started() == 2, READY_SECONDS)
         yield both
 
 
@@ -77,8 +85,7 @@ def test_new_questions_are_answered_while_the_new_workers_start(reloaded: Reload
         assert old <= set(reloaded.service.workers())
         assert next(events)["type"] == "delta", "it goes on"
         reloaded.open()
-        while not reloaded.are_replaced(old):
-            assert asked(reloaded.client) == "done"
+        reloaded.ask_until_replaced(old)
         answer = stream.answer
     assert asked(reloaded.client) == "done"
     assert reloaded.client.stop(answer).json["state"] == "stopped"
@@ -87,13 +94,13 @@ def test_new_questions_are_answered_while_the_new_workers_start(reloaded: Reload
 
 def test_a_new_version_that_cannot_start_leaves_the_old_workers_to_serve_until_one_can(reloaded: Reloaded) -> None:
     old = reloaded.reload("broken")
-    eventually(lambda: set(reloaded.service.workers()) == old, START_SECONDS)
+    eventually(lambda: set(reloaded.service.workers()) == old, READY_SECONDS)
     assert "This worker cannot start." in reloaded.service.log.read_text()
     assert [asked(reloaded.client) for _ in range(5)] == ["done"] * 5
     assert set(reloaded.service.workers()) == old
     reloaded.open()
     reloaded.reload()
-    eventually(lambda: reloaded.are_replaced(old), START_SECONDS)
+    eventually(lambda: reloaded.are_replaced(old), READY_SECONDS)
     assert asked(reloaded.client) == "done"
 
 
@@ -101,10 +108,10 @@ def test_a_worker_that_cannot_be_replaced_does_not_end_the_others(reloaded: Relo
     reloaded.gate.write_text("broken")
     victim, other = reloaded.service.workers()
     psutil.Process(victim).kill()
-    eventually(lambda: "This worker cannot start." in reloaded.service.log.read_text(), START_SECONDS)
+    eventually(lambda: "This worker cannot start." in reloaded.service.log.read_text(), READY_SECONDS)
     assert asked(reloaded.client) == "done"
     reloaded.open()
-    eventually(lambda: reloaded.client.metrics()["folyam_streams_limit"] == 800, START_SECONDS)
+    eventually(lambda: reloaded.client.metrics()["folyam_streams_limit"] == 800, READY_SECONDS)
     assert other in reloaded.service.workers()
 
 
@@ -114,10 +121,9 @@ def test_a_second_reload_waits_for_the_newest_workers(reloaded: Reloaded) -> Non
     assert asked(reloaded.client) == "done"
     came = reloaded.came()
     reloaded.open()
-    eventually(lambda: len(reloaded.came() - came) == 2, START_SECONDS)
+    eventually(lambda: len(reloaded.came() - came) == 2, READY_SECONDS)
     first = {int(name.rpartition("-")[2]) for name in came}
-    while not reloaded.are_replaced(old | first):
-        assert asked(reloaded.client) == "done"
+    reloaded.ask_until_replaced(old | first)
     assert asked(reloaded.client) == "done"
 
 
@@ -126,19 +132,19 @@ def test_a_second_reload_waits_for_the_newest_workers(reloaded: Reloaded) -> Non
 def test_a_stop_during_a_reload_waits_for_no_new_worker(reloaded: Reloaded, gate: str) -> None:
     old = reloaded.reload(gate)
     if gate == "broken":
-        eventually(lambda: set(reloaded.service.workers()) == old, START_SECONDS)
-    # Nothing is under way, so nothing is drained: whoever waited would wait as long as the drain may take.
+        eventually(lambda: set(reloaded.service.workers()) == old, READY_SECONDS)
+    # Nothing is under way, so nothing is drained: a worker that waited would wait as long as the drain may take.
     reloaded.service.process.send_signal(signal.SIGTERM)
-    assert reloaded.service.process.wait(START_SECONDS) == 0
+    assert reloaded.service.process.wait(READY_SECONDS) == 0
 
 
-def test_a_stop_waits_for_nobody(reloaded: Reloaded) -> None:
+def test_a_stop_outside_a_reload_waits_for_no_new_worker(reloaded: Reloaded) -> None:
     reloaded.service.process.send_signal(signal.SIGTERM)
-    assert reloaded.service.process.wait(START_SECONDS) == 0
+    assert reloaded.service.process.wait(READY_SECONDS) == 0
 
 
 def test_the_old_workers_end_with_their_master_during_a_reload(reloaded: Reloaded) -> None:
     workers = [psutil.Process(pid) for pid in reloaded.reload("shut")]
     reloaded.service.process.kill()
-    eventually(lambda: not any(worker.is_running() for worker in workers), START_SECONDS)
+    eventually(lambda: not any(worker.is_running() for worker in workers), READY_SECONDS)
     reloaded.open()

@@ -1,4 +1,4 @@
-"""The log's directory is this user's own, and nobody else can put another in its place."""
+"""The log's directory is this user's own, and no other user can put another in its place."""
 
 import os
 import stat

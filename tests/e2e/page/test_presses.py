@@ -1,4 +1,4 @@
-"""What is pressed twice, held, or meant for the composition of a character."""
+"""Buttons and keys pressed twice or held, and keys that belong to the composition of a character."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,4 +1,4 @@
-"""Storage that is forbidden, full, or holds what is not the page's: it works, says so, and gives nothing up unsaid."""
+"""The page where storage is forbidden, full, or odd: it works, says so, and drops no conversation without a word."""
 
 import json
 

@@ -6,6 +6,7 @@ Upstream messages are not passed on: they may hold a key, or what somebody wrote
 import math
 import re
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -117,7 +118,9 @@ def _retry_after(exchange: Exchange) -> str | None:
         seconds = float(given)
     else:
         try:
-            seconds = parsedate_to_datetime(given).timestamp() - time.time()
+            date = parsedate_to_datetime(given)
+            # HTTP's dates are UTC. One of the old form without a zone would be read in this machine's.
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
     return str(math.ceil(seconds)) if seconds > 0 else None

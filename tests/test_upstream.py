@@ -4,10 +4,9 @@ import asyncio
 import base64
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -367,10 +366,6 @@ async def test_a_redirect_is_named_and_its_target_is_not_told(upstream: Upstream
     assert "elsewhere" not in answer.error.message
 
 
-def http_date(seconds_from_now: float) -> str:
-    return formatdate(time.time() + seconds_from_now, usegmt=True)
-
-
 @pytest.mark.parametrize(("given", "told"), [("7", "7"), ("1.5", "2"), ("0.01", "1"), ("3.0", "3")])
 async def test_a_rate_limit_keeps_its_retry_after_in_whole_seconds(
     upstream: UpstreamProcess, given: str, told: str
@@ -380,8 +375,21 @@ async def test_a_rate_limit_keeps_its_retry_after_in_whole_seconds(
     assert answer.error.headers()["Retry-After"] == told
 
 
-async def test_a_retry_after_that_is_a_date_is_told_in_seconds(upstream: UpstreamProcess) -> None:
-    answer = await ask(upstream, request(status=429, headers={"Retry-After": http_date(1000)}))
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine nine hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
+async def test_a_retry_after_that_is_a_date_is_told_in_seconds(upstream: UpstreamProcess, form: str) -> None:
+    given = time.strftime(form, time.gmtime(time.time() + 1000))
+    answer = await ask(upstream, request(status=429, headers={"Retry-After": given}))
     assert answer.error is not None
     assert 1000 - DEADLINE_SECONDS < int(answer.error.headers()["Retry-After"]) <= 1000
 

@@ -201,9 +201,14 @@ class Producers:
             metrics.overdue(sum(producer.is_overdue() for producer in producers))
 
     async def _tend(self) -> None:
+        logged = ""
         while True:
+            failed = ""
             try:
                 await self._log.tend(self.adopt)
             except FolyamError as error:
-                _logger.warning("log_not_tended", code=error.code)
+                failed = error.code
+            if failed and failed != logged:  # Once, and not each second for as long as it lasts.
+                _logger.warning("log_not_tended", code=failed)
+            logged = failed
             await asyncio.sleep(TEND_SECONDS)

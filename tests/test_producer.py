@@ -4,7 +4,7 @@ import asyncio
 import random
 import resource
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import prometheus_client
 import pytest
+from structlog.testing import capture_logs
 
 from service.endpoint import TimeOuts
 from service.errors import TooMany, Unavailable
@@ -714,3 +715,26 @@ async def test_one_client_beyond_its_bound_leaves_room_for_others(tmp_path: Path
         await mine[0].task
         await asyncio.sleep(0)
         await here.ask(request, client="me")
+
+
+async def test_a_log_that_cannot_be_tended_is_logged_once_until_it_can(
+    here: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, unreachable = Unavailable("log_full", "Full."), Unavailable("log_unavailable", "Unreachable.")
+    outcomes = iter([full, full, unreachable, unreachable, None, unreachable])
+    over = asyncio.Event()
+
+    async def tend(_: Callable[[str], None]) -> None:
+        if (outcome := next(outcomes, over)) is over:
+            over.set()
+        elif isinstance(outcome, Unavailable):
+            raise outcome
+
+    monkeypatch.setattr("service.producers.TEND_SECONDS", 0)
+    monkeypatch.setattr(here.log, "tend", tend)
+    with capture_logs() as said:
+        tending = asyncio.create_task(here.producers._tend())
+        await asyncio.wait_for(over.wait(), DEADLINE_SECONDS)
+        tending.cancel()
+    codes = [line["code"] for line in said if line["event"] == "log_not_tended"]
+    assert codes == ["log_full", "log_unavailable", "log_unavailable"]

@@ -12,6 +12,8 @@ import structlog
 from service.config import SECRETS, Settings, variable_of
 
 PREFIX = "FOLYAM_"
+OF_TESTS = "FOLYAM_TEST_"
+"""How the names begin of what the tests tell a service under test."""
 OTHERS = frozenset(
     {
         # gunicorn
@@ -34,13 +36,6 @@ OTHERS = frozenset(
         "FOLYAM_TLS_CERTIFICATE",
         "FOLYAM_TLS_KEY",
         "FOLYAM_TLS_PORT",
-        # the tests
-        "FOLYAM_TEST_CLOCK",
-        "FOLYAM_TEST_EXAMPLES",
-        "FOLYAM_TEST_KEY",
-        "FOLYAM_TEST_SABOTAGE",
-        "FOLYAM_TEST_SEED",
-        "FOLYAM_TEST_URL",
     }
 )
 LIKENESS = 0.5
@@ -59,7 +54,8 @@ def unknown() -> Iterator[tuple[str, str | None]]:
     for given in sorted({*os.environ, *(file.name for file in files)}):
         name = given.upper()
         # The settings are read in any case, and from files; the others are not.
-        if name.startswith(PREFIX) and name not in _settings() and given not in OTHERS:
+        is_known = name in _settings() or given in OTHERS or given.startswith(OF_TESTS)
+        if name.startswith(PREFIX) and not is_known:
             nearest = difflib.get_close_matches(name.removeprefix(PREFIX), nearest_to, n=1, cutoff=LIKENESS)
             yield given, nearest_to[nearest[0]] if nearest else None
 

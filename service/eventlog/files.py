@@ -16,6 +16,7 @@ from pathlib import Path
 from service.errors import UnknownAnswer
 from service.eventlog import claims, stops, unwatched
 from service.eventlog.base import Claims, DamagedLogError
+from service.eventlog.directory import make_private
 from service.eventlog.failures import as_unavailable, unavailable
 from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
 from service.eventlog.logfile import begin, decode_lines, last_whole_event, place
@@ -36,7 +37,7 @@ class FileEventLog:
         self._directory = Path(directory)
         self._name = str(self._directory)
         with as_unavailable():
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._directory)
             # Held open so that no directory that replaces it can have its inode's number.
             self._opened = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.leases: dict[str, FileLease] = {}

@@ -18,7 +18,9 @@ from service.upstream import Upstream
 LOOK_SECONDS = 0.25
 """How often a producer looks whether it is watched and was asked to stop, where nothing told it before."""
 TEND_SECONDS = 1.0
-"""How often a worker looks for orphans and for what has expired."""
+"""How often a worker looks for orphans and for what has expired, from start to start."""
+TEND_PAUSE_SECONDS = 0.25
+"""Least pause between two looks, where one takes long."""
 MOST_CLAIMS_WITHOUT_GROWTH = 3
 """Take-overs in a row after which the answer did not grow before its worker died. After more, it is given up."""
 MOST_CLAIMS = 20
@@ -201,8 +203,10 @@ class Producers:
             metrics.overdue(sum(producer.is_overdue() for producer in producers))
 
     async def _tend(self) -> None:
+        time_of_loop = asyncio.get_running_loop().time
         logged = ""
         while True:
+            begun_at = time_of_loop()
             failed = ""
             try:
                 await self._log.tend(self.adopt)
@@ -211,4 +215,4 @@ class Producers:
             if failed and failed != logged:  # Once, and not each second for as long as it lasts.
                 _logger.warning("log_not_tended", code=failed)
             logged = failed
-            await asyncio.sleep(TEND_SECONDS)
+            await asyncio.sleep(max(TEND_PAUSE_SECONDS, begun_at + TEND_SECONDS - time_of_loop()))

@@ -731,6 +731,7 @@ async def test_a_log_that_cannot_be_tended_is_logged_once_until_it_can(
             raise outcome
 
     monkeypatch.setattr("service.producers.TEND_SECONDS", 0)
+    monkeypatch.setattr("service.producers.TEND_PAUSE_SECONDS", 0)
     monkeypatch.setattr(here.log, "tend", tend)
     with capture_logs() as said:
         tending = asyncio.create_task(here.producers._tend())

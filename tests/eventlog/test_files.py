@@ -794,13 +794,13 @@ async def with_ended(log: FileEventLog, directory: Path, count: int, seconds: fl
 async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
     log: FileEventLog, directory: Path, pauses: list[float]
 ) -> None:
-    await with_ended(log, directory, 1000)
-    first = 1000 / STEP_OF_UNKNOWN + 1000 / STEP
+    await with_ended(log, directory, 4000)
+    first = 4000 / STEP_OF_UNKNOWN + 4000 / STEP
     await tended(log)
     assert first - 2 <= len(pauses) <= first + 2
     pauses.clear()
     await tended(log)
-    assert len(pauses) <= 1000 / STEP_OF_KNOWN + 1
+    assert len(pauses) <= 4000 / STEP_OF_KNOWN + 1
 
 
 async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_before_thousands_of_ended_ones(
@@ -832,7 +832,7 @@ async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_befor
 async def test_no_step_of_a_sweep_holds_up_the_event_loop(
     log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await with_ended(log, directory, 3000)
+    await with_ended(log, directory, 6000)
     steps: list[float] = []
     began = time.thread_time()
     sleep = asyncio.sleep
@@ -846,7 +846,7 @@ async def test_no_step_of_a_sweep_holds_up_the_event_loop(
     monkeypatch.setattr(asyncio, "sleep", measured)
     await Sweep(directory, Retention()).run(lambda _: None)
     steps.append(time.thread_time() - began)
-    # Of some hundred steps, each takes about its share. The longest of them may have met the garbage collector.
+    # Of some thirty steps, each takes about its share. The longest of them may have met the garbage collector.
     assert sorted(steps)[-3] <= sum(steps) / 10, steps
 
 

@@ -377,6 +377,8 @@ class Run:
         self.findings.logs += 1
         if asked is None:  # Its client was cut before it learned the id.
             script = from_query(query)
+            # The client asked again, so the time between two requests to the upstream may be that between two answers.
+            self._taken_over.discard(script.key)
             asked = Asked(
                 Question("unknown", script.key, query, whole_text(script), ANY_CODES),
                 watched=False,

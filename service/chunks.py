@@ -24,7 +24,7 @@ EVENT_BYTES = 1 << 20
 
 
 _NULL = msgspec.Raw(b"null")
-_NO_ERROR = (b"null", b'""', b"false", b"0")
+_NO_ERROR = (b"null", b'""', b"false", b"0", b"[]")
 """What servers that always send an `error` put there if there was none. `{}` is not among them: JavaScript writes an
 exception so."""
 
@@ -41,6 +41,8 @@ every answer of a server that has another. A word that is in no list, such as Ge
 
 _NO_STREAM = (b"{", b"[", b"<", b"\x1f")
 """First bytes of bodies that are no event stream: JSON, a page, a compressed body."""
+_FIELD = re.compile(rb":|(?:data|event|id|retry)(?::|\Z)")
+"""How each line of an event stream begins: as a comment, or with a field."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -74,6 +76,7 @@ class _Other(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax, and makes nothing
 _CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
@@ -93,18 +96,23 @@ class ChunkDecoder:
         self.failure: UpstreamError | None = None
         self._tail = b""
         self._after_cr = False
-        self._at_start = True
+        self._at_start = True  # no line of an event stream has come yet
+        self._is_odd = False  # but another line has
         self._data: list[bytes] = []
         self._name = b""  # of the event
         self._held: dict[str, str] = {}  # a voice: the first half of a character whose second half is yet to come
 
-    def feed(self, data: bytes) -> list[Delta]:
+    def feed(self, data: bytes) -> list[Delta]:  # noqa: C901 (each line comes by here)
         """Return the deltas that the bytes complete, up to the stream's end or its `failure`."""
         deltas: list[Delta] = []
         try:
             lines, name = self._data, self._name
             for line in self._lines(data):
                 if line[:5] == b"data:":
+                    if lines and self._is_whole_event():
+                        self._event(name, lines.pop().strip(), deltas)
+                        if self.done:
+                            return deltas
                     lines.append(line[5:])
                 elif not line:
                     if lines:
@@ -122,6 +130,36 @@ class ChunkDecoder:
         except UpstreamError as error:
             self.failure = error
         return deltas
+
+    def _is_whole_event(self) -> bool:
+        """Return whether the event is whole although more data follows: some servers write no blank lines.
+
+        JSON that is written in several lines has no first line that is JSON by itself.
+        """
+        if len(self._data) > 1:
+            return False
+        first = self._data[0].strip()
+        try:
+            _skip(first)
+        except (ValueError, RecursionError):
+            return first == b"[DONE]"
+        return True
+
+    def end(self) -> list[Delta]:
+        """Take the end of a body that is whole; return what it completes. It is a failure where it ends no answer.
+
+        Some servers leave out the blank line behind the last event, or its line end.
+        """
+        deltas = self.feed(b"\n\n")
+        if self.done or self.finish_reason is not None:
+            return deltas
+        if self._at_start and self._is_odd:
+            self.failure = _malformed("it is no event stream")
+        elif self.failure is None or self.failure.code == "upstream_malformed":  # by half an event
+            self.failure = UpstreamError(
+                "upstream_truncated", "The model's server ended its answer without finishing it."
+            )
+        return deltas + self.finish()
 
     def finish(self) -> list[Delta]:
         """Return what was held back: half characters whose other half never came, as U+FFFD."""
@@ -146,13 +184,22 @@ class ChunkDecoder:
         lines = data.split(b"\n")
         self._tail = lines.pop()
         if self._at_start:
-            start = (lines[0] if lines else self._tail).removeprefix(_BYTE_ORDER_MARK)
+            self._look_at_the_start(lines)
+        return lines
+
+    def _look_at_the_start(self, lines: list[bytes]) -> None:
+        """Look for the first line of an event stream, and take the byte order mark from it."""
+        for number, line in enumerate([*lines, self._tail]):
+            start = line.removeprefix(_BYTE_ORDER_MARK)
             if start.lstrip().startswith(_NO_STREAM):
                 raise _malformed("it is no event stream")
-            if lines:
+            if number == len(lines):
+                return
+            if _FIELD.match(start):
+                lines[number] = start
                 self._at_start = False
-                lines[0] = start
-        return lines
+                return
+            self._is_odd = self._is_odd or bool(start.strip())
 
     def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
         """Process the data of one event."""
@@ -279,18 +326,18 @@ def _tidied(choice: dict[str, Any]) -> dict[str, Any]:
 def _in_parts(content: list[Any]) -> tuple[str, str]:
     """Return the text and the thinking of a list of parts, as Mistral's reasoning models send it.
 
-    Parts of other kinds are passed over: references, images.
+    Parts without a text are passed over: references, images.
     """
     text: list[str] = []
     thinking: list[str] = []
     for part in content:
         if isinstance(part, str):
             text.append(part)
-        elif part.get("type") == "text":
-            text.append(part.get("text") or "")
         elif part.get("type") == "thinking":
             inner = part.get("thinking") or ""
             thinking.append(inner if isinstance(inner, str) else _in_parts(inner)[0])
+        else:  # `text`; `output_text` of other servers; or none
+            text.append(part.get("text") or "")
     return "".join(text), "".join(thinking)
 
 

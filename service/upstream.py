@@ -286,11 +286,10 @@ class _Body:
                 deltas = decoder.feed(data)
             elif decoder.finish_reason is not None:
                 return self._end()
-            else:
-                decoder.failure = decoder.failure or UpstreamError(
-                    "upstream_truncated", "The model's server ended its answer without finishing it."
-                )
+            elif decoder.failure is not None:
                 deltas = decoder.finish()
+            else:
+                deltas = decoder.end()
             if deltas:
                 self._give_up_at = self._loop.time() + self._silence_seconds
                 if not self.begun:

@@ -1,5 +1,6 @@
 import json
 import sys
+import zlib
 from itertools import pairwise
 from typing import Any
 
@@ -380,7 +381,7 @@ def test_an_error_of_the_upstreams_own_is_a_failure_without_its_words(error: obj
     assert "secret" not in decoder.failure.message
 
 
-@pytest.mark.parametrize("none", [None, "", False, 0])
+@pytest.mark.parametrize("none", [None, "", False, 0, []])
 def test_an_error_that_says_nothing_is_none(none: object) -> None:
     assert failure_of(event({"content": "a"}, error=none)) is None
     body = {"choices": [{"delta": {"content": "a"}, "error": none}]}
@@ -403,6 +404,7 @@ def test_an_error_that_says_nothing_is_none(none: object) -> None:
         ),
         ([{"type": "reference", "reference_ids": [1]}, "Hello", {"type": "image_url"}, {}], [Delta(2, text="Hello")]),
         ([{"type": "text", "text": None}, {"type": "thinking"}], []),
+        ([{"type": "output_text", "text": "Hel"}, {"text": "lo"}], [Delta(2, text="Hello")]),
         ([], []),
     ],
 )
@@ -484,6 +486,7 @@ def test_junk_behind_the_finish_takes_nothing_from_the_answer(junk: bytes) -> No
         b'  [{"error": "no"}]',
         "\ufeff".encode() + b"{}",
         b"<!DOCTYPE html><html>",
+        b"\n\r\n  <!DOCTYPE html><html>",
         b"\x1f\x8b\x08\x00",
     ],
 )
@@ -492,6 +495,58 @@ def test_a_body_that_is_no_event_stream_is_malformed_whatever_its_status(body: b
     decoder = ChunkDecoder(1)
     assert [decoder.feed(body[place : place + 1]) for place in range(len(body))]
     assert decoder.failure is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Not Found",
+        b"Not Found\r\n\r\ndatabase: down\r\n",
+        zlib.compress(DONE),
+        b"\x0b\x02\x80data\x03",
+    ],
+)
+def test_a_body_without_a_line_of_an_event_stream_is_malformed_at_its_end(body: bytes) -> None:
+    decoder, deltas = decoded(body)
+    assert deltas + decoder.end() == []
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_malformed"
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", b": alive\n\n", b"retry: 5\n\n", b"data", b"data: {"])
+def test_an_event_stream_without_an_answer_is_truncated(body: bytes) -> None:
+    decoder, deltas = decoded(body)
+    assert deltas + decoder.end() == []
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_truncated"
+
+
+def test_a_byte_order_mark_behind_blank_lines_takes_no_words() -> None:
+    assert texts_of(b"\n\n" + "\ufeff".encode() + say("first")) == ["first"]
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("last", [event({"content": "b"}, "stop"), say("b") + DONE])
+def test_the_end_of_the_body_ends_the_last_event(last: bytes, ends: bytes) -> None:
+    decoder, deltas = decoded(say("a") + last.rstrip(b"\n") + ends)
+    deltas += decoder.end()
+    assert [delta.text for delta in deltas] == ["a", "b"]
+    assert decoder.failure is None
+    assert decoder.done or decoder.finish_reason == "stop"
+
+
+def test_an_error_that_the_end_of_the_body_ends_is_a_failure() -> None:
+    decoder, _ = decoded(say("a") + b'data: {"error": {"message": "no"}}')
+    assert decoder.end() == []
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_error"
+
+
+def test_events_that_no_blank_lines_end_are_read() -> None:
+    body = say("a") + event({"content": "b"}, "stop") + DONE + say("lost")
+    decoder, deltas = decoded(body.replace(b"\n\n", b"\n"))
+    assert [delta.text for delta in deltas] == ["a", "b"]
+    assert decoder.done
 
 
 GARBAGE = [

@@ -579,10 +579,11 @@ async def test_half_a_character_alone_is_an_answer_and_asked_for_once(upstream: 
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("body", [b'{"error":"Unexpected endpoint or method."}', b"Not Found", b"\n\n<html>"])
 async def test_an_error_with_a_status_of_success_is_not_asked_again(
-    upstream: UpstreamProcess, key: str, content_type: str
+    upstream: UpstreamProcess, key: str, content_type: str, body: bytes
 ) -> None:
-    raw = base64.b64encode(b'{"error":"Unexpected endpoint or method."}').decode()
+    raw = base64.b64encode(body).decode()
     answer = await ask(upstream, request(key, raw=raw, content_type=content_type), retries=1)
     assert answer.error is not None
     assert answer.error.code == "upstream_malformed"
@@ -595,6 +596,13 @@ async def test_half_a_character_at_a_cut_is_kept_as_a_replacement_character(upst
     assert answer.text == "a\ufffd"
     assert answer.error is not None
     assert answer.error.code == "upstream_truncated"
+
+
+@pytest.mark.parametrize("end", [b'"stop"}]}', b"null}]}\n\ndata: [DONE]"])
+async def test_the_end_of_the_body_ends_the_last_event(upstream: UpstreamProcess, end: bytes) -> None:
+    raw = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":' + end
+    answer = await ask(upstream, request(raw=base64.b64encode(raw).decode()))
+    assert (answer.text, answer.error, answer.stream.ended) == ("a", None, True)
 
 
 async def test_a_cut_behind_the_finish_is_a_whole_answer(upstream: UpstreamProcess) -> None:

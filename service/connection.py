@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = self._new_parser()
         self._exchange: Exchange | None = None
 
     @property
@@ -141,13 +141,20 @@ class Connection(asyncio.Protocol):
 
     def begin_anew(self) -> None:
         """Take it that what follows is another conversation: a proxy has made a tunnel of the connection."""
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = self._new_parser()
         self._exchange = None
 
     def close(self) -> None:
         """Close it at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _new_parser(self) -> httptools.HttpResponseParser:
+        parser = httptools.HttpResponseParser(self)
+        # Some gateways leave a Content-Length on a body that they send in chunks. The chunks count (RFC 9112, 6.3), and
+        # the connection is not kept, so that nothing can hide behind the body.
+        parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        return parser
 
     def pause_reading(self) -> None:
         """Make the upstream wait."""

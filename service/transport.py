@@ -57,35 +57,43 @@ class Transport:
             ConnectTimeOutError: there was no connection within `connect_seconds`.
             UnreachableError: there is none, or it ended before the response began.
         """
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
         try:
-            exchange = (await self._connection()).send(
-                b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-            )
-            try:
-                await exchange.head()
-            except BaseException:
-                exchange.close()
-                raise
+            if kept := self._kept():
+                exchange = kept.send(request)
+                try:
+                    return await _begun(exchange)
+                except BrokenConnectionError:
+                    if exchange.head_bytes:
+                        raise
+                    # The server, or what is between, had given it up. That says nothing of a new connection, and much
+                    # of the others that were kept.
+                    self._close_kept()
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await self._connect()
+            return await _begun(connection.send(request))
         except TimeoutError:
             raise ConnectTimeOutError from None
         except (BrokenConnectionError, OSError, ValueError) as error:
             raise UnreachableError from error
-        return exchange
 
     def close(self) -> None:
         """Close all connections."""
         for connection in list(self._connections):
             connection.close()
 
-    async def _connection(self) -> Connection:
+    def _kept(self) -> Connection | None:
         oldest = time.monotonic() - IDLE_SECONDS
         while self._idle:
             connection, since = self._idle.pop()
             if connection.open and since > oldest:
                 return connection
             connection.close()
-        async with asyncio.timeout(self._connect_seconds):
-            return await self._connect()
+        return None
+
+    def _close_kept(self) -> None:
+        while self._idle:
+            self._idle.pop()[0].close()
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -106,6 +114,16 @@ class Transport:
 
     def _keep(self, free: Connection) -> None:
         self._idle.append((free, time.monotonic()))
+
+
+async def _begun(exchange: Exchange) -> Exchange:
+    """Return the exchange with its status and headers there; close it where they do not come."""
+    try:
+        await exchange.head()
+    except BaseException:
+        exchange.close()
+        raise
+    return exchange
 
 
 async def start_of_body(exchange: Exchange) -> bytes:

@@ -167,6 +167,44 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender:
             await until(lambda: not sender.to(f"http://127.0.0.1:{port}/")._connections)
 
 
+async def test_kept_connections_that_are_dead_cost_no_request(sender: Sender) -> None:
+    kept = 3
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        is_kept = connections <= kept
+        await request_on(reader)
+        writer.write(CHUNKED + HELLO + END)
+        if is_kept:
+            await reader.readexactly(1)  # of the next request, which it does not answer
+
+    async with server(serve) as port:
+        together = await asyncio.gather(*(sender.ask(f"http://127.0.0.1:{port}/") for _ in range(kept)))
+        assert [await whole(exchange) for exchange in together] == [b"hello"] * kept
+        for _ in range(kept):
+            assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
+
+
+async def test_a_kept_connection_that_ends_within_the_response_is_an_error(sender: Sender) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await request_on(reader)
+        writer.write(CHUNKED + HELLO + END)
+        await request_on(reader)
+        writer.write(b"HTTP/1.1 2")
+
+    async with server(serve) as port:
+        assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
+        with pytest.raises(UnreachableError):
+            await sender.ask(f"http://127.0.0.1:{port}/")
+        assert connections == 1
+
+
 @pytest.mark.parametrize(
     ("pieces", "body"),
     [
@@ -175,8 +213,9 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used(sender:
         ((b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", CHUNKED, HELLO, END), b"hello"),
         ((CHUNKED + b"5;extension=1\r\nhel", b"lo\r\n0\r\nTrailer: x\r\n\r\n"), b"hello"),
         ((*[CHUNKED[at : at + 1] for at in range(len(CHUNKED))], HELLO, END), b"hello"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", HELLO, END), b"hello"),
     ],
-    ids=["length", "until the end", "early hints", "extensions and trailers", "byte by byte"],
+    ids=["length", "until the end", "early hints", "extensions and trailers", "byte by byte", "chunks and a length"],
 )
 async def test_a_body_ends_as_its_framing_says(sender: Sender, pieces: tuple[bytes, ...], body: bytes) -> None:
     async with server(saying(*pieces)) as port:

@@ -1,10 +1,11 @@
-/** Two clicks closer than this in time and place are taken for a double click. */
+/** Clicks that follow each other closer than this in time and place are taken for one. */
 const DOUBLE_CLICK_MS = 500;
 const DOUBLE_CLICK_PIXELS = 24;
 
 /**
- * Makes a double click on a button one press, and a held key, too. What a press does may bring another button under the
- * pointer: Stop in the place of Send, the next conversation's Erase in the place of the one that is gone.
+ * Makes a double click on a button, or a longer row of clicks, one press, and a held key, too. What a press does may bring
+ * another button under the pointer: Stop in the place of Send, the next conversation's Erase in the place of the one that
+ * is gone.
  */
 export function ignoreRepeatedPresses() {
   let pressed = { button: /** @type {Element | null} */ (null), timeStamp: 0, clientX: 0, clientY: 0 };
@@ -22,6 +23,7 @@ export function ignoreRepeatedPresses() {
         Math.hypot(clientX - pressed.clientX, clientY - pressed.clientY) < DOUBLE_CLICK_PIXELS;
       // Where it is the same button, the browser's own count says whether it was pressed twice on purpose.
       if (isSecond && (button !== pressed.button || click.detail > 1)) {
+        pressed.timeStamp = timeStamp; // a third click soon after this one belongs to it, too
         click.preventDefault();
         click.stopPropagation();
         return;

@@ -26,22 +26,25 @@ class Reader:
         self.page.fill("#query", question)
         self.page.press("#query", "Enter")
 
-    def double_click(self, button: Locator, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Click twice at the button's place, so far apart by the events' own clock, however slow the machine is."""
+    def double_click(
+        self, button: Locator, seconds: float, meanwhile: Callable[[], object] = lambda: None, count: int = 2
+    ) -> None:
+        """Click at the button's place `count` times, so far apart by the events' own clock, on a slow machine, too."""
         box = button.bounding_box()
         assert box
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         session = self.page.context.new_cdp_session(self.page)
 
-        def click(count: int, timestamp: float) -> None:
+        def click(number: int, timestamp: float) -> None:
             for kind in ("mousePressed", "mouseReleased"):
-                event = {**place, "type": kind, "button": "left", "clickCount": count, "timestamp": timestamp}
+                event = {**place, "type": kind, "button": "left", "clickCount": number, "timestamp": timestamp}
                 session.send("Input.dispatchMouseEvent", event)
 
         first = time.time()
         click(1, first)
         meanwhile()
-        click(2, first + seconds)
+        for number in range(1, count):
+            click(number + 1, first + number * seconds)
         session.detach()
 
     @property

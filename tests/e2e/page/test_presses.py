@@ -26,6 +26,14 @@ def test_a_double_click_on_send_sends_once_and_stops_nothing(reader: Reader, pag
     assert len(page_stack.upstream.requests(key)) == 1
 
 
+def test_a_row_of_clicks_on_send_sends_once_and_stops_nothing(reader: Reader, page_stack: Stack) -> None:
+    reader.page.fill("#query", command(key="row of clicks", chunks=20, pace=0.05))
+    reader.double_click(reader.page.locator("#send"), 0.2, count=6)
+    reader.sees_the_end()
+    assert reader.words == numbered(20)
+    assert len(page_stack.upstream.requests("row of clicks")) == 1
+
+
 def test_stop_works_once_a_double_click_is_over(reader: Reader, page_stack: Stack) -> None:
     reader.page.fill("#query", command(key="stop later", endless=True, pace=0.02))
     reader.double_click(reader.page.locator("#send"), 0.6)

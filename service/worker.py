@@ -123,7 +123,8 @@ class FolyamWorker(UvicornWorker):
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = self._server = DrainingServer(self.config, place=self._place, leave=self._leave, notify=self.notify)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self.handle_exit, signal.SIGQUIT, None)
+        # gunicorn's master sends it where it gets SIGINT or SIGQUIT itself. uvicorn takes SIGTERM and SIGINT.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

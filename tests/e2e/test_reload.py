@@ -138,8 +138,10 @@ def test_a_stop_during_a_reload_waits_for_no_new_worker(reloaded: Reloaded, gate
     assert reloaded.service.process.wait(READY_SECONDS) == 0
 
 
-def test_a_stop_outside_a_reload_waits_for_no_new_worker(reloaded: Reloaded) -> None:
-    reloaded.service.process.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize("reloaded", [str(LONG_DRAIN_SECONDS)], indirect=True)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_outside_a_reload_waits_for_no_new_worker(reloaded: Reloaded, how: signal.Signals) -> None:
+    reloaded.service.process.send_signal(how)
     assert reloaded.service.process.wait(READY_SECONDS) == 0
 
 

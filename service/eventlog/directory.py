@@ -44,10 +44,15 @@ def _check(directory: Path) -> None:
 def _check_on_the_way(each: Path, directory: Path) -> None:
     """Refuse a directory or a link that lets other users put another directory in place of the log's.
 
-    A directory's owner and its group are trusted: they are the administrator's, or the checkout's. So is the root of a
-    volume, which Kubernetes makes writable for all (emptyDir), and which only the service's containers see.
+    A directory's owner and its group are trusted: they are the administrator's, or the checkout's. The owner is not
+    trusted where every user can make a directory, as in /tmp, for an owner can replace what is in it. The root of a
+    volume is trusted, which Kubernetes makes writable for all (emptyDir), and which only the service's containers see.
     """
     status = each.lstat()
+    place = each.parent.stat().st_mode
+    for_all = place & stat.S_IWOTH and place & stat.S_ISVTX
+    if stat.S_ISDIR(status.st_mode) and for_all and status.st_uid not in {0, os.geteuid()}:
+        raise UnsafeDirectory(f"{each} is user {status.st_uid}'s, who could replace {directory}")
     if stat.S_ISLNK(status.st_mode) and status.st_uid not in {0, os.geteuid()}:
         raise UnsafeDirectory(f"{each} is a symbolic link of user {status.st_uid}, who could lead it elsewhere")
     by_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX

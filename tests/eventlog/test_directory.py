@@ -72,6 +72,12 @@ def in_a_place_for_all(directory: Path) -> None:
     directory.parent.chmod(0o777)
 
 
+def made_by_somebody_in_a_place_for_all(directory: Path) -> None:
+    os.chown(directory.parent, SOMEBODY, -1)
+    directory.parent.chmod(0o1777)
+    directory.parent.parent.chmod(0o1777)
+
+
 def behind_a_link_of_somebody(directory: Path) -> None:
     parent = directory.parent
     target = parent.rename(parent.with_name("target"))
@@ -98,6 +104,7 @@ def behind_a_link_into_a_place_for_all(directory: Path) -> None:
         a_symbolic_link,
         a_file,
         in_a_place_for_all,
+        pytest.param(made_by_somebody_in_a_place_for_all, marks=as_root),
         pytest.param(behind_a_link_of_somebody, marks=as_root),
         behind_a_link_into_a_place_for_all,
     ],
@@ -108,6 +115,14 @@ def test_one_that_others_may_have_a_hand_in_is_refused(tmp_path: Path, unsafe: C
     unsafe(directory)
     with pytest.raises(UnsafeDirectory):
         make_private(directory)
+
+
+@as_root
+def test_somebodys_directory_may_lead_to_it_where_not_everybody_could_have_made_that(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    os.chown(checkout, SOMEBODY, -1)
+    make_private(checkout / "build" / "answers")
 
 
 def test_a_sticky_place_for_all_and_a_link_of_ones_own_may_lead_to_it(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ NAME = "smollm2-135m-instruct"
 SLOTS = 4
 # Tokens of one answer with all that came before it: half of what the model was trained on, some 90 MB of memory a slot.
 SLOT_TOKENS = 4096
+# Tokens of one answer, unless a request sets max_tokens. So small a model may repeat itself until its context is full,
+# which takes minutes on a busy machine. Such an answer ends as cut by its length, which the page says.
+ANSWER_TOKENS = 512
 # Connections, each of which takes one of the server's threads while it lasts. More than slots: the others wait for a
 # slot with their connection open, and health checks are to get through meanwhile.
 CONNECTIONS = 64
@@ -43,6 +46,7 @@ def parameters(host: str, port: int, key: str) -> xllamacpp.CommonParams:
     params.port = port
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * SLOT_TOKENS
+    params.n_predict = ANSWER_TOKENS
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.n_threads_http = CONNECTIONS

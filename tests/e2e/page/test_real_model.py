@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 from deploy.local import ports
-from deploy.local.model import NAME
+from deploy.local.model import ANSWER_TOKENS, NAME
+from tests.e2e.client import Client
 from tests.e2e.page.conftest import Open
 from tests.e2e.page.reader import Reader
 from tests.e2e.stack import Nginx, Program, Service, eventually
@@ -69,3 +70,11 @@ def test_a_real_answer_streams_survives_a_reload_and_is_followed_up(
     reader.sees_the_end(ANSWER_MS)
     assert reader.words
     expect(reader.page.locator(".turn .markdown").first).to_contain_text(first[0])
+
+
+def test_an_answer_that_the_local_model_would_never_end_is_cut_by_its_length(real: Nginx) -> None:
+    endless = "Write a list of the numbers from one to ten thousand, each on its own line, and never stop."
+    events = Client(real.address).generate(endless).events
+    assert events[-1]["type"] == "done"
+    assert events[-1]["finish_reason"] == "length"
+    assert events[-1]["usage"]["completion_tokens"] == ANSWER_TOKENS

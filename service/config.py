@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnusableSource
 
-from service.endpoint import Continuation
 from service.keys import KEY
+from service.upstream.endpoint import Continuation
 from service.values import ApiAddress, Headers, HeaderSecret, HeaderValue, Origin
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from service import metrics
 from service.config import Settings
-from service.endpoint import Endpoint, TimeOuts
 from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import Retention, open_event_log
 from service.events import Start, StoppedBy, Terminal
@@ -14,7 +13,8 @@ from service.keys import Caller
 from service.producer import Limits
 from service.producers import Bounds, Producers
 from service.renderings import RENDERINGS, Rendering
-from service.upstream import Upstream
+from service.upstream.endpoint import Endpoint, TimeOuts
+from service.upstream.stream import Upstream
 
 STOP_SECONDS = 5.0
 """How long a stop waits for the terminal event, which comes within a second unless the producer hangs."""

@@ -13,7 +13,7 @@ from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
 from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
 from service.logging import configure_logging
-from service.transport import UnusableProxy, check_proxy
+from service.upstream.pool import UnusableProxy, check_proxy
 
 CANNOT_LOAD = 4
 """On this exit status gunicorn stops; on others it would start a worker again and again."""

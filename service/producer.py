@@ -14,7 +14,7 @@ from service import metrics, tracing
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
-from service.upstream import Upstream
+from service.upstream.stream import Upstream
 
 Recovery = Literal["continue", "restart", "fail"]
 """What a take-over does: ask the upstream to go on from the text so far, or anew, or not at all."""

@@ -13,7 +13,7 @@ from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Delta, Request, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
-from service.upstream import Upstream
+from service.upstream.stream import Upstream
 
 LOOK_SECONDS = 0.25
 """How often a producer looks whether it is watched and was asked to stop, where nothing told it before."""

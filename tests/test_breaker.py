@@ -1,6 +1,6 @@
 """An upstream that is down makes only one request at a time wait for it."""
 
-from service.breaker import Breaker
+from service.upstream.breaker import Breaker
 
 
 class Clock:

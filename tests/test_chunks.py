@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.chunks import EVENT_BYTES, ChunkDecoder
 from service.events import Delta, Usage
+from service.upstream.chunks import EVENT_BYTES, ChunkDecoder
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.connection import HEAD_BYTES, BrokenConnectionError, Connection
+from service.upstream.connection import HEAD_BYTES, BrokenConnectionError, Connection
 from tests.fuzz.targets import SilentTransport
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.config import read_settings
 from service.core import _endpoints
-from service.endpoint import request_to
+from service.upstream.endpoint import request_to
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ import prometheus_client
 import pytest
 from structlog.testing import capture_logs
 
-from service.endpoint import TimeOuts
 from service.errors import TooMany, Unavailable
 from service.eventlog.files import FileLease
 from service.events import (
@@ -33,7 +32,8 @@ from service.events import (
 )
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.producers import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
-from service.upstream import BREAKER_QUESTIONS
+from service.upstream.endpoint import TimeOuts
+from service.upstream.stream import BREAKER_QUESTIONS
 from tests.eventlog.another import AnotherWorker
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command

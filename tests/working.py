@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.endpoint import Continuation, Endpoint, TimeOuts
 from service.eventlog import Retention
 from service.eventlog.files import FileEventLog
 from service.events import Delta, Event, Request, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
 from service.producers import Bounds, Producers
-from service.upstream import Upstream
+from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
+from service.upstream.stream import Upstream
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS

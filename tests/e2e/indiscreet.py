@@ -17,8 +17,8 @@ class IndiscreetWorker(FolyamWorker):
     def init_process(self) -> None:
         """Put them in, then go on as usual."""
         # Not sooner: the master imports this module, and must not import the service.
-        from service.chunks import ChunkDecoder  # noqa: PLC0415
         from service.routes import generate  # noqa: PLC0415
+        from service.upstream.chunks import ChunkDecoder  # noqa: PLC0415
 
         feed, check = ChunkDecoder.feed, generate._check
 

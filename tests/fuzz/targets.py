@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
-from service.chunks import ChunkDecoder
-from service.connection import BrokenConnectionError, Connection
 from service.events import decode, encode, parse_event_id
 from service.renderings import MEDIA_TYPES
 from service.renderings.accept import quality, ranges
+from service.upstream.chunks import ChunkDecoder
+from service.upstream.connection import BrokenConnectionError, Connection
 from tests.fuzz.mutation import cut, mutated
 from tests.upstream.body import Body, End
 from tests.upstream.script import Script

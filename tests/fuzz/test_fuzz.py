@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from service import chunks
-from service.chunks import ChunkDecoder
 from service.events import Delta
+from service.upstream import chunks
+from service.upstream.chunks import ChunkDecoder
 from tests.fuzz import run as runner
 from tests.fuzz import targets
 from tests.fuzz.run import run

@@ -1,4 +1,4 @@
-"""The transport to upstreams, against servers of every habit, over real sockets."""
+"""The pool of connections to an upstream, against servers of every habit, over real sockets."""
 
 import asyncio
 import base64
@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange
-from service.transport import (
+from service.upstream.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange
+from service.upstream.pool import (
     ERROR_BODY_BYTES,
     ConnectTimeOutError,
-    Transport,
+    Pool,
     UnreachableError,
     UnusableProxy,
     check_proxy,
@@ -54,7 +54,7 @@ async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterat
         for task in ended:
             task.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
-        await asyncio.sleep(0.01)  # for the transports, which close a little later
+        await asyncio.sleep(0.01)  # for the connections, which close a little later
 
 
 @pytest.fixture(autouse=True)
@@ -65,25 +65,25 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Sender:
-    """Transports, one an address, all closed at the end."""
+    """Pools, one an address, all closed at the end."""
 
     def __init__(self, connect_seconds: float = PATIENCE_SECONDS) -> None:
         self._connect_seconds = connect_seconds
-        self.transports: dict[str, Transport] = {}
+        self.pools: dict[str, Pool] = {}
 
-    def to(self, url: str) -> Transport:
-        if url not in self.transports:
+    def to(self, url: str) -> Pool:
+        if url not in self.pools:
             request = httpx2.Request("POST", url, content=b"another", headers={"X-Mine": "yes"})
-            self.transports[url] = Transport(request, self._connect_seconds)
-        return self.transports[url]
+            self.pools[url] = Pool(request, self._connect_seconds)
+        return self.pools[url]
 
     async def ask(self, url: str) -> Exchange:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.to(url).send(b'{"question": 1}')
 
     def close(self) -> None:
-        for transport in self.transports.values():
-            transport.close()
+        for pool in self.pools.values():
+            pool.close()
 
 
 @pytest.fixture
@@ -490,7 +490,7 @@ async def test_a_tunnel_is_asked_for_in_the_form_that_http_has(
 def test_an_ipv6_address_is_excepted_in_each_of_its_forms(monkeypatch: pytest.MonkeyPatch, excepted: str) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", excepted)
-    assert Transport(httpx2.Request("POST", "https://[::1]:21004/v1"), PATIENCE_SECONDS)._proxy is None
+    assert Pool(httpx2.Request("POST", "https://[::1]:21004/v1"), PATIENCE_SECONDS)._proxy is None
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://", "http://sk-secret:port", "http://host:99999"])

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
-from service.connection import BrokenConnectionError, Connection, Exchange
+from service.upstream.connection import BrokenConnectionError, Connection, Exchange
 
 ERROR_BODY_BYTES = 1 << 16
 """As much of an error's body as anybody reads; it may be endless."""
@@ -37,7 +37,7 @@ class UnusableProxy(Exception):
     """The environment names a proxy that cannot be asked; the text names the variable, and not its value."""
 
 
-class Transport:
+class Pool:
     """Sends a request to where it goes: its method, address and headers each time, and a body that is given."""
 
     def __init__(self, request: httpx2.Request, connect_seconds: float) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
-from service.breaker import Breaker
-from service.chunks import ChunkDecoder
-from service.connection import BrokenConnectionError, Exchange
-from service.endpoint import Endpoint, TimeOuts, request_to
 from service.errors import UpstreamError
 from service.events import Delta, Request, Usage
-from service.refusals import BAD_REQUEST, is_accepted, status_error, timed_out
-from service.transport import ConnectTimeOutError, Transport, UnreachableError, start_of_body
+from service.upstream.breaker import Breaker
+from service.upstream.chunks import ChunkDecoder
+from service.upstream.connection import BrokenConnectionError, Exchange
+from service.upstream.endpoint import Endpoint, TimeOuts, request_to
+from service.upstream.errors import BAD_REQUEST, is_accepted, status_error, timed_out
+from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 
 RETRY_SECONDS = (0.1, 0.4)
 """The pause before the same upstream is asked again, chosen at random between the two so that a crowd disperses."""
@@ -159,7 +159,7 @@ class _Client:
         # Each model has its own: behind a router, one model's server may be down and another's not.
         self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
         self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen
-        self._transport = Transport(request_to(endpoint), time_outs.connect)
+        self._pool = Pool(request_to(endpoint), time_outs.connect)
 
     def admit(self, request: Request) -> None:
         """Let one more question be asked.
@@ -208,20 +208,20 @@ class _Client:
         return _Body(exchange, ChunkDecoder(last_seq), self._time_outs)
 
     def close(self) -> None:
-        self._transport.close()
+        self._pool.close()
 
     async def _ask(self, request: Request, said: str) -> Exchange:
         payload = self._payload(request, said)
         takes = self._takes_stream_options.get(request.model)
         if takes is False:
-            return await self._transport.send(_encode(payload))
-        exchange = await self._transport.send(_encode(payload | {"stream_options": {"include_usage": True}}))
+            return await self._pool.send(_encode(payload))
+        exchange = await self._pool.send(_encode(payload | {"stream_options": {"include_usage": True}}))
         if is_accepted(exchange.status):
             self._takes_stream_options[request.model] = True
         elif exchange.status in BAD_REQUEST and not takes:
             # Not every server knows the option; whether that was what it disliked shows when it is left out.
             exchange.close()
-            exchange = await self._transport.send(_encode(payload))
+            exchange = await self._pool.send(_encode(payload))
             if is_accepted(exchange.status):
                 self._takes_stream_options[request.model] = False
         return exchange

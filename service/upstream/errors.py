@@ -12,8 +12,8 @@ from http import HTTPStatus
 
 import msgspec
 
-from service.connection import Exchange
 from service.errors import UpstreamError
+from service.upstream.connection import Exchange
 
 BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 """The statuses with which servers refuse an option that they do not know."""

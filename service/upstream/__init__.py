@@ -1,0 +1,1 @@
+"""The way to the model: asks an OpenAI-compatible API and decodes what it streams."""

@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from service import __version__, metrics, tracing
+from service import __version__
 from service.config import Settings
 from service.core import Core
 from service.http_errors import HANDLERS
@@ -18,6 +18,7 @@ from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
 from service.routes import answers, generate, operations
 from service.routes.description import describe
+from service.telemetry import metrics, tracing
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from service import metrics
 from service.config import Settings
 from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import Retention, open_event_log
@@ -13,6 +12,7 @@ from service.keys import Caller
 from service.producer import Limits
 from service.producers import Bounds, Producers
 from service.renderings import RENDERINGS, Rendering
+from service.telemetry import metrics
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 

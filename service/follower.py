@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from service import metrics
 from service.eventlog import DamagedLogError, Reader
 from service.events import TERMINAL, Delta, Event, merge_deltas
 from service.renderings import Rendering
+from service.telemetry import metrics
 
 LOOK_SECONDS = 1.0
 """How often a follower that hears nothing looks whether the answer still has a producer."""

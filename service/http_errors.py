@@ -8,8 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from service import metrics
 from service.errors import BadInput, FolyamError, UpstreamError, unknown_field
+from service.telemetry import metrics
 
 _METHOD_NOT_ALLOWED = 405
 _FRAMEWORK_ERRORS = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import structlog
 
-from service import tracing
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
 from service.confinement import confine
 from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
 from service.logging import configure_logging
+from service.telemetry import tracing
 from service.upstream.pool import UnusableProxy, check_proxy
 
 CANNOT_LOAD = 4
@@ -47,7 +47,7 @@ def _tracer_class() -> type[tracing.Tracer] | None:
     if not tracing.wanted():
         return None
     try:
-        from service.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
+        from service.telemetry.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
     except ImportError:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"

@@ -10,10 +10,10 @@ from typing import Literal
 
 import structlog
 
-from service import metrics, tracing
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
+from service.telemetry import metrics, tracing
 from service.upstream.stream import Upstream
 
 Recovery = Literal["continue", "restart", "fail"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from service import metrics
 from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Delta, Request, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
+from service.telemetry import metrics
 from service.upstream.stream import Upstream
 
 LOOK_SECONDS = 0.25

@@ -11,7 +11,7 @@ FIRST_BYTES = 1 << 16
 
 COUNT = """
 import sys
-from service import metrics
+from service.telemetry import metrics
 models = [f"model-{number}" for number in range(int(sys.argv[1]))]
 metrics.begin(models, ["sse"])
 for model in models:

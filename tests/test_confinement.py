@@ -115,7 +115,7 @@ def test_what_sends_traces_is_compiled_once_and_not_at_each_start(tmp_path: Path
         timeout=60,
         check=True,
     )
-    for module in ("service/otlp", "opentelemetry/exporter/otlp/proto/http/trace_exporter/__init__"):
+    for module in ("service/telemetry/otlp", "opentelemetry/exporter/otlp/proto/http/trace_exporter/__init__"):
         assert [*(tmp_path / "compiled").rglob(f"{module}.*.pyc")], module
 
 

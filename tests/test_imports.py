@@ -13,7 +13,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # From the top: whoever is in one layer may import from those below it, and from its own.
     ("service/main.py",),
     ("service/app.py",),
-    ("service/otlp.py",),
     ("service/routes/",),
     ("service/http_errors.py", "service/middleware.py"),
     ("service/core.py",),
@@ -23,11 +22,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/eventlog/", "service/upstream/", "service/renderings/"),
     (
         "service/question.py",
-        "service/metrics.py",
+        "service/telemetry/",
         "service/keys.py",
-        "service/tracing.py",
     ),
-    ("service/slots.py", "service/allocation.py", "service/worker.py"),
+    ("service/worker.py",),
     (
         "service/events.py",
         "service/errors.py",
@@ -51,9 +49,13 @@ KNOWN_TO = {
     "openai": ("service/upstream/endpoint.py",),
     "httptools": ("service/upstream/connection.py",),
     "httpx2": ("service/upstream/endpoint.py", "service/upstream/pool.py"),
-    "prometheus_client": ("service/metrics.py", "service/slots.py", "service/allocation.py"),
+    "prometheus_client": (
+        "service/telemetry/metrics.py",
+        "service/telemetry/worker_slots.py",
+        "service/telemetry/allocation.py",
+    ),
     "inotify_simple": ("service/eventlog/wakeups.py",),
-    "opentelemetry": ("service/otlp.py",),
+    "opentelemetry": ("service/telemetry/otlp.py",),
     "pydantic_settings": ("service/config.py",),
     "gunicorn": ("service/worker.py",),
     "uvicorn": ("service/worker.py",),
@@ -152,4 +154,4 @@ def test_the_reading_of_imports_sees_every_form() -> None:
     assert set(imports(source)) == {"a.b", "c", "e.f.g", "e.f.h", "i.j"}
     assert module_of("service.eventlog.Lease") == "service/eventlog/__init__.py"
     assert module_of("service.events.Delta") == "service/events.py"
-    assert module_of("service.metrics") == "service/metrics.py"
+    assert module_of("service.telemetry.metrics") == "service/telemetry/metrics.py"

@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
-from service import metrics
 from service.errors import CODES, UPSTREAM_REASONS
 from service.events import Usage
 from service.renderings import RENDERINGS
+from service.telemetry import metrics
 
 GAPS = [0.0, 0.001, 0.0025, 0.0026, 0.02, 0.02, 5.0, 50.0] * 20
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service import metrics
 from service.eventlog.lines import last_line
 from service.eventlog.locks import LEASE, is_locked_by_another
 from service.events import Terminal, decode, is_answer_id
+from service.telemetry import metrics
 
 STEP = 256
 """Files opened or erased before a pause: some 3 ms of the event loop.

@@ -8,12 +8,12 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service import metrics
 from service.core import Core
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import Terminal, parse_event_id
 from service.follower import CutShortError
 from service.renderings import MEDIA_TYPES, WITH_TERMINAL_EVENT, Rendering, choose_rendering
+from service.telemetry import metrics
 
 
 class ClientGoneError(Exception):

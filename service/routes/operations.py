@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from service import metrics
 from service.core import Core
 from service.errors import Unavailable
 from service.routes.description import errors, whole
+from service.telemetry import metrics
 
 
 class Status(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from service import metrics  # before the first metric: it says whose files they go to
+from service.telemetry import metrics  # before the first metric: it says whose files they go to
 
 if (stands_still := Path(os.environ.get("TRIAL_STANDS_STILL", ""))).is_file():
     stands_still.unlink()  # the next one does not

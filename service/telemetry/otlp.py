@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import __version__
-from service.tracing import Span, Value
+from service.telemetry.tracing import Span, Value
 
 
 class OtlpSpan(Span):

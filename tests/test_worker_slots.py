@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service import slots
+from service.telemetry import worker_slots
 
 HOLD = """
 import sys
 from pathlib import Path
-from service import slots
-slot = slots.claim(Path(sys.argv[1]))
+from service.telemetry import worker_slots
+slot = worker_slots.claim(Path(sys.argv[1]))
 if sys.argv[2:] != ["starting"]:
     slot.serve()
 print(slot.number, slot.lost, flush=True)
@@ -52,7 +52,7 @@ def test_no_two_living_processes_have_one_slot(tmp_path: Path) -> None:
     assert again.number == 1
     for holder in (holders[0], holders[2], again):
         holder.leave()
-    assert slots.sweep(tmp_path) == 0
+    assert worker_slots.sweep(tmp_path) == 0
 
 
 def test_a_slot_whose_holder_was_killed_is_found_by_whoever_claims_next_and_counted_once(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_slot_whose_holder_was_killed_is_found_by_whoever_claims_next_and_coun
     assert not stale.exists()
     assert held.exists()
     assert counted.exists()
-    assert slots.sweep(tmp_path) == 0
+    assert worker_slots.sweep(tmp_path) == 0
     again.leave()
     holders[1].leave()
 
@@ -78,8 +78,8 @@ def test_a_sweep_finds_the_dead_and_leaves_the_living_alone(tmp_path: Path) -> N
     dead, living = Holder(tmp_path), Holder(tmp_path)
     files = [gauge(tmp_path, holder.number) for holder in (dead, living)]
     dead.kill()
-    assert slots.sweep(tmp_path) == 1
-    assert slots.sweep(tmp_path) == 0
+    assert worker_slots.sweep(tmp_path) == 1
+    assert worker_slots.sweep(tmp_path) == 0
     assert [file.exists() for file in files] == [False, True]
     living.leave()
 
@@ -88,7 +88,7 @@ def test_whoever_is_killed_while_it_starts_is_tidied_up_after_and_not_missed(tmp
     starting = Holder(tmp_path, "starting")
     stale = gauge(tmp_path, starting.number)
     starting.kill()
-    assert slots.sweep(tmp_path) == 0
+    assert worker_slots.sweep(tmp_path) == 0
     assert not stale.exists()
 
 

@@ -21,10 +21,11 @@ from prometheus_client import (
     values,
 )
 
-from service import __version__, slots
-from service.allocation import AllocatedValues
+from service import __version__
 from service.errors import CODES, UPSTREAM_REASONS
 from service.events import Usage
+from service.telemetry import worker_slots
+from service.telemetry.allocation import AllocatedValues
 
 _logger = structlog.get_logger()
 
@@ -36,10 +37,10 @@ _refusals: list[OSError] = []
 """Errors that left a metric in memory, where no scrape sees it. The first is logged."""
 
 
-def _claim(directory: Path) -> slots.Slot | None:
+def _claim(directory: Path) -> worker_slots.Slot | None:
     # Before the first metric is made: each takes its files' names from the value class, and would take the process id.
     try:
-        slot = slots.claim(directory)
+        slot = worker_slots.claim(directory)
     except OSError as error:  # A full disk, above all. The service is worth more than its metrics.
         _refusals.append(error)
         values.ValueClass = values.MutexValue
@@ -303,7 +304,7 @@ def exposition() -> bytes:
     _log_refusals()
     if _directory is None:
         return generate_latest(REGISTRY)
-    if lost := slots.sweep(Path(_directory)):
+    if lost := worker_slots.sweep(Path(_directory)):
         _worker_deaths.inc(lost)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

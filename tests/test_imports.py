@@ -54,7 +54,7 @@ KNOWN_TO = {
         "service/telemetry/worker_slots.py",
         "service/telemetry/allocation.py",
     ),
-    "inotify_simple": ("service/eventlog/wakeups.py",),
+    "inotify_simple": ("service/eventlog/files/inotify.py",),
     "opentelemetry": ("service/telemetry/otlp.py",),
     "pydantic_settings": ("service/config.py",),
     "gunicorn": ("service/worker.py",),

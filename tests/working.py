@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.eventlog import Retention
-from service.eventlog.files import FileEventLog
+from service.eventlog.files.log import FileEventLog
 from service.events import Delta, Event, Request, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
 from service.producers import Bounds, Producers

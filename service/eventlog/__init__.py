@@ -4,10 +4,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from service.eventlog.base import Claims, DamagedLogError, EventLog, Lease, Reader
-from service.eventlog.directory import UnsafeDirectory, make_private
-from service.eventlog.files import FileEventLog
-from service.eventlog.retention import Retention
-from service.eventlog.wakeups import load_libc
+from service.eventlog.files.directory import UnsafeDirectory, make_private
+from service.eventlog.files.inotify import load_libc
+from service.eventlog.files.log import FileEventLog
+from service.eventlog.files.sweep import Retention
 
 __all__ = [
     "Claims",

@@ -1,4 +1,4 @@
-"""What an event log is. `files.py` keeps it on one machine's disk; another backend may keep it for many machines.
+"""What an event log is. `files` keeps it on one machine's disk; another backend may keep it for many machines.
 
 One *lease* a log: whoever holds it is the answer's producer, and it ends with the holder's process.
 Any number of *readers* a log: each holds an offset, never a queue.

@@ -23,8 +23,8 @@ from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, Retention, open_event_log
-from service.eventlog.files import FileEventLog, FileLease
-from service.eventlog.retention import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
+from service.eventlog.files.log import FileEventLog, FileLease
+from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.waiting import DEADLINE_SECONDS, until
@@ -504,7 +504,7 @@ def without_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
     def used_up(**_: bool) -> NoReturn:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("service.eventlog.wakeups.INotify", used_up)
+    monkeypatch.setattr("service.eventlog.files.inotify.INotify", used_up)
 
 
 async def test_followers_poll_where_the_kernel_cannot_wake_them(
@@ -705,7 +705,7 @@ async def test_a_log_that_is_being_begun_stays_however_old_it_looks(
             thread.submit(asyncio.run, Sweep(directory, Retention()).run(lambda _: None)).result(DEADLINE_SECONDS)
         rename(new, name)
 
-    monkeypatch.setattr("service.eventlog.files.os.rename", sweep_before)
+    monkeypatch.setattr("service.eventlog.files.log.os.rename", sweep_before)
     answer, _ = await begin(log)
     assert (await log.last(answer)).seq == 1
 

@@ -7,21 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service import follower, producer
-from service.eventlog import files, logfile
+from service.eventlog.files import log, logfile
+from service.eventlog.files.log import FileLease, FileReader
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
 
 
 def no_lease() -> None:
     """Every worker believes that every log is free."""
-    _replace(files, "lock", lambda *_: True)
-    _replace(files, "is_locked_by_another", lambda *_: False)
+    _replace(log, "lock", lambda *_: True)
+    _replace(log, "is_locked_by_another", lambda *_: False)
 
 
 def told_before_logged() -> None:
     """A follower is sent events that the log has not got yet: the last of each append is written with the next."""
-    append = files.FileLease.append
+    append = FileLease.append
 
-    async def late(self: files.FileLease, events: Sequence[Event]) -> None:
+    async def late(self: FileLease, events: Sequence[Event]) -> None:
         held: list[Event] = getattr(self, "held", [])
         told = [*held, *events]
         if isinstance(told[-1], Terminal):
@@ -34,12 +35,12 @@ def told_before_logged() -> None:
             early(reader).extend(events)
             reader.wake()
 
-    read = files.FileReader.read
+    read = FileReader.read
 
-    def early(reader: files.FileReader) -> list[Event]:
+    def early(reader: FileReader) -> list[Event]:
         return EARLY.setdefault(id(reader), [])
 
-    async def read_early(self: files.FileReader) -> Sequence[Event]:
+    async def read_early(self: FileReader) -> Sequence[Event]:
         sent = LAST.get(id(self), 0)
         logged = [event for event in await read(self) if event.seq > sent]
         last = logged[-1].seq if logged else sent
@@ -50,16 +51,16 @@ def told_before_logged() -> None:
             LAST[id(self)] = events[-1].seq
         return events
 
-    close = files.FileReader.close
+    close = FileReader.close
 
-    def forget(self: files.FileReader) -> None:
+    def forget(self: FileReader) -> None:
         EARLY.pop(id(self), None)
         LAST.pop(id(self), None)
         close(self)
 
-    _replace(files.FileLease, "append", late)
-    _replace(files.FileReader, "read", read_early)
-    _replace(files.FileReader, "close", forget)
+    _replace(FileLease, "append", late)
+    _replace(FileReader, "read", read_early)
+    _replace(FileReader, "close", forget)
 
 
 HELD_BACK = 8
@@ -69,9 +70,9 @@ LAST: dict[int, int] = {}
 
 def no_end() -> None:
     """The terminal event is forgotten."""
-    append = files.FileLease.append
+    append = FileLease.append
 
-    async def endless(self: files.FileLease, events: Sequence[Event]) -> None:
+    async def endless(self: FileLease, events: Sequence[Event]) -> None:
         kept = [event for event in events if not isinstance(event, Terminal)]
         if kept:
             await append(self, kept)
@@ -81,7 +82,7 @@ def no_end() -> None:
 
     from service.producers import Producers  # noqa: PLC0415 (only where it is broken)
 
-    _replace(files.FileLease, "append", endless)
+    _replace(FileLease, "append", endless)
     _replace(Producers, "_adopt", unmoved)
 
 
@@ -117,12 +118,12 @@ def lost_delta() -> None:
 
 def doubled_delta() -> None:
     """Who resumes is sent the last event again."""
-    _replace(files, "place", lambda descriptor, after: logfile.place(descriptor, max(0, after - 1)))
+    _replace(log, "place", lambda descriptor, after: logfile.place(descriptor, max(0, after - 1)))
 
 
 def deaf_to_leaving() -> None:
     """An answer goes on for ever with nobody following it, and is paid for."""
-    _replace(files.FileLease, "watched", lambda _: True)
+    _replace(FileLease, "watched", lambda _: True)
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from service.eventlog.base import DamagedLogError
-from service.eventlog.lines import last_line, line_before, offset_after
-from service.eventlog.locks import LEASE, lock
+from service.eventlog.files.locks import LEASE, lock
+from service.eventlog.files.records import last_line, line_before, offset_after
 from service.events import Event, decode
 
 _decode_lines = msgspec.json.Decoder(Event).decode_lines

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.eventlog import lines
-from service.eventlog.lines import last_line, offset_after
+from service.eventlog.files import records
+from service.eventlog.files.records import last_line, offset_after
 
 contents = st.one_of(
     st.lists(st.sampled_from([b"\n", b"a", b"bc", b"\0", "é".encode()]), max_size=40).map(b"".join),
@@ -33,7 +33,7 @@ def test_every_offset_is_behind_so_many_line_ends(content: bytes, block: int) ->
     descriptor = written(content)
     ends = [place + 1 for place, byte in enumerate(content) if byte == 0x0A][:60]
     try:
-        with mock.patch.object(lines, "BLOCK", block if len(content) < 200 else 1 << 14):
+        with mock.patch.object(records, "BLOCK", block if len(content) < 200 else 1 << 14):
             found = [offset_after(descriptor, count) for count in range(len(ends) + 1)]
             beyond = offset_after(descriptor, content.count(b"\n") + 1)
     finally:

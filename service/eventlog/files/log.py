@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.errors import UnknownAnswer
-from service.eventlog import claims, stops, unwatched
 from service.eventlog.base import Claims, DamagedLogError
-from service.eventlog.directory import make_private
-from service.eventlog.failures import as_unavailable, unavailable
-from service.eventlog.locks import LEASE, WATCH, is_locked_by_another, lock
-from service.eventlog.logfile import begin, decode_lines, last_whole_event, place
-from service.eventlog.retention import Retention, Sweep
-from service.eventlog.wakeups import Wakeups
+from service.eventlog.files import claims, stops, unwatched
+from service.eventlog.files.directory import make_private
+from service.eventlog.files.failures import as_unavailable, unavailable
+from service.eventlog.files.inotify import Wakeups
+from service.eventlog.files.locks import LEASE, WATCH, is_locked_by_another, lock
+from service.eventlog.files.logfile import begin, decode_lines, last_whole_event, place
+from service.eventlog.files.sweep import Retention, Sweep
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 READ_BYTES = 1 << 14

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.eventlog.lines import last_line
-from service.eventlog.locks import LEASE, is_locked_by_another
+from service.eventlog.files.locks import LEASE, is_locked_by_another
+from service.eventlog.files.records import last_line
 from service.events import Terminal, decode, is_answer_id
 from service.telemetry import metrics
 

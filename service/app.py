@@ -16,8 +16,8 @@ from service.http_errors import HANDLERS
 from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
-from service.routes import answers, generate, operations
-from service.routes.description import describe
+from service.routes import answers, generate, health
+from service.routes.openapi import describe
 from service.telemetry import metrics, tracing
 
 
@@ -65,6 +65,6 @@ def create_app(settings: Settings) -> FastAPI:
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app.include_router(generate.router, dependencies=key)
     app.include_router(answers.router, dependencies=key)
-    app.include_router(operations.router)
+    app.include_router(health.router)
     describe(app, settings)
     return app

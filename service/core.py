@@ -10,8 +10,8 @@ from service.events import Start, StoppedBy, Terminal
 from service.follower import Follower
 from service.keys import Caller
 from service.producer import Limits
-from service.producers import Bounds, Producers
 from service.renderings import RENDERINGS, Rendering
+from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
@@ -43,7 +43,7 @@ class Core:
             ),
             retries=settings.retries,
         )
-        self.producers = Producers(
+        self.supervisor = Supervisor(
             self.log,
             self.upstream,
             Limits(settings.answer_seconds, settings.max_answer_bytes, settings.unwatched_seconds),
@@ -80,7 +80,7 @@ class Core:
 
     async def _leave(self) -> None:
         begun_at = asyncio.get_running_loop().time()
-        await self.producers.drain(self.settings.drain_seconds)
+        await self.supervisor.drain(self.settings.drain_seconds)
         # Followers of other workers' answers may have as long.
         await asyncio.sleep(begun_at + self.settings.drain_seconds - asyncio.get_running_loop().time())
 
@@ -118,7 +118,7 @@ class Core:
             reader,
             rendering,
             heartbeat_seconds=self.settings.heartbeat_seconds,
-            on_orphan=self.producers.adopt,
+            on_orphan=self.supervisor.adopt,
             has_left=lambda: self._has_left(came_at),
             on_first_chunk=on_first_chunk,
             on_close=self._follower_left,
@@ -139,14 +139,14 @@ class Core:
             async with asyncio.timeout(STOP_SECONDS):
                 if isinstance(await self.log.last(answer_id), Terminal):
                     return
-                if not self.producers.stop(answer_id, by):
+                if not self.supervisor.stop(answer_id, by):
                     await self.log.request_stop(answer_id, by)
                 while True:
                     for event in await reader.read():
                         if isinstance(event, Terminal):
                             return
                     if reader.orphaned() and not isinstance(await self.log.last(answer_id), Terminal):
-                        self.producers.adopt(answer_id)
+                        self.supervisor.adopt(answer_id)
                     await reader.wait(LOOK_SECONDS)
         except TimeoutError:
             raise Unavailable("stop_pending", "The answer will stop, but has not stopped yet.") from None
@@ -157,7 +157,7 @@ class Core:
         """Leave what is unfinished to other workers, and close everything."""
         if self._drain is not None:
             self._drain.cancel()
-        await self.producers.aclose()
+        await self.supervisor.aclose()
         await self.upstream.aclose()
         await self.log.aclose()
 

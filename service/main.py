@@ -9,9 +9,9 @@ import structlog
 
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
-from service.confinement import confine
 from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
 from service.logging import configure_logging
+from service.sandbox import confine
 from service.telemetry import tracing
 from service.upstream.pool import UnusableProxy, check_proxy
 

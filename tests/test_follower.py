@@ -275,7 +275,7 @@ async def test_a_follower_of_a_killed_workers_answer_sees_it_carried_on(
         with AnotherWorker(f"file://{tmp_path}") as another:
             await another.ask("create", answer=answer)
             await another.append(answer, [say(2)])
-            follower = await follower_of(here.log, answer, on_orphan=here.producers.adopt)
+            follower = await follower_of(here.log, answer, on_orphan=here.supervisor.adopt)
             await next_of(follower)
             another.kill()
         rest = await rest_of(follower)

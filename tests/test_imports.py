@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/routes/",),
     ("service/http_errors.py", "service/middleware.py"),
     ("service/core.py",),
-    ("service/producers.py", "service/producer.py", "service/follower.py"),
+    ("service/supervisor.py", "service/producer.py", "service/follower.py"),
     ("service/variables.py",),
     ("service/config.py",),
     ("service/eventlog/", "service/upstream/", "service/renderings/"),
@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/logging.py",
         "service/succession.py",
         "service/__init__.py",
-        "service/confinement.py",
+        "service/sandbox.py",
         "service/values.py",
     ),
 )

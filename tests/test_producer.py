@@ -31,7 +31,7 @@ from service.events import (
     new_answer_id,
 )
 from service.producer import OVERDUE_SECONDS, Recovery
-from service.producers import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
+from service.supervisor import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
 from service.upstream.endpoint import TimeOuts
 from service.upstream.stream import BREAKER_QUESTIONS
 from tests.eventlog.another import AnotherWorker
@@ -110,7 +110,7 @@ async def test_a_finished_answer_leaves_nothing_running(here: Worker) -> None:
     for _ in range(5):
         producer = await here.start()
         await here.follow(producer.answer_id)
-    await until(lambda: not here.producers._running and not here.producers._tasks)
+    await until(lambda: not here.supervisor._running and not here.supervisor._tasks)
     assert here.log.leases == {}
 
 
@@ -218,7 +218,7 @@ async def test_a_stop_ends_the_answer_and_closes_the_upstream_in_every_phase(
     producer = await here.start(key, **script)
     wanted = 2 if "stall_after" in script or "endless" in script else 0
     await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= wanted, key)
-    assert here.producers.stop(producer.answer_id, "user")
+    assert here.supervisor.stop(producer.answer_id, "user")
     events = await here.follow(producer.answer_id)
     record = await closed(upstream, key)
     assert events[-1] == Stopped(len(events), "user")
@@ -228,7 +228,7 @@ async def test_a_stop_ends_the_answer_and_closes_the_upstream_in_every_phase(
 
 async def test_an_answer_can_be_stopped_before_it_has_begun(here: Worker, upstream: UpstreamProcess, key: str) -> None:
     producer = await here.start(key)
-    here.producers.stop(producer.answer_id, "user")
+    here.supervisor.stop(producer.answer_id, "user")
     assert (await here.follow(producer.answer_id))[-1] == Stopped(2, "user")
     assert upstream.requests(key) == []
 
@@ -246,7 +246,7 @@ async def test_a_stop_is_told_once_however_often_it_is_asked_for(here: Worker) -
 
 
 async def test_an_answer_that_this_worker_does_not_produce_is_not_stopped_by_it(here: Worker) -> None:
-    assert not here.producers.stop(new_answer_id(), "user")
+    assert not here.supervisor.stop(new_answer_id(), "user")
 
 
 async def test_a_stop_from_another_worker_closes_the_upstream(
@@ -368,7 +368,7 @@ async def unwatched_orphan(here: Worker, key: str, seconds: float) -> str:
 
 async def test_time_without_a_follower_goes_on_in_the_worker_that_takes_an_answer_over(here: Worker, key: str) -> None:
     answer = await unwatched_orphan(here, key, 0)
-    here.producers.adopt(answer)
+    here.supervisor.adopt(answer)
     events = await here.follow(answer, watch=False)
     assert events[-1] == Stopped(len(events), "unwatched")
     assert not here.log.path(answer).with_suffix(".unwatched").exists()
@@ -377,9 +377,9 @@ async def test_time_without_a_follower_goes_on_in_the_worker_that_takes_an_answe
 async def test_a_follower_who_is_back_before_the_new_producer_has_its_whole_time_again(here: Worker, key: str) -> None:
     answer = await unwatched_orphan(here, key, 0)
     reader = await here.log.open(answer)
-    here.producers.adopt(answer)
-    await until(lambda: answer in here.producers._running)
-    here.producers._running[answer].look()
+    here.supervisor.adopt(answer)
+    await until(lambda: answer in here.supervisor._running)
+    here.supervisor._running[answer].look()
     reader.close()
     assert isinstance((await here.follow(answer, watch=False))[-1], Done)
 
@@ -388,7 +388,7 @@ async def test_a_follower_whose_worker_died_with_the_producers_has_its_whole_tim
     here: Worker, key: str
 ) -> None:
     answer = await orphan_of(here, key, chunks=40, pace=0.01, first=[{"stall_after": 2}])
-    here.producers.adopt(answer)
+    here.supervisor.adopt(answer)
     assert isinstance((await here.follow(answer, watch=False))[-1], Done)
 
 
@@ -397,7 +397,7 @@ async def test_a_follower_whose_worker_died_with_the_producers_has_its_whole_tim
 
 async def test_a_drain_lets_running_answers_end(here: Worker) -> None:
     producer = await here.start(chunks=20, pace=0.01)
-    await asyncio.wait_for(here.producers.drain(FOREVER), DEADLINE_SECONDS)
+    await asyncio.wait_for(here.supervisor.drain(FOREVER), DEADLINE_SECONDS)
     assert isinstance(await here.log.last(producer.answer_id), Done)
 
 
@@ -407,10 +407,10 @@ async def test_what_a_drain_leaves_unfinished_goes_on_in_another_worker(
     producer = await here.start(key, chunks=40, pace=0.02)
     following = asyncio.create_task(here.follow(producer.answer_id))
     await asyncio.to_thread(upstream.wait_until, lambda seen: bool(seen) and seen[0]["chunks_sent"] >= 3, key)
-    await here.producers.drain(0)
+    await here.supervisor.drain(0)
     assert not isinstance(await here.log.last(producer.answer_id), Terminal)
     async with worker(tmp_path, upstream) as there:
-        there.producers.adopt(producer.answer_id)
+        there.supervisor.adopt(producer.answer_id)
         events = await following
     assert isinstance(events[-1], Done)
     assert text_of(events) == "".join(f"w{n} " for n in range(1, 41))
@@ -423,8 +423,8 @@ async def test_a_worker_that_leaves_adopts_nothing(here: Worker, tmp_path: Path)
     orphan = new_answer_id()
     with AnotherWorker(f"file://{tmp_path}") as another:
         await another.ask("create", answer=orphan)
-    await here.producers.drain(0)
-    here.producers.adopt(orphan)
+    await here.supervisor.drain(0)
+    here.supervisor.adopt(orphan)
     await asyncio.sleep(0.05)
     assert (await here.log.last(orphan)).seq == 1
 
@@ -434,7 +434,7 @@ async def orphan_of(here: Worker, key: str, **script: Any) -> str:  # noqa: ANN4
     producer = await here.start(key, **script)
     await here.read_to(producer.answer_id, seq=3)
     producer.hand_over()
-    await until(lambda: producer.answer_id not in here.producers._running)
+    await until(lambda: producer.answer_id not in here.supervisor._running)
     return producer.answer_id
 
 
@@ -444,7 +444,7 @@ async def test_an_orphan_is_recovered_as_configured(
 ) -> None:
     async with worker(tmp_path, upstream, recovery=recovery) as here:
         answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         events = await here.follow(answer)
     after = [event for event in events if event.seq > 3]
     assert one_end(events)
@@ -472,7 +472,7 @@ async def test_an_orphan_goes_on_where_new_questions_are_refused_for_a_while(
         for number in range(BREAKER_QUESTIONS):
             refused = await here.start(f"{key}/{number}", status=503)
             assert isinstance((await here.follow(refused.answer_id))[-1], Failed)
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         assert text_of(await here.follow(answer)) == "w1 w2 w3 w4 "
 
 
@@ -488,7 +488,7 @@ async def test_an_orphan_is_found_without_being_told_of(here: Worker, tmp_path: 
 async def test_an_answer_with_reasoning_begins_anew(tmp_path: Path, upstream: UpstreamProcess, key: str) -> None:
     async with worker(tmp_path, upstream, recovery="continue") as here:
         answer = await orphan_of(here, key, chunks=2, reasoning=["hm ", "so "], first=[{"stall_after": 1}])
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         events = await here.follow(answer)
     restart = next(event.seq for event in events if isinstance(event, Restart))
     assert text_of(events[restart:]) == "w1 w2 "
@@ -500,7 +500,7 @@ async def test_an_upstream_that_cannot_continue_begins_anew_by_default(
 ) -> None:
     async with worker(tmp_path, upstream, continuation="none") as here:
         answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         assert Restart(4) in await here.follow(answer)
 
 
@@ -514,7 +514,7 @@ async def test_an_answer_that_kills_each_worker_before_it_grows_is_given_up(
             assert lease is not None
             await lease.append([Restart(lease.last_seq + 1)])  # is no growth
             lease.release()
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"
@@ -529,11 +529,11 @@ async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
     async with worker(tmp_path, upstream, recovery=recovery) as here:
         answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (deaths + 1))
         for _ in range(deaths):
-            here.producers.adopt(answer)
+            here.supervisor.adopt(answer)
             await here.read_to(answer, seq=(await here.log.last(answer)).seq + 2)
-            here.producers._running[answer].hand_over()
-            await until(lambda: answer not in here.producers._running)
-        here.producers.adopt(answer)
+            here.supervisor._running[answer].hand_over()
+            await until(lambda: answer not in here.supervisor._running)
+        here.supervisor.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Done)
     assert one_end(events)
@@ -552,7 +552,7 @@ async def test_an_answer_that_kills_each_worker_after_its_first_words_is_given_u
             await lease.append([Delta(lease.last_seq + 1, text="w")])
             lease.grew()
             lease.release()
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"
@@ -565,11 +565,11 @@ async def test_an_answer_that_is_handed_over_often_is_not_given_up(
     async with worker(tmp_path, upstream, recovery="continue") as here:
         answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (MOST_CLAIMS_WITHOUT_GROWTH + 2))
         for number in range(MOST_CLAIMS_WITHOUT_GROWTH + 1):
-            here.producers.adopt(answer)
+            here.supervisor.adopt(answer)
             await until(lambda: len(upstream.requests(key)) == number + 2)  # noqa: B023 (asked before it changes)
-            here.producers._running[answer].hand_over()
-            await until(lambda: answer not in here.producers._running)
-        here.producers.adopt(answer)
+            here.supervisor._running[answer].hand_over()
+            await until(lambda: answer not in here.supervisor._running)
+        here.supervisor.adopt(answer)
         assert isinstance((await here.follow(answer))[-1], Done)
 
 
@@ -581,7 +581,7 @@ async def test_an_orphan_whose_log_was_damaged_is_failed_and_not_continued(
         log = here.log.path(answer)
         whole = log.read_bytes()
         log.write_bytes(whole.partition(b"\n")[2])  # all but its start
-        here.producers.adopt(answer)
+        here.supervisor.adopt(answer)
         await until(lambda: isinstance(last_event(log), Failed))
         assert last_event(log).code == "interrupted"
         assert len(upstream.requests(key)) == 1
@@ -597,11 +597,11 @@ async def test_adopting_what_has_a_producer_or_has_ended_or_is_gone_is_nothing(h
     await here.follow(ended.answer_id)
     before = await here.read(ended.answer_id)
     for answer in (running.answer_id, ended.answer_id, new_answer_id()):
-        here.producers.adopt(answer)
-        here.producers.adopt(answer)
-    await until(lambda: not here.producers._adopting)
+        here.supervisor.adopt(answer)
+        here.supervisor.adopt(answer)
+    await until(lambda: not here.supervisor._adopting)
     assert await here.read(ended.answer_id) == before
-    assert list(here.producers._running) == [running.answer_id]
+    assert list(here.supervisor._running) == [running.answer_id]
 
 
 # Full disks
@@ -623,7 +623,7 @@ async def test_an_answer_on_a_full_disk_stops_costing_and_ends_when_there_is_roo
     producer = await here.start(key, first=[{"endless": True, "pace": 0.001}], chunks=3000)
     with files_of_at_most(3000):
         assert (await closed(upstream, key))["closed_by"] == "client"
-        await until(lambda: producer.answer_id not in here.producers._running)
+        await until(lambda: producer.answer_id not in here.supervisor._running)
     events = await here.follow(producer.answer_id)
     assert one_end(events)
     assert seqs_without_gaps(events)
@@ -730,11 +730,11 @@ async def test_a_log_that_cannot_be_tended_is_logged_once_until_it_can(
         elif isinstance(outcome, Unavailable):
             raise outcome
 
-    monkeypatch.setattr("service.producers.TEND_SECONDS", 0)
-    monkeypatch.setattr("service.producers.TEND_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("service.supervisor.TEND_SECONDS", 0)
+    monkeypatch.setattr("service.supervisor.TEND_PAUSE_SECONDS", 0)
     monkeypatch.setattr(here.log, "tend", tend)
     with capture_logs() as said:
-        tending = asyncio.create_task(here.producers._tend())
+        tending = asyncio.create_task(here.supervisor._tend())
         await asyncio.wait_for(over.wait(), DEADLINE_SECONDS)
         tending.cancel()
     codes = [line["code"] for line in said if line["event"] == "log_not_tended"]

@@ -11,7 +11,7 @@ from service.eventlog import Retention
 from service.eventlog.files.log import FileEventLog
 from service.events import Delta, Event, Request, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
-from service.producers import Bounds, Producers
+from service.supervisor import Bounds, Supervisor
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 from tests.upstream.process import UpstreamProcess
@@ -30,7 +30,7 @@ class Worker:
     """What a worker is made of."""
 
     log: FileEventLog
-    producers: Producers
+    supervisor: Supervisor
 
     async def start(self, key: str = "", **script: Any) -> Producer:  # noqa: ANN401 (the fields of Script)
         """Begin an answer that goes by the script."""
@@ -38,7 +38,7 @@ class Worker:
 
     async def ask(self, request: Request, client: str = "somebody") -> Producer:
         begun_at = asyncio.get_running_loop().time()
-        return await self.producers.start(request, new_answer_id(), client=client, begun_at=begun_at)
+        return await self.supervisor.start(request, new_answer_id(), client=client, begun_at=begun_at)
 
     async def follow(self, answer: str, *, watch: bool = True) -> list[Event]:
         """All events of the answer to its terminal one."""
@@ -85,11 +85,11 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     log = FileEventLog(str(directory), Retention())
     client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
-    producers = Producers(log, client, limits, bounds, recovery=recovery, models=["test-model"])
+    supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:
-        yield Worker(log, producers)
+        yield Worker(log, supervisor)
     finally:
-        await producers.aclose()
+        await supervisor.aclose()
         await client.aclose()
         await log.aclose()
 

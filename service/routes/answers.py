@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from service.core import Core
 from service.errors import BadInput, UnknownAnswer
 from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
-from service.routes.description import LAST_EVENT_ID, empty, errors, streamed, whole
-from service.routes.following import admit, follow, last_event_id, rendering_for
+from service.routes.openapi import LAST_EVENT_ID, empty, errors, streamed, whole
+from service.routes.streaming import admit, follow, last_event_id, rendering_for
 
 router = APIRouter(prefix="/answers")
 

@@ -14,8 +14,8 @@ from service.http_errors import UpstreamHTTPException
 from service.keys import Caller
 from service.question import HOTTEST, MOST_TOKENS, Question, decode
 from service.renderings import Rendering
-from service.routes.description import LAST_EVENT_ID, errors, streamed
-from service.routes.following import CLIENT_GONE, admit, answer_response, follow, last_event_id, rendering_for
+from service.routes.openapi import LAST_EVENT_ID, errors, streamed
+from service.routes.streaming import CLIENT_GONE, admit, answer_response, follow, last_event_id, rendering_for
 
 RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
@@ -102,7 +102,7 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
     request = events.Request(query, model, tuple(history), temperature, max_tokens, traceparent)
-    producer = await core.producers.start(request, answer_id, client=client, begun_at=arrived_at, owner=owner)
+    producer = await core.supervisor.start(request, answer_id, client=client, begun_at=arrived_at, owner=owner)
     try:
         follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
     except FolyamError:

@@ -11,7 +11,7 @@ import schemathesis
 
 from service.events import decode, parse_event_id
 from service.renderings import MEDIA_TYPES
-from service.routes.description import ANSWER_ID
+from service.routes.openapi import ANSWER_ID
 
 URL = "FOLYAM_TEST_URL"
 KEY = "FOLYAM_TEST_KEY"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.client import Client, script
 from tests.e2e.stack import Service, eventually
-from tests.test_confinement import KERNEL_CAN
+from tests.test_sandbox import KERNEL_CAN
 from tests.upstream.process import UpstreamProcess
 
 

@@ -80,17 +80,17 @@ def no_end() -> None:
     async def unmoved(self: Any, answer_id: str) -> None:  # noqa: ANN401 (a method of any class)
         """Nor is it made good by a take-over."""
 
-    from service.producers import Producers  # noqa: PLC0415 (only where it is broken)
+    from service.supervisor import Supervisor  # noqa: PLC0415 (only where it is broken)
 
     _replace(FileLease, "append", endless)
-    _replace(Producers, "_adopt", unmoved)
+    _replace(Supervisor, "_adopt", unmoved)
 
 
 def no_takeover() -> None:
     """Nobody takes an orphan over."""
-    from service.producers import Producers  # noqa: PLC0415 (only where it is broken)
+    from service.supervisor import Supervisor  # noqa: PLC0415 (only where it is broken)
 
-    _replace(Producers, "adopt", lambda *_: None)
+    _replace(Supervisor, "adopt", lambda *_: None)
 
 
 def false_done() -> None:

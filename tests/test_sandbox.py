@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.confinement import CREATE_RULESET, VERSION
+from service.sandbox import CREATE_RULESET, VERSION
 
 ROOT = Path(__file__).parents[1]
 KERNEL_CAN = ctypes.CDLL(None).syscall(CREATE_RULESET, None, 0, VERSION) >= 1
@@ -32,7 +32,7 @@ CHANGES = {
 PROGRAM = """
 import os, subprocess, sys, threading
 from pathlib import Path
-from service.confinement import confine
+from service.sandbox import confine
 mine, place = Path(sys.argv[1]), Path(sys.argv[2])
 threading.excepthook = lambda _: None
 assert confine([mine]) is {kernel_can}

@@ -37,7 +37,7 @@ class Bounds:
     answers_per_client: int
 
 
-class Producers:
+class Supervisor:
     """This worker's producers, and what becomes of other workers' orphans."""
 
     def __init__(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from service.core import Core
 from service.errors import Unavailable
-from service.routes.description import errors, whole
+from service.routes.openapi import errors, whole
 from service.telemetry import metrics
 
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from service.eventlog.base import Claims, DamagedLogError, EventLog, Lease, Reader
+from service.eventlog.base import AheadOfLogError, Claims, DamagedLogError, EventLog, Lease, Reader
 from service.eventlog.files.directory import UnsafeDirectory, make_private
 from service.eventlog.files.inotify import load_libc
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.sweep import Retention
 
 __all__ = [
+    "AheadOfLogError",
     "Claims",
     "DamagedLogError",
     "EventLog",

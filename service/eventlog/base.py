@@ -20,6 +20,10 @@ class DamagedLogError(UnknownAnswer):
     """A log is not as it was written: shortened, or overwritten. What is left is no answer that anybody knows."""
 
 
+class AheadOfLogError(UnknownAnswer):
+    """The answer goes on, and has no event of that number yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """How often an answer was claimed, each time within a minute of the one before, the present claim included."""
@@ -77,6 +81,23 @@ class Reader(Protocol):
     """One reader's place in a log."""
 
     answer_id: str
+    at_end: bool
+    """Whether the place at which it was opened is behind the terminal event, so that nothing comes."""
+
+    async def start(self) -> Start:
+        """Return the log's first event. The place does not change.
+
+        Raises:
+            DamagedLogError: there is none that can be read.
+            Unavailable: the log cannot be read.
+        """
+
+    def watch(self) -> None:
+        """Count as a follower from now on. May be called twice.
+
+        Raises:
+            Unavailable: the log cannot note it.
+        """
 
     async def read(self) -> Sequence[Event]:
         """Return the next events, as many as there are up to some tens of kilobytes; empty if none yet.
@@ -114,10 +135,14 @@ class EventLog(Protocol):
         """
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> Reader:
-        """Return a reader placed behind the event `after`. With `watch` it counts as a follower.
+        """Return a reader placed behind the event `after`, or at the end of a log that ended before it.
+
+        With `watch` the reader counts as a follower.
 
         Raises:
             UnknownAnswer: there is no such log.
+            AheadOfLogError: the answer goes on, and has no event `after` yet.
+            DamagedLogError: the event of that number is not the one that was written.
         """
 
     async def last(self, answer_id: str) -> Event:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
-from service.eventlog import Claims, EventLog, Lease, Reader, Retention, open_event_log
+from service.eventlog import AheadOfLogError, Claims, EventLog, Lease, Reader, Retention, open_event_log
 from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.strategies import answers
@@ -97,10 +97,43 @@ async def test_a_reader_from_every_offset_reads_what_comes_after_it(log: EventLo
         assert await read_all(log, answer, after) == whole[after:]
 
 
-async def test_an_offset_that_the_log_has_not_reached_is_unknown(log: EventLog) -> None:
+async def test_an_offset_that_a_running_answer_has_not_reached_is_ahead_of_it(log: EventLog) -> None:
     answer, _ = await begin(log, *deltas(2, 2))
-    with pytest.raises(UnknownAnswer):
-        await log.open(answer, 4)
+    for after in (4, 1000):
+        with pytest.raises(AheadOfLogError):
+            await log.open(answer, after)
+
+
+async def test_nothing_comes_behind_the_last_event_of_an_ended_answer(log: EventLog) -> None:
+    answer, _ = await begin(log, *deltas(2, 2), done(4))
+    for after, at_end in ((0, False), (3, False), (4, True), (5, True), (1000, True)):
+        reader = await log.open(answer, after)
+        assert reader.at_end == at_end
+        assert list(await reader.read()) == [] if at_end else await reader.read()
+        reader.close()
+
+
+async def test_a_reader_at_any_place_tells_how_the_log_begins(log: EventLog) -> None:
+    answer, _ = await begin(log, *deltas(2, 2))
+    for after in range(4):
+        reader = await log.open(answer, after)
+        assert await reader.start() == start(answer)
+        assert [event.seq for event in await reader.read()] == list(range(after + 1, 4))
+        reader.close()
+
+
+async def test_a_reader_counts_as_a_follower_from_when_it_watches(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    changes: list[bool] = []
+    lease.on_change = lambda: changes.append(lease.watched())
+    reader = await log.open(answer, watch=False)
+    assert not lease.watched()
+    for _ in range(2):
+        reader.watch()
+        assert lease.watched()
+    reader.close()
+    assert not lease.watched()
+    assert changes == [True, False]
 
 
 async def test_an_answer_that_is_not_there_is_unknown(log: EventLog) -> None:

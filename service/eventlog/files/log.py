@@ -20,7 +20,7 @@ from service.eventlog.files.directory import make_private
 from service.eventlog.files.failures import as_unavailable, unavailable
 from service.eventlog.files.inotify import Wakeups
 from service.eventlog.files.locks import LEASE, WATCH, is_locked_by_another, lock
-from service.eventlog.files.logfile import begin, decode_lines, last_whole_event, place
+from service.eventlog.files.logfile import begin, decode_lines, first_event, last_whole_event, place
 from service.eventlog.files.sweep import Retention, Sweep
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
@@ -82,13 +82,13 @@ class FileEventLog:
         with as_unavailable():
             descriptor = self._open(answer_id)
             try:
-                offset = place(descriptor, after)
+                offset, at_end = place(descriptor, after)
                 if watch:
                     lock(descriptor, WATCH, fcntl.F_RDLCK)
             except BaseException:
                 os.close(descriptor)
                 raise
-        return FileReader(self, answer_id, descriptor, (after, offset), watch=watch)
+        return FileReader(self, answer_id, descriptor, (after, offset), at_end=at_end, watch=watch)
 
     async def last(self, answer_id: str) -> Event:
         with as_unavailable():
@@ -272,9 +272,17 @@ class FileReader:
     """An offset in a log's file. See `service.eventlog.base.Reader`."""
 
     def __init__(
-        self, log: FileEventLog, answer_id: str, descriptor: int, place: tuple[int, int], *, watch: bool
+        self,
+        log: FileEventLog,
+        answer_id: str,
+        descriptor: int,
+        place: tuple[int, int],
+        *,
+        at_end: bool,
+        watch: bool,
     ) -> None:
         self.answer_id = answer_id
+        self.at_end = at_end
         self.watches = watch
         self._log = log
         self._descriptor = descriptor
@@ -286,7 +294,22 @@ class FileReader:
         self._wake_at = 0.0
         self._notified = False
         log.readers.setdefault(answer_id, set()).add(self)
-        if watch and (lease := log.leases.get(answer_id)):
+        if watch:
+            self._watch_changed()
+
+    async def start(self) -> Start:
+        with as_unavailable():
+            return first_event(self._descriptor)
+
+    def watch(self) -> None:
+        if not self.watches:
+            with as_unavailable():
+                lock(self._descriptor, WATCH, fcntl.F_RDLCK)
+            self.watches = True
+            self._watch_changed()
+
+    def _watch_changed(self) -> None:
+        if lease := self._log.leases.get(self.answer_id):
             lease.changed()
 
     async def read(self) -> Sequence[Event]:

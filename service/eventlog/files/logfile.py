@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from service.eventlog.base import DamagedLogError
+from service.eventlog.base import AheadOfLogError, DamagedLogError
 from service.eventlog.files.locks import LEASE, lock
 from service.eventlog.files.records import last_line, line_before, offset_after
-from service.events import Event, decode
+from service.events import Event, Start, Terminal, decode
 
 _decode_lines = msgspec.json.Decoder(Event).decode_lines
 
@@ -40,18 +40,38 @@ def begin(name: str, new: str, line: bytes) -> int:
     return descriptor
 
 
-def place(descriptor: int, after: int) -> int:
-    """Return the offset behind the event `after`.
+def place(descriptor: int, after: int) -> tuple[int, bool]:
+    """Return the offset behind the event `after`, and whether nothing comes behind it, for the log has ended.
 
     Raises:
-        DamagedLogError: the log has no such event.
+        AheadOfLogError: the log goes on, and has no such event yet.
+        DamagedLogError: another event is in its place.
     """
     offset = offset_after(descriptor, after)
     if offset is None:
-        raise DamagedLogError  # Not as far as that.
-    if after and decode_lines(line_before(descriptor, offset))[0].seq != after:
+        last, end = last_whole_event(descriptor)
+        if isinstance(last, Terminal):
+            return end, True
+        raise AheadOfLogError
+    if not after:
+        return offset, False
+    event = decode_lines(line_before(descriptor, offset))[0]
+    if event.seq != after:
         raise DamagedLogError
-    return offset
+    return offset, isinstance(event, Terminal)
+
+
+def first_event(descriptor: int) -> Start:
+    """Return the log's first event.
+
+    Raises:
+        DamagedLogError: there is none that can be read.
+    """
+    end = offset_after(descriptor, 1)
+    event = decode_lines(os.pread(descriptor, end, 0))[0] if end else None
+    if not isinstance(event, Start):
+        raise DamagedLogError
+    return event
 
 
 def decode_lines(lines: bytes) -> Sequence[Event]:

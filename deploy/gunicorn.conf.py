@@ -78,7 +78,7 @@ worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
 timeout = 10
 
 # How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.
-# The default and the bounds of FOLYAM_DRAIN_SECONDS are the same as in service/config.py.
+# The default and the bounds of FOLYAM_DRAIN_SECONDS are the same as in service/config/settings.py.
 graceful_timeout = math.ceil(_number("FOLYAM_DRAIN_SECONDS", 30, 0, 86_400, float)) + 10
 
 # Longer than nginx keeps a connection that idles, so that nginx is the one to close it (default: 2).
@@ -162,6 +162,6 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunic
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Warn of misspelt variables, in the first worker only: the master cannot, as it does not import their list."""
     if worker.age == 1:
-        from service.variables import log_unknown  # noqa: PLC0415 - not in the master
+        from service.config.variables import log_unknown  # noqa: PLC0415 - not in the master
 
         log_unknown()

@@ -12,9 +12,6 @@ from collections.abc import Iterable
 
 from service.errors import Unauthorized
 
-KEY = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
-"""What RFC 6750 allows in `Authorization: Bearer …`, and long enough that it cannot be tried out."""
-
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE | re.ASCII)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from service import config
 from service.config import Settings, SettingsError, read_settings
+from service.config import settings as config
 
 ROOT = Path(__file__).parents[1]
 CANNOT_LOAD = 4

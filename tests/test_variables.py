@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import variables
-from service.variables import OF_TESTS, known, unknown
+from service.config import variables
+from service.config.variables import OF_TESTS, known, unknown
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_the_list_has_what_the_files_of_the_project_use_and_no_more() -> None:
     used: set[str] = set()
     for name in filter(None, listed.split("\0")):
         # Tests also use names that are wrong.
-        if not name.startswith("tests/") and name != "service/variables.py" and (ROOT / name).is_file():
+        if not name.startswith("tests/") and name != "service/config/variables.py" and (ROOT / name).is_file():
             used |= set(re.findall(r"FOLYAM(?:_[A-Z]+)+", (ROOT / name).read_text(encoding="utf-8", errors="replace")))
     assert {name for name in used if not name.startswith(OF_TESTS)} == of_ours(set(known()))
 

@@ -16,8 +16,7 @@ from types import FrameType
 from deploy.local import ports, probes, web
 from deploy.local.children import Child, Children, die_with_parent
 from deploy.local.errors import CannotRun
-from service import variables
-from service.config import Settings, SettingsError, read_settings
+from service.config import Settings, SettingsError, read_settings, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 

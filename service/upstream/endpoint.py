@@ -50,7 +50,7 @@ class TimeOuts:
 def _no_variables_of_the_package() -> Iterator[None]:
     """Hide OPENAI_… from the openai package, which would read them for any endpoint, and also where they are empty.
 
-    It takes an argument in place of each but OPENAI_CUSTOM_HEADERS. service/config.py reads those that are settings.
+    It takes an argument in place of each but OPENAI_CUSTOM_HEADERS. `service.config` reads those that are settings.
     """
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
     try:

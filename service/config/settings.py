@@ -12,9 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnusableSource
 
-from service.keys import KEY
-from service.upstream.endpoint import Continuation
-from service.values import ApiAddress, Headers, HeaderSecret, HeaderValue, Origin
+from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, HeaderValue, Origin
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -69,7 +67,7 @@ class Settings(BaseSettings):
         (), description="Models that a request may name besides that one, separated by commas."
     )
     system_prompt: str = Field("", repr=False, description="Put before every conversation.")
-    continuation: Continuation = Field(
+    continuation: Literal["none", "assistant", "vllm", "prefix"] = Field(
         "none",
         validation_alias=AliasChoices("FOLYAM_CONTINUE"),
         description="How the upstream goes on from a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
@@ -195,7 +193,7 @@ def _keys(texts: Iterable[str]) -> tuple[SecretStr, ...]:
     keys = tuple(text.strip() for text in texts if text.strip())
     if not keys:  # Somebody wanted keys. A service that is open to all is not what they wanted.
         raise PydanticCustomError("no_keys", "Should hold at least one key")
-    if not all(KEY.fullmatch(key) for key in keys):
+    if not all(API_KEY.fullmatch(key) for key in keys):
         raise PydanticCustomError(
             "bad_key", "Each key should be 16 to 512 letters, digits and -._~+/ , with nothing else on its line"
         )
@@ -255,7 +253,3 @@ def table() -> str:
             shown = f"`{default if isinstance(default, str) else msgspec.json.encode(default).decode()}`"
         rows.append(f"| `{variable_of(name)}` | {shown} | {info.description} |")
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(table())  # noqa: T201 (python -m service.config writes the README's table)

@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+API_KEY = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
+"""What RFC 6750 allows in `Authorization: Bearer …`, and long enough that it cannot be tried out."""
 _API_ADDRESS = re.compile(r"https?://[^/\\?#@\s]+(/[^\\?#\s]*)?", re.IGNORECASE)
 """A host and a path. What follows a query cannot be a path, and a user's name would replace the key."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from service.config import SECRETS, Settings, variable_of
+from service.config.settings import SECRETS, Settings, variable_of
 
 PREFIX = "FOLYAM_"
 OF_TESTS = "FOLYAM_TEST_"

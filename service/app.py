@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
@@ -10,15 +10,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
+from service.answers import Answers, Policy
 from service.config import Settings
-from service.core import Core
+from service.eventlog import Retention, open_event_log
 from service.http_errors import HANDLERS
 from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
+from service.producer import Limits
+from service.renderings import RENDERINGS
 from service.routes import answers, generate, health
 from service.routes.openapi import describe
+from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics, tracing
+from service.upstream.endpoint import Endpoint, TimeOuts
+from service.upstream.stream import Upstream
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -27,12 +33,15 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         log_loop_errors(asyncio.get_running_loop())
-        app.state.core = core = Core(settings)
-        metrics.serve()
+        metrics.begin(settings.allowed_models, {rendering.name for _, rendering in RENDERINGS})
+        metrics.bounds(
+            streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes
+        )
         try:
-            yield
+            async with open_answers(settings) as app.state.answers:
+                metrics.serve()
+                yield
         finally:
-            await core.aclose()
             await tracing.aclose()
             metrics.leave()
 
@@ -61,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # An address has one form; another is none of ours.
         telemetry={"tracing": False, "metrics": False},
     )
+    app.state.settings = settings
     # The middleware has looked at the key before: this says in the description that one is needed.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app.include_router(generate.router, dependencies=key)
@@ -68,3 +78,60 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     describe(app, settings)
     return app
+
+
+@asynccontextmanager
+async def open_answers(settings: Settings) -> AsyncIterator[Answers]:
+    """Put together what a worker's answers are made of, on its event loop; close all of it at the end."""
+    async with AsyncExitStack() as stack:
+        log = open_event_log(
+            settings.log_url,
+            Retention(settings.retention_seconds, settings.retention_answers, settings.retention_bytes),
+        )
+        stack.push_async_callback(log.aclose)
+        time_outs = TimeOuts(
+            settings.connect_seconds, settings.status_seconds, settings.first_chunk_seconds, settings.silence_seconds
+        )
+        upstream = Upstream(endpoints(settings), time_outs, retries=settings.retries)
+        stack.push_async_callback(upstream.aclose)
+        supervisor = Supervisor(
+            log,
+            upstream,
+            Limits(settings.answer_seconds, settings.max_answer_bytes, settings.unwatched_seconds),
+            Bounds(settings.max_answers, settings.max_answers_per_client),
+            recovery=settings.recovery,
+            models=settings.allowed_models,
+        )
+        policy = Policy(
+            settings.max_followers, settings.heartbeat_seconds, settings.status_wait_seconds, settings.drain_seconds
+        )
+        answers = Answers(log, supervisor, policy)
+        stack.push_async_callback(answers.aclose)
+        yield answers
+
+
+def endpoints(settings: Settings) -> list[Endpoint]:
+    """Return the upstreams to ask, in their order."""
+    first = Endpoint(
+        base_url=settings.openai_base_url,
+        # The openai package refuses to start without a key; a local server takes any.
+        api_key=settings.openai_api_key.get_secret_value() or "none",
+        headers=_headers(settings),
+        continuation=settings.continuation,
+        system_prompt=settings.system_prompt,
+    )
+    if not settings.fallback_base_url:
+        return [first]
+    fallback = Endpoint(
+        base_url=settings.fallback_base_url,
+        api_key=settings.fallback_api_key.get_secret_value() or "none",
+        model=settings.fallback_model,
+        system_prompt=settings.system_prompt,
+    )
+    return [first, fallback]
+
+
+def _headers(settings: Settings) -> tuple[tuple[str, str], ...]:
+    # The first endpoint's only: they may hold a credential, or name an account that the fallback does not know.
+    payers = (("OpenAI-Organization", settings.openai_org_id), ("OpenAI-Project", settings.openai_project_id))
+    return (*(header for header in payers if header[1]), *settings.openai_custom_headers)

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from service.context import context_of
 from service.errors import BadInput, FolyamError, UpstreamError, unknown_field
 from service.telemetry import metrics
 
@@ -29,10 +30,10 @@ class UpstreamHTTPException(HTTPException):
 
 async def respond(request: Request, error: FolyamError) -> JSONResponse:
     """Return the error as the response, and count it."""
-    request.state.error = error.code
+    context = context_of(request.scope)
+    context.error = error.code
     metrics.rejected(error.code)
-    request_id = getattr(request.state, "request_id", None)
-    return JSONResponse(error.body(request_id), status_code=error.status, headers=error.headers())
+    return JSONResponse(error.body(context.request_id), status_code=error.status, headers=error.headers())
 
 
 async def _on_http_exception(request: Request, error: StarletteHTTPException) -> JSONResponse:

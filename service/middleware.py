@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import http_errors
+from service.context import RequestContext, context_of
 from service.errors import BadInput, Unauthorized
 from service.keys import Keys
 from service.telemetry import tracing
@@ -74,7 +75,7 @@ class ParameterLimit:
 
 
 class KeyCheck:
-    """Finds out who asks, as `state.caller`; refuses who has no key, before any of the request's body is read."""
+    """Sets the context's `caller`. Rejects a request without a key before any of its body is read."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app = app
@@ -86,7 +87,7 @@ class KeyCheck:
             # Two would be one too many: whoever looks first could take another one than who looks next.
             values = Headers(scope=scope).getlist("authorization")
             try:
-                scope["state"]["caller"] = self._keys.caller(values[0] if len(values) == 1 else "")
+                context_of(scope).caller = self._keys.caller(values[0] if len(values) == 1 else "")
             except Unauthorized as error:
                 response = await http_errors.respond(Request(scope), error)
                 await response(scope, receive, send)
@@ -113,12 +114,9 @@ class RequestLine:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         quiet = scope["path"] in _QUIET
-        state = scope.setdefault("state", {})
-        state["request_id"] = request_id
-        state["arrived_at"] = arrived_at
+        span = tracing.NO_SPAN
         if not quiet:
             span = tracing.request(scope["method"], headers.get("traceparent", ""), request_id)
-            state["span"] = span
         status = 0
         sent = 0
         whole = False
@@ -133,14 +131,15 @@ class RequestLine:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
-        state["send"] = observe  # for a body in many pieces: what is between here and its response sees only its start
+        context = RequestContext(request_id, arrived_at, span, observe)
+        scope.setdefault("state", {})["context"] = context
         try:
             await self._app(scope, receive, observe)
         except Exception:
             # Who asked has been told, or sees the response cut. uvicorn would print what the exception says.
             _logger.exception("request_broke", request_id=request_id)
         finally:
-            del state["send"]  # It leads back to the state, and only the collector would free the two.
+            del context.send  # It leads back to the scope, and only the collector would free the two.
             if not quiet:
                 route = getattr(scope.get("route"), "path", None)
                 _logger.info(
@@ -152,9 +151,9 @@ class RequestLine:
                     whole=whole,
                     bytes=sent,
                     seconds=round(asyncio.get_running_loop().time() - arrived_at, 4),
-                    answer=state.get("answer"),
-                    rendering=state.get("rendering"),
-                    error=state.get("error"),
+                    answer=context.answer_id,
+                    rendering=context.rendering,
+                    error=context.error,
                     **span.ids,
                 )
                 span.rename(f"{scope['method']} {route}" if route else scope["method"])
@@ -162,9 +161,9 @@ class RequestLine:
                     {
                         "http.route": route,
                         "http.response.status_code": status or None,
-                        "folyam.answer.id": state.get("answer"),
-                        "folyam.rendering": state.get("rendering"),
+                        "folyam.answer.id": context.answer_id,
+                        "folyam.rendering": context.rendering,
                         "folyam.whole": whole,
                     }
                 )
-                span.end(state.get("error") or "internal" if status >= SERVER_ERROR else None)
+                span.end(context.error or "internal" if status >= SERVER_ERROR else None)

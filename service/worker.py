@@ -136,19 +136,19 @@ class FolyamWorker(UvicornWorker):
         restarts a gunicorn for that. The worker that gunicorn starts in its place makes the directory, if need be.
         """
         await super().callback_notify()
-        core = self._core()
-        if core is not None and core.needs_replacing and not self._server.should_exit:
+        answers = self._answers()
+        if answers is not None and answers.needs_replacing and not self._server.should_exit:
             self.log.error("The directory of the answers' logs was removed or replaced: leaving for a new worker.")
             self._leave()
             self._server.should_exit = True
 
     def _leave(self) -> None:
-        core = self._core()
-        if core is not None:
-            core.leave()
+        answers = self._answers()
+        if answers is not None:
+            answers.leave()
 
-    def _core(self) -> Any:  # noqa: ANN401 (a type of the application, which is not imported here)
-        return getattr(self.wsgi.state, "core", None)
+    def _answers(self) -> Any:  # noqa: ANN401 (a type of the application, which is not imported here)
+        return getattr(self.wsgi.state, "answers", None)
 
 
 class DrainingServer(Server):

@@ -5,8 +5,8 @@ import os
 import httpx2
 import pytest
 
+from service.app import endpoints
 from service.config import read_settings
-from service.core import _endpoints
 from service.upstream.endpoint import request_to
 
 
@@ -21,7 +21,7 @@ def requests(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[httpx2.R
     """The request to each endpoint, the fallback's last."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return [request_to(endpoint) for endpoint in _endpoints(read_settings())]
+    return [request_to(endpoint) for endpoint in endpoints(read_settings())]
 
 
 def own_headers(request: httpx2.Request) -> dict[str, str]:

@@ -15,10 +15,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service/app.py",),
     ("service/routes/",),
     ("service/http_errors.py", "service/middleware.py"),
-    ("service/core.py",),
+    ("service/answers.py",),
     ("service/supervisor.py", "service/producer.py", "service/follower.py"),
-    ("service/variables.py",),
-    ("service/config.py",),
+    ("service/context.py",),
     ("service/eventlog/", "service/upstream/", "service/renderings/"),
     (
         "service/question.py",
@@ -33,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "service/succession.py",
         "service/__init__.py",
         "service/sandbox.py",
-        "service/values.py",
+        "service/config/",
     ),
 )
 
@@ -56,7 +55,7 @@ KNOWN_TO = {
     ),
     "inotify_simple": ("service/eventlog/files/inotify.py",),
     "opentelemetry": ("service/telemetry/otlp.py",),
-    "pydantic_settings": ("service/config.py",),
+    "pydantic_settings": ("service/config/",),
     "gunicorn": ("service/worker.py",),
     "uvicorn": ("service/worker.py",),
     "uvicorn_worker": ("service/worker.py",),
@@ -67,7 +66,6 @@ LEAVES = (
     "service/errors.py",
     "service/logging.py",
     "service/succession.py",
-    "service/values.py",
 )
 
 

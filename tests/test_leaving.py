@@ -13,10 +13,13 @@ from starlette.requests import Request as HTTPRequest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from service.answers import Answers
+from service.app import open_answers
 from service.config import Settings
-from service.core import Core
+from service.eventlog import Retention, open_event_log
 from service.events import Delta, Request, Start, new_answer_id
 from service.follower import CutShortError, Follower
+from service.keys import ANYBODY
 from service.renderings.ndjson import JsonLines
 from service.succession import Place, Succession
 from service.worker import DrainingServer
@@ -26,33 +29,38 @@ JSON = JsonLines("application/json")
 
 
 @pytest.fixture
-async def core(tmp_path: Path) -> AsyncIterator[Core]:
-    core = Core(
-        Settings(
-            openai_base_url="http://127.0.0.1:9/v1", model="model", log_url=f"file://{tmp_path}/log", drain_seconds=0
-        )
-    )
-    yield core
-    await core.aclose()
+def log_url(tmp_path: Path) -> str:
+    return f"file://{tmp_path}/log"
 
 
-async def opened(core: Core, answer_id: str) -> Follower:
+@pytest.fixture
+async def answers(log_url: str) -> AsyncIterator[Answers]:
+    settings = Settings(openai_base_url="http://127.0.0.1:9/v1", model="model", log_url=log_url, drain_seconds=0)
+    async with open_answers(settings) as answers:
+        yield answers
+
+
+async def opened(answers: Answers, answer_id: str) -> Follower:
     """A follower whose response has begun, behind the first event."""
-    follower = await core.follow(answer_id, 1, JSON)
+    follower = await answers.follow(answer_id, 1, JSON, ANYBODY)
+    assert follower is not None
     assert await follower.next() == JSON.opening
     return follower
 
 
-async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = await core.log.create(Start(1, new_answer_id(), "model", Request("words", "model"), 1.5))
-    monkeypatch.setattr("service.core.LATE_SECONDS", 0)
-    early = await opened(core, lease.answer_id)
-    core.leave()
+async def test_a_follower_that_comes_late_may_stay_for_a_while(
+    answers: Answers, log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_event_log(log_url, Retention())
+    lease = await log.create(Start(1, new_answer_id(), "model", Request("words", "model"), 1.5))
+    monkeypatch.setattr("service.answers.LATE_FOLLOWER_SECONDS", 0)
+    early = await opened(answers, lease.answer_id)
+    answers.leave()
     with pytest.raises(CutShortError):
         await early.next()
 
-    monkeypatch.setattr("service.core.LATE_SECONDS", DEADLINE_SECONDS)
-    late = await opened(core, lease.answer_id)
+    monkeypatch.setattr("service.answers.LATE_FOLLOWER_SECONDS", DEADLINE_SECONDS)
+    late = await opened(answers, lease.answer_id)
     waiting = asyncio.create_task(late.next())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -60,7 +68,7 @@ async def test_a_follower_that_comes_late_may_stay_for_a_while(core: Core, monke
     assert b"text" in (await waiting or b"")
     for follower in (early, late):
         follower.close()
-    lease.release()
+    await log.aclose()
 
 
 def place() -> Place:

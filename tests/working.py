@@ -1,4 +1,4 @@
-"""One worker's log, upstream and producers, put together as `service.core` does, for tests that need no HTTP."""
+"""One worker's log, upstream and producers, put together as `service.app` does, for tests that need no HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
 from pydantic import BaseModel
 
-from service.core import Core
+from service.answers import Answers
+from service.context import RequestContext, context_of
 from service.errors import BadInput, UnknownAnswer
 from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
 from service.routes.openapi import LAST_EVENT_ID, empty, errors, streamed, whole
-from service.routes.streaming import admit, follow, last_event_id, rendering_for
+from service.routes.streaming import follow, last_event_id, rendering_for
 
 router = APIRouter(prefix="/answers")
 
@@ -42,17 +43,16 @@ async def read_answer(
     stream: bool = True,  # noqa: FBT001, FBT002 (the contract's parameter)
 ) -> Response:
     """Follow the answer from Last-Event-ID or `after`; or read it as a whole, with `stream=false`."""
-    core: Core = request.app.state.core
-    await _known(request, core, answer_id)
+    context = _context(request, answer_id)
     resume = last_event_id(request)
     if resume and resume[0] != answer_id:
         raise BadInput("bad_last_event_id", "Last-Event-ID is of another answer.", field="Last-Event-ID", status=400)
     if not stream:
-        return await _answer(core, answer_id)
+        return await _answer(request, context, answer_id)
     rendering = rendering_for(request)
     if resume:
         after = resume[1]  # Newer than `after`, which an EventSource repeats with each reconnect.
-    return await follow(request, core, answer_id, after, rendering)
+    return await follow(request, answer_id, after, rendering)
 
 
 @router.post(
@@ -63,10 +63,10 @@ async def read_answer(
 )
 async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer; respond once its terminal event is in the log."""
-    core: Core = request.app.state.core
-    await _known(request, core, answer_id)
-    await core.stop(answer_id)
-    return await _answer(core, answer_id)
+    context = _context(request, answer_id)
+    answers: Answers = request.app.state.answers
+    await answers.stop(answer_id, context.caller)
+    return await _answer(request, context, answer_id)
 
 
 @router.delete(
@@ -74,42 +74,39 @@ async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
 )
 async def erase_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer if it is running, and erase it."""
-    core: Core = request.app.state.core
-    await _known(request, core, answer_id)
-    await core.stop(answer_id)
-    await core.log.erase(answer_id)
+    context = _context(request, answer_id)
+    answers: Answers = request.app.state.answers
+    await answers.erase(answer_id, context.caller)
     return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
 
-async def _known(request: Request, core: Core, answer_id: str) -> None:
+def _context(request: Request, answer_id: str) -> RequestContext:
     if not is_answer_id(answer_id):
         raise UnknownAnswer
-    request.state.answer = answer_id
-    await admit(request, core, answer_id)
+    context = context_of(request.scope)
+    context.answer_id = answer_id
+    return context
 
 
-async def _answer(core: Core, answer_id: str) -> Response:
-    reader = await core.log.open(answer_id, watch=False)
+async def _answer(request: Request, context: RequestContext, answer_id: str) -> Response:
+    answers: Answers = request.app.state.answers
     answer = Answer(id=answer_id, state="running", text="", last_seq=0)
     parts: list[str] = []
-    try:
-        while events := await reader.read():
-            answer.last_seq = events[-1].seq
-            for event in events:
-                match event:
-                    case Delta(text=text, refusal=refusal):
-                        parts.append(text or refusal or "")
-                    case Restart():
-                        parts.clear()
-                    case Done(usage=usage, timing=timing):
-                        answer.state = "done"
-                        answer.usage = to_builtins(usage)
-                        answer.timing = to_builtins(timing)
-                    case Stopped():
-                        answer.state = "stopped"
-                    case Failed():
-                        answer.state = "failed"
-    finally:
-        reader.close()
+    async for events in answers.read(answer_id, context.caller):
+        answer.last_seq = events[-1].seq
+        for event in events:
+            match event:
+                case Delta(text=text, refusal=refusal):
+                    parts.append(text or refusal or "")
+                case Restart():
+                    parts.clear()
+                case Done(usage=usage, timing=timing):
+                    answer.state = "done"
+                    answer.usage = to_builtins(usage)
+                    answer.timing = to_builtins(timing)
+                case Stopped():
+                    answer.state = "stopped"
+                case Failed():
+                    answer.state = "failed"
     answer.text = "".join(parts)
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

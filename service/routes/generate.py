@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from service import events
-from service.core import Core
-from service.errors import BadInput, FolyamError
+from service.answers import Answers
+from service.config import Settings
+from service.context import RequestContext, context_of
+from service.errors import BadInput, FolyamError, UpstreamError
 from service.http_errors import UpstreamHTTPException
-from service.keys import Caller
 from service.question import HOTTEST, MOST_TOKENS, Question, decode
 from service.renderings import Rendering
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
-from service.routes.streaming import CLIENT_GONE, admit, answer_response, follow, last_event_id, rendering_for
+from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 
 RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
@@ -80,17 +81,15 @@ async def generate_from_url(request: Request, question: Annotated[QuestionInUrl,
 async def generate_response_stream(  # noqa: PLR0913 (all that a question may hold, and where its answer goes)
     query: str,
     *,
-    core: Core,
+    answers: Answers,
     answer_id: str,
     rendering: Rendering,
-    client: str,
-    owner: str = "",
-    arrived_at: float,
+    context: RequestContext,
+    address: str,
     model: str,
     history: Sequence[events.Turn] = (),
     temperature: float | None = None,
     max_tokens: int | None = None,
-    traceparent: str = "",
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream with the query; yield what to send to the client, each chunk as it arrives.
 
@@ -101,18 +100,14 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
             events.
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
-    request = events.Request(query, model, tuple(history), temperature, max_tokens, traceparent)
-    producer = await core.supervisor.start(request, answer_id, client=client, begun_at=arrived_at, owner=owner)
+    request = events.Request(query, model, tuple(history), temperature, max_tokens, context.span.traceparent)
     try:
-        follower = await core.follow(answer_id, 0, rendering, on_first_chunk=producer.first_chunk_sent)
-    except FolyamError:
-        producer.stop("unwatched")
-        raise
+        follower = await answers.ask(
+            request, answer_id, rendering, caller=context.caller, address=address, arrived_at=context.arrived_at
+        )
+    except UpstreamError as error:
+        raise UpstreamHTTPException(error) from None
     try:
-        error = await producer.status(core.settings.status_wait_seconds)
-        if error is not None:
-            await core.log.erase(answer_id)  # Nobody learned its id.
-            raise UpstreamHTTPException(error)
         while (data := await follower.next()) is not None:
             yield data
     finally:
@@ -125,37 +120,32 @@ def _is_json(content_type: str) -> bool:
 
 
 async def _resume(request: Request, answer_id: str, after: int) -> Response:
-    core: Core = request.app.state.core
-    rendering = rendering_for(request)
-    await admit(request, core, answer_id)
-    return await follow(request, core, answer_id, after, rendering)
+    return await follow(request, answer_id, after, rendering_for(request))
 
 
 async def _answer(request: Request, question: Question) -> Response:
-    core: Core = request.app.state.core
+    settings: Settings = request.app.state.settings
     rendering = rendering_for(request)
-    _check_site(request, core)
-    model = _check(question, core)
-    caller: Caller = request.state.caller
-    answer_id = request.state.answer = events.new_answer_id()
+    _check_site(request, settings)
+    model = _check(question, settings)
+    context = context_of(request.scope)
+    answer_id = context.answer_id = events.new_answer_id()
     stream = generate_response_stream(
         question.query,
-        core=core,
+        answers=request.app.state.answers,
         answer_id=answer_id,
         rendering=rendering,
-        client=caller.client(request.client.host if request.client else ""),
-        owner=caller.mark(answer_id),
-        arrived_at=request.state.arrived_at,
+        context=context,
+        address=request.client.host if request.client else "",
         model=model,
         history=question.history,
         temperature=question.temperature,
         max_tokens=None if question.max_tokens is None else int(question.max_tokens),
-        traceparent=request.state.span.traceparent,
     )
     return await answer_response(stream, request, answer_id, rendering)
 
 
-def _check_site(request: Request, core: Core) -> None:
+def _check_site(request: Request, settings: Settings) -> None:
     """Refuse what a page of another site makes a browser send, which would spend the service's money.
 
     Raises:
@@ -163,18 +153,17 @@ def _check_site(request: Request, core: Core) -> None:
     """
     if (
         request.headers.get("sec-fetch-site") == "cross-site"
-        and request.headers.get("origin") not in core.settings.cors_origins
+        and request.headers.get("origin") not in settings.cors_origins
     ):
         raise FolyamError("cross_site", "Another site may not ask for an answer.", status=403)
 
 
-def _check(question: Question, core: Core) -> str:
+def _check(question: Question, settings: Settings) -> str:
     """Hold the question against the settings' limits; return the model to ask.
 
     Raises:
         BadInput: it is over one of them, or empty, or names an unknown model.
     """
-    settings = core.settings
     if not question.query.strip():
         raise BadInput("empty_query", "query must not be empty.", field="query")
     if len(question.query) > settings.max_query_characters:

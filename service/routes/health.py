@@ -6,8 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from service.core import Core
-from service.errors import Unavailable
+from service.answers import Answers
 from service.routes.openapi import errors, whole
 from service.telemetry import metrics
 
@@ -33,10 +32,8 @@ async def livez() -> JSONResponse:
 @router.get("/readyz", operation_id="readyz", response_class=JSONResponse, responses=RESPONSES)
 async def readyz(request: Request) -> JSONResponse:
     """Say whether new requests should come here: the log is reachable, and the worker is not about to leave."""
-    core: Core = request.app.state.core
-    if core.leaving:
-        raise Unavailable("draining", "This worker is leaving.")
-    await core.log.check()
+    answers: Answers = request.app.state.answers
+    await answers.check()
     return JSONResponse({"status": "ok"}, headers=NOT_KEPT)
 
 

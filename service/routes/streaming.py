@@ -8,12 +8,12 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.core import Core
+from service.answers import Answers
+from service.context import context_of
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
-from service.events import Terminal, parse_event_id
-from service.follower import CutShortError
+from service.events import parse_event_id
+from service.follower import CutShortError, Follower
 from service.renderings import MEDIA_TYPES, WITH_TERMINAL_EVENT, Rendering, choose_rendering
-from service.telemetry import metrics
 
 
 class ClientGoneError(Exception):
@@ -97,7 +97,7 @@ class AnswerResponse(StreamingResponse):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             # In a task of its own, for a wake-up passes through every coroutine that waits for it: above this one there
             # are two dozen of uvicorn's, Starlette's and FastAPI's.
-            await asyncio.create_task(self._serve(scope["state"]["send"]))
+            await asyncio.create_task(self._serve(context_of(scope).send))
         finally:
             self._presence.close()
             await self._stream.aclose()
@@ -123,7 +123,7 @@ def rendering_for(request: Request) -> Rendering:
         if not cuts_show:
             message += " Plain text needs HTTP/1.1 or later: a cut would look like its end."
         raise FolyamError("not_acceptable", message, status=406, field="Accept")
-    request.state.rendering = rendering.name
+    context_of(request.scope).rendering = rendering.name
     return rendering
 
 
@@ -154,33 +154,21 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
     return parsed
 
 
-async def admit(request: Request, core: Core, answer_id: str) -> None:
-    """Do nothing if whoever sent the request may have the answer.
-
-    Raises:
-        UnknownAnswer: there is no such answer, or it is another's.
-    """
-    await core.admit(request.state.caller, answer_id)
-
-
-async def follow(request: Request, core: Core, answer_id: str, after: int, rendering: Rendering) -> Response:
+async def follow(request: Request, answer_id: str, after: int, rendering: Rendering) -> Response:
     """Return the response that follows the answer behind the event `after`; 204 where nothing comes after it.
 
     Raises:
-        UnknownAnswer: there is no such answer.
+        UnknownAnswer: there is no such answer, or the caller may not have it.
         BadInput: the answer has no such event.
+        Unavailable: it cannot be followed now.
     """
-    request.state.answer = answer_id
-    last = await core.log.last(answer_id)
-    if after >= last.seq and isinstance(last, Terminal):
+    context = context_of(request.scope)
+    context.answer_id = answer_id
+    answers: Answers = request.app.state.answers
+    follower = await answers.follow(answer_id, after, rendering, context.caller)
+    if follower is None:
         return Response(status_code=204, headers=_headers(answer_id))
-    if after > last.seq:
-        raise BadInput(
-            "bad_last_event_id", "Last-Event-ID, or after, is ahead of the answer.", field="Last-Event-ID", status=400
-        )
-    if after:
-        metrics.resumed(rendering.name)
-    return await answer_response(_follow(core, answer_id, after, rendering), request, answer_id, rendering)
+    return await answer_response(_follow(follower), request, answer_id, rendering)
 
 
 async def answer_response(
@@ -216,8 +204,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _follow(core: Core, answer_id: str, after: int, rendering: Rendering) -> AsyncGenerator[bytes]:
-    follower = await core.follow(answer_id, after, rendering)
+async def _follow(follower: Follower) -> AsyncGenerator[bytes]:
     try:
         while (data := await follower.next()) is not None:
             yield data

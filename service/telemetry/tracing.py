@@ -51,7 +51,7 @@ class Tracer(Protocol):
         """Send what has not been sent, however long that takes. For a thread."""
 
 
-_NO_SPAN = Span()
+NO_SPAN = Span()
 _tracer: Tracer | None = None
 
 
@@ -78,7 +78,7 @@ async def aclose() -> None:
 def request(method: str, traceparent: str, request_id: str) -> Span:
     """Begin the span of a request. `traceparent` is its header, or empty."""
     if _tracer is None:
-        return _NO_SPAN
+        return NO_SPAN
     span = _tracer.start(method, traceparent, client=False)
     span.set({"http.request.method": method, "folyam.request.id": request_id})
     return span
@@ -87,7 +87,7 @@ def request(method: str, traceparent: str, request_id: str) -> Span:
 def generation(asked: Request, answer_id: str, *, taken_over: str | None) -> Span:
     """Begin the span of a generation, or of the rest of one: `taken_over` tells how another worker's goes on."""
     if _tracer is None:
-        return _NO_SPAN
+        return NO_SPAN
     span = _tracer.start(f"chat {asked.model}", asked.traceparent, client=True)
     span.set(
         {

@@ -27,13 +27,13 @@ class IndiscreetWorker(FolyamWorker):
                 raise RuntimeError(data)
             return feed(self, data)
 
-        def indiscreet_check(question: Any, core: Any) -> Any:  # noqa: ANN401 (what it is given)
-            said = f"{question!r} {core.settings.openai_api_key.get_secret_value()} {core.settings.system_prompt}"
+        def indiscreet_check(question: Any, settings: Any) -> Any:  # noqa: ANN401 (what it is given)
+            said = f"{question!r} {settings.openai_api_key.get_secret_value()} {settings.system_prompt}"
             if IN_THE_ROUTE in question.query:
                 raise RuntimeError(said)
             if IN_THE_LOOP in question.query:
                 asyncio.get_running_loop().call_soon(_raise, said)
-            return check(question, core)
+            return check(question, settings)
 
         ChunkDecoder.feed = indiscreet_feed  # type: ignore[method-assign]
         generate._check = indiscreet_check

@@ -91,7 +91,7 @@ def test_a_silent_upstream_is_bridged_by_heartbeats_from_the_first_moment_on(sta
 def test_a_reader_that_makes_an_event_of_any_blank_line_makes_none_of_a_heartbeat(stack: Stack) -> None:
     query = script(status_delay=3.5, chunks=1)
     body = stack.client.generate(query, accept=SSE).body
-    assert body.count(b"\n:\n") >= 2, "heartbeats"
+    assert body.splitlines().count(b":") >= 2, "heartbeats"  # two in a row share a line end
     events = list(SSEDecoder().iter_bytes(iter([body])))
     assert [event.event for event in events] == ["start", "delta", "done"]
     assert [json.loads(event.data)["seq"] for event in events] == [1, 2, 3]

@@ -1,0 +1,233 @@
+"""The use cases: ask for an answer, follow, read, stop and erase it, and who may. Routes speak to nothing else."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
+from service.eventlog import AheadOfLogError, EventLog, Reader
+from service.events import Event, Request, StoppedBy, Terminal
+from service.follower import Follower
+from service.keys import Caller
+from service.renderings import Rendering
+from service.supervisor import Supervisor
+from service.telemetry import metrics
+
+STOP_TIMEOUT_SECONDS = 5.0
+"""Time limit for a stop. The terminal event comes within a second unless the producer hangs."""
+ORPHAN_POLL_SECONDS = 0.25
+"""Poll interval of a stop for detecting that the answer has no producer."""
+LATE_FOLLOWER_SECONDS = 2.0
+"""Minimum time a follower is served after it connects, even when the worker has drained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Limits and waits of one worker's followers, and of its end."""
+
+    followers: int
+    heartbeat_seconds: float
+    status_wait_seconds: float
+    drain_seconds: float
+
+
+class Answers:
+    """The answers, as one worker gives access to them. Made and closed on its event loop."""
+
+    def __init__(self, log: EventLog, supervisor: Supervisor, policy: Policy) -> None:
+        self._log = log
+        self._supervisor = supervisor
+        self._policy = policy
+        self._followers = 0
+        self._drain: asyncio.Task[None] | None = None
+
+    async def ask(
+        self,
+        request: Request,
+        answer_id: str,
+        rendering: Rendering,
+        *,
+        caller: Caller,
+        address: str,
+        arrived_at: float,
+    ) -> Follower:
+        """Begin an answer; return its first follower once the upstream's status is known, or was waited for.
+
+        `address` is the client's IP address. `arrived_at` is when the request came, by the event loop's clock.
+
+        Raises:
+            UpstreamError: the upstream refused, or could not be asked, within `status_wait_seconds`. Nothing is left of
+                the answer. Later failures are events.
+            TooMany: the client has too many answers under way.
+            Unavailable: the worker has, or the log cannot take the answer.
+        """
+        producer = await self._supervisor.start(
+            request,
+            answer_id,
+            client=caller.client(address),
+            begun_at=arrived_at,
+            owner=caller.mark(answer_id),
+        )
+        try:
+            follower = self._follower(await self._log.open(answer_id), rendering, producer.first_chunk_sent)
+        except FolyamError:
+            producer.stop("unwatched")
+            raise
+        with ExitStack() as undo:
+            undo.callback(follower.close)
+            error = await producer.status(self._policy.status_wait_seconds)
+            if error is not None:
+                await self._log.erase(answer_id)  # Nobody learned its id.
+                raise error
+            undo.pop_all()
+        return follower
+
+    async def follow(self, answer_id: str, after: int, rendering: Rendering, caller: Caller) -> Follower | None:
+        """Return a follower placed behind the event `after`; None where the answer has ended and nothing comes.
+
+        Raises:
+            UnknownAnswer: the caller may not have the answer, or there is none.
+            BadInput: the answer has no event `after` yet.
+            Unavailable: there are too many followers, or the log cannot be read.
+        """
+        try:
+            reader = await self._open(answer_id, caller, after)
+        except AheadOfLogError:
+            raise BadInput(
+                "bad_last_event_id",
+                "Last-Event-ID, or after, is ahead of the answer.",
+                field="Last-Event-ID",
+                status=400,
+            ) from None
+        if reader.at_end:
+            reader.close()
+            return None
+        follower = self._follower(reader, rendering)
+        if after:
+            metrics.resumed(rendering.name)
+        return follower
+
+    async def read(self, answer_id: str, caller: Caller) -> AsyncGenerator[Sequence[Event]]:
+        """Yield the events that are there.
+
+        Raises:
+            UnknownAnswer: the caller may not have the answer, or there is none.
+            Unavailable: the log cannot be read.
+        """
+        reader = await self._open(answer_id, caller)
+        try:
+            while events := await reader.read():
+                yield events
+        finally:
+            reader.close()
+
+    async def stop(self, answer_id: str, caller: Caller, by: StoppedBy = "user") -> None:
+        """Stop the answer, whichever worker produces it; return once its terminal event is in the log.
+
+        Raises:
+            UnknownAnswer: the caller may not have the answer, or there is none.
+            Unavailable: the producer did not end it in time, or the log cannot be used.
+        """
+        reader = await self._open(answer_id, caller)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                if isinstance(await self._log.last(answer_id), Terminal):
+                    return
+                if not self._supervisor.stop(answer_id, by):
+                    await self._log.request_stop(answer_id, by)
+                while True:
+                    for event in await reader.read():
+                        if isinstance(event, Terminal):
+                            return
+                    if reader.orphaned() and not isinstance(await self._log.last(answer_id), Terminal):
+                        self._supervisor.adopt(answer_id)
+                    await reader.wait(ORPHAN_POLL_SECONDS)
+        except TimeoutError:
+            raise Unavailable("stop_pending", "The answer will stop, but has not stopped yet.") from None
+        finally:
+            reader.close()
+
+    async def erase(self, answer_id: str, caller: Caller) -> None:
+        """Stop the answer if it is running, and remove it.
+
+        Raises:
+            UnknownAnswer: the caller may not have the answer, or there is none.
+            Unavailable: the producer did not end it in time, or the log cannot be used.
+        """
+        await self.stop(answer_id, caller)
+        await self._log.erase(answer_id)
+
+    async def check(self) -> None:
+        """Return if new requests should come here.
+
+        Raises:
+            Unavailable: the log does not work, or this worker is leaving.
+        """
+        if self._drain is not None:
+            raise Unavailable("draining", "This worker is leaving.")
+        await self._log.check()
+
+    @property
+    def needs_replacing(self) -> bool:
+        """Whether only a new process can serve: the directory of the logs was removed or replaced."""
+        return self._log.lost()
+
+    def leave(self) -> None:
+        """Let running answers go on for `drain_seconds`, then leave them to other workers. Returns at once."""
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._leave())
+
+    async def aclose(self) -> None:
+        """Leave what is unfinished to other workers."""
+        if self._drain is not None:
+            self._drain.cancel()
+        await self._supervisor.aclose()
+
+    async def _open(self, answer_id: str, caller: Caller, after: int = 0) -> Reader:
+        """Return a reader that does not count as a follower: it is not known yet whether the caller may be one.
+
+        Missing and forbidden look the same.
+        """
+        reader = await self._log.open(answer_id, after, watch=False)
+        with ExitStack() as undo:
+            undo.callback(reader.close)
+            if not caller.anybody and not caller.owns(answer_id, (await reader.start()).owner):
+                raise UnknownAnswer
+            undo.pop_all()
+        return reader
+
+    def _follower(
+        self, reader: Reader, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
+    ) -> Follower:
+        with ExitStack() as undo:
+            undo.callback(reader.close)
+            if self._followers >= self._policy.followers:
+                raise Unavailable("too_many_followers", "Too many answers are being read. Try again in a moment.")
+            reader.watch()
+            undo.pop_all()
+        self._followers += 1
+        came_at = asyncio.get_running_loop().time()
+        return Follower(
+            reader,
+            rendering,
+            heartbeat_seconds=self._policy.heartbeat_seconds,
+            on_orphan=self._supervisor.adopt,
+            has_left=lambda: self._has_left(came_at),
+            on_first_chunk=on_first_chunk,
+            on_close=self._follower_left,
+        )
+
+    def _follower_left(self) -> None:
+        self._followers -= 1
+
+    def _has_left(self, came_at: float) -> bool:
+        # Whether answers are left to others, so that a follower should go there too.
+        left = self._drain is not None and self._drain.done()
+        return left and asyncio.get_running_loop().time() - came_at >= LATE_FOLLOWER_SECONDS
+
+    async def _leave(self) -> None:
+        begun_at = asyncio.get_running_loop().time()
+        await self._supervisor.drain(self._policy.drain_seconds)
+        # Followers of other workers' answers may have as long.
+        await asyncio.sleep(begun_at + self._policy.drain_seconds - asyncio.get_running_loop().time())

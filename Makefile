@@ -52,6 +52,7 @@ check: setup-tests
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy service tests deploy
+	.venv/bin/lint-imports --no-cache
 	npm run --prefix frontend --silent --if-present check
 	$(PYTHON) -m pytest $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 

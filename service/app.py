@@ -68,7 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers=HANDLERS,
         middleware=middleware,
         redirect_slashes=False,  # An address has one form; another is none of ours.
-        telemetry={"tracing": False, "metrics": False},
+        # Its spans hold addresses, and its logs what an exception says: either may quote somebody's words.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
     # The middleware has looked at the key before: this says in the description that one is needed.

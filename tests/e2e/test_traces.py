@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +169,43 @@ def test_a_collector_that_is_gone_holds_up_nothing(tmp_path: Path, upstream: Ups
     # It left in order, and was not killed for taking too long.
     assert "SIGKILL" not in service.log.read_text()
     assert service.process.returncode == 0
+
+
+@contextmanager
+def recorder() -> Iterator[tuple[str, set[str]]]:
+    """A collector that takes everything: its address, and the paths that it was sent something at."""
+    paths: set[str] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            paths.add(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", paths
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_framework_sends_nothing_by_itself(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    """FastAPI's own telemetry has addresses and exceptions' messages, which may quote what somebody wrote."""
+    with recorder() as (endpoint, paths):
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+        with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
+            # FastAPI reports a parameter that it refuses.
+            assert Client(service.address).request("GET", "/generate?temperature=hot").status == 422
+    # A worker that leaves sends what it has; it has left.
+    assert paths == {"/v1/traces"}
 
 
 def test_without_the_variable_nothing_of_it_is_loaded(tmp_path: Path) -> None:

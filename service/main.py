@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -39,21 +40,22 @@ def _confine(settings: Settings) -> None:
         structlog.get_logger().warning("not_confined", reason="this kernel has no Landlock")
 
 
-def _tracer_class() -> type[tracing.Tracer] | None:
-    """Import what sends traces, where they are asked for: before the confinement, under which no .pyc file is written.
+def _import_otlp() -> Callable[[], None] | None:
+    """Return what starts traces, where they are asked for.
 
-    Its thread is started later, and so is confined.
+    Called before the confinement, under which no .pyc file is written. The returned function starts a thread, and is
+    called after it, so that the thread is confined.
     """
     if not tracing.wanted():
         return None
     try:
-        from service.telemetry.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
+        from service.telemetry.otlp import start  # noqa: PLC0415 (an extra)
     except ImportError:
         raise SettingsError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"
             " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."
         ) from None
-    return OtlpTracer
+    return start
 
 
 try:
@@ -61,13 +63,13 @@ try:
     for address in filter(None, (settings.openai_base_url, settings.fallback_base_url)):
         check_proxy(address)
     configure_logging()
-    tracer_class = _tracer_class()
+    start_traces = _import_otlp()
     _confine(settings)
 except (SettingsError, UnusableProxy) as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
     raise SystemExit(CANNOT_LOAD) from None
-if tracer_class is not None:
-    tracing.use(tracer_class())
+if start_traces is not None:
+    start_traces()
 app = create_app(settings)
 # What has been imported lives as long as the process. Left out of the collector's rounds, it no longer makes each of
 # them a pause of tens of milliseconds for every stream.

@@ -116,7 +116,7 @@ class RequestLine:
         quiet = scope["path"] in _QUIET
         span = tracing.NO_SPAN
         if not quiet:
-            span = tracing.request(scope["method"], headers.get("traceparent", ""), request_id)
+            span = tracing.start_request(scope["method"], headers.get("traceparent", ""), request_id)
         status = 0
         sent = 0
         whole = False
@@ -154,16 +154,15 @@ class RequestLine:
                     answer=context.answer_id,
                     rendering=context.rendering,
                     error=context.error,
-                    **span.ids,
+                    **tracing.log_fields(span),
                 )
-                span.rename(f"{scope['method']} {route}" if route else scope["method"])
-                span.set(
-                    {
-                        "http.route": route,
-                        "http.response.status_code": status or None,
-                        "folyam.answer.id": context.answer_id,
-                        "folyam.rendering": context.rendering,
-                        "folyam.whole": whole,
-                    }
+                tracing.end_request(
+                    span,
+                    f"{scope['method']} {route}" if route else scope["method"],
+                    route=route,
+                    status=status or None,
+                    answer_id=context.answer_id,
+                    rendering=context.rendering,
+                    whole=whole,
+                    error=context.error or "internal" if status >= SERVER_ERROR else None,
                 )
-                span.end(context.error or "internal" if status >= SERVER_ERROR else None)

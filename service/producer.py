@@ -55,7 +55,7 @@ class Producer:
         self.metrics = counted
         self.begun_at = begun_at
         self._lease = lease
-        self._span = tracing.Span()
+        self._span = tracing.NO_SPAN
         self._request = request
         self._upstream = upstream
         self._limits = limits
@@ -89,14 +89,14 @@ class Producer:
         if not self._ending and self._stopped_by is None:
             self._stopped_by = by
             self._stop_at = self._loop.time()
-            self._span.event("folyam.stop")
+            self._span.add_event("folyam.stop")
             self._interrupt()
 
     def hand_over(self) -> None:
         """Leave the answer to another worker, unless it is ending."""
         if not self._ending and self._stopped_by is None:
             self._handing_over = True
-            self._span.event("folyam.hand_over")
+            self._span.add_event("folyam.hand_over")
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -141,7 +141,14 @@ class Producer:
     async def run(self) -> None:
         """Produce, and put what came of it into the log."""
         self._running = True
-        self._span = tracing.generation(self._request, self.answer_id, taken_over=self._taken_over)
+        self._span = tracing.start_generation(
+            self.answer_id,
+            model=self._request.model,
+            temperature=self._request.temperature,
+            max_tokens=self._request.max_tokens,
+            traceparent=self._request.traceparent,
+            taken_over=self._taken_over,
+        )
         try:
             if self._stopped_by is not None or self._handing_over:
                 raise asyncio.CancelledError  # noqa: TRY301 (interrupted before it began)
@@ -188,7 +195,7 @@ class Producer:
                         self._first_chunk_seconds = now - self.begun_at
                         self.metrics.upstream_first_chunk(now - asked_at)
                         self._upstream_first_chunk_seconds = now - asked_at
-                        self._span.event("folyam.first_chunk")
+                        self._span.add_event("folyam.first_chunk")
                     else:
                         self.metrics.chunks_arrived(now - arrived_at)
                     arrived_at = now
@@ -240,23 +247,30 @@ class Producer:
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,
-            **self._span.ids,
+            **tracing.log_fields(self._span),
         )
         self._trace(outcome, terminal)
 
     def _trace(self, outcome: str, terminal: Terminal | None) -> None:
-        if self._stopped_by is not None:
-            self._span.set({"folyam.stopped_by": self._stopped_by})
         done = terminal if isinstance(terminal, Done) else None
-        tracing.generated(self._span, outcome, first_chunk_seconds=self._upstream_first_chunk_seconds, done=done)
-        self._span.end(terminal.code if isinstance(terminal, Failed) else None)
+        tracing.end_generation(
+            self._span,
+            outcome,
+            stopped_by=self._stopped_by,
+            first_chunk_seconds=self._upstream_first_chunk_seconds,
+            finish_reason=done.finish_reason if done else None,
+            usage=done.usage if done else None,
+            error=terminal.code if isinstance(terminal, Failed) else None,
+        )
 
     def _leave(self) -> None:
         self._ending = True
         self._lease.hand_over()
         self._status_came()
         self.metrics.handed_over()
-        _logger.info("answer_handed_over", answer=self.answer_id, events=self._lease.last_seq, **self._span.ids)
+        _logger.info(
+            "answer_handed_over", answer=self.answer_id, events=self._lease.last_seq, **tracing.log_fields(self._span)
+        )
         self._trace("handed_over", None)
 
     def _timing(self) -> Timing:

@@ -17,6 +17,7 @@ from service.question import HOTTEST, MOST_TOKENS, Question, decode
 from service.renderings import Rendering
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
+from service.telemetry import tracing
 
 RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
 
@@ -100,7 +101,8 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
             events.
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
-    request = events.Request(query, model, tuple(history), temperature, max_tokens, context.span.traceparent)
+    traceparent = tracing.traceparent(context.span)
+    request = events.Request(query, model, tuple(history), temperature, max_tokens, traceparent)
     try:
         follower = await answers.ask(
             request, answer_id, rendering, caller=context.caller, address=address, arrived_at=context.arrived_at

@@ -1,125 +1,186 @@
-"""OpenTelemetry traces, if `OTEL_EXPORTER_OTLP_ENDPOINT` asks for them; otherwise nothing, at no cost.
+"""OpenTelemetry traces, where `OTEL_EXPORTER_OTLP_ENDPOINT` asks for them. Otherwise every span is a no-op one.
 
-A request is one span and the generation of an answer another, which outlives its request and may go on in another
-worker. Names are those of OpenTelemetry's conventions for HTTP and for generative AI; what these do not know begins
-with `folyam.`. No span holds what people wrote, nor a path or a query string, which might.
+A request is one span. The generation of an answer is another: it outlives its request and may continue in another
+worker. Names follow OpenTelemetry's conventions for HTTP and for generative AI; names that those do not have begin with
+`folyam.`. No span holds people's words, nor a path or a query string, which may contain them.
 """
 
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
-from service.events import Done, Request
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    format_trace_id,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from service.telemetry.usage import Usage
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_SECONDS = 2.0
-"""How long a worker that leaves waits for its last spans to be taken."""
+"""Maximum time a leaving worker waits for the collector to take its last spans."""
 
-Value = str | int | float | bool | list[str]
+Span = trace.Span
+"""The API's span, named here for modules that may not import OpenTelemetry."""
 
+NO_SPAN: Span = INVALID_SPAN
+"""Records nothing and has no ids."""
 
-class Span:
-    """A span, or this: nothing, where traces are off."""
-
-    ids: Mapping[str, str] = {}
-    """What to log with what happens in it."""
-    traceparent = ""
-    """Its name for others, as in the header; empty where there is none."""
-
-    def set(self, attributes: Mapping[str, Value | None]) -> None:
-        """Add what is known; what is None is not."""
-
-    def rename(self, name: str) -> None:
-        """Give it another name, where that is known only now."""
-
-    def event(self, name: str) -> None:
-        """Note that something happens now."""
-
-    def end(self, error: str | None = None) -> None:
-        """End it, as failed where there is an error: its code."""
-
-
-class Tracer(Protocol):
-    """Whoever makes spans."""
-
-    def start(self, name: str, traceparent: str, *, client: bool) -> Span:
-        """Begin a span: of a client that asks somebody, or else of a server that was asked."""
-
-    def shutdown(self) -> None:
-        """Send what has not been sent, however long that takes. For a thread."""
-
-
-NO_SPAN = Span()
+_propagator = TraceContextTextMapPropagator()
 _tracer: Tracer | None = None
+_shutdown: Callable[[], None] | None = None
 
 
 def wanted() -> bool:
-    """Tell whether the environment asks for traces."""
+    """Return whether the environment asks for traces."""
     return any(os.environ.get(name) for name in ENDPOINTS)
 
 
-def use(tracer: Tracer) -> None:
-    """Have spans made by the tracer from now on."""
-    global _tracer  # noqa: PLW0603 (as the metrics, one for the process)
+def use(tracer: Tracer, shutdown: Callable[[], None]) -> None:
+    """Start all spans from the tracer from now on. `shutdown` sends what is unsent, and may block."""
+    global _tracer, _shutdown  # noqa: PLW0603 (one for the process, as the metrics)
     _tracer = tracer
+    _shutdown = shutdown
 
 
 async def aclose() -> None:
-    """Send what has not been sent, if it is taken soon."""
-    if _tracer is not None:
-        # In a thread that nobody has to wait for: a collector that is gone would hold up the worker's end.
-        sending = threading.Thread(target=_tracer.shutdown, daemon=True)
+    """Send unsent spans, waiting at most `FLUSH_SECONDS`."""
+    if _shutdown is not None:
+        # A daemon thread: a collector that does not answer must not delay the worker's exit.
+        sending = threading.Thread(target=_shutdown, daemon=True)
         sending.start()
         await asyncio.to_thread(sending.join, FLUSH_SECONDS)
 
 
-def request(method: str, traceparent: str, request_id: str) -> Span:
-    """Begin the span of a request. `traceparent` is its header, or empty."""
-    if _tracer is None:
-        return NO_SPAN
-    span = _tracer.start(method, traceparent, client=False)
-    span.set({"http.request.method": method, "folyam.request.id": request_id})
+def log_fields(span: Span) -> Mapping[str, str]:
+    """Return the ids to log with events of the span; empty without traces."""
+    context = span.get_span_context()
+    return {"trace_id": format_trace_id(context.trace_id)} if context.is_valid else {}
+
+
+def traceparent(span: Span) -> str:
+    """Return the W3C `traceparent` header that makes a span elsewhere a child of this one; empty without traces."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, set_span_in_context(span, Context()))
+    return carrier.get("traceparent", "")
+
+
+def start_request(method: str, traceparent: str, request_id: str) -> Span:
+    """Start the span of a request. `traceparent` is the client's header, or empty."""
+    span = _start(method, traceparent, SpanKind.SERVER)
+    _set(span, {"http.request.method": method, "folyam.request.id": request_id})
     return span
 
 
-def generation(asked: Request, answer_id: str, *, taken_over: str | None) -> Span:
-    """Begin the span of a generation, or of the rest of one: `taken_over` tells how another worker's goes on."""
-    if _tracer is None:
-        return NO_SPAN
-    span = _tracer.start(f"chat {asked.model}", asked.traceparent, client=True)
-    span.set(
+def end_request(
+    span: Span,
+    name: str,
+    *,
+    route: str | None,
+    status: int | None,
+    answer_id: str | None,
+    rendering: str | None,
+    whole: bool,
+    error: str | None,
+) -> None:
+    """End the span of a request, as failed if there is an error code."""
+    span.update_name(name)
+    _set(
+        span,
+        {
+            "http.route": route,
+            "http.response.status_code": status,
+            "folyam.answer.id": answer_id,
+            "folyam.rendering": rendering,
+            "folyam.whole": whole,
+        },
+    )
+    _end(span, error)
+
+
+def start_generation(
+    answer_id: str,
+    *,
+    model: str,
+    temperature: float | None,
+    max_tokens: int | None,
+    traceparent: str,
+    taken_over: str | None,
+) -> Span:
+    """Start the span of a generation, or of the rest of one: `taken_over` is how this worker continues another's."""
+    span = _start(f"chat {model}", traceparent, SpanKind.CLIENT)
+    _set(
+        span,
         {
             "gen_ai.operation.name": "chat",
-            # Whoever answers in truth: this is the API that they are asked by.
+            # The API that is spoken. Which provider stands behind it is unknown.
             "gen_ai.provider.name": "openai",
-            "gen_ai.request.model": asked.model,
+            "gen_ai.request.model": model,
             "gen_ai.request.stream": True,
-            "gen_ai.request.temperature": asked.temperature,
-            "gen_ai.request.max_tokens": asked.max_tokens,
+            "gen_ai.request.temperature": temperature,
+            "gen_ai.request.max_tokens": max_tokens,
             "folyam.answer.id": answer_id,
             "folyam.takeover": taken_over,
-        }
+        },
     )
     return span
 
 
-def generated(span: Span, outcome: str, *, first_chunk_seconds: float | None, done: Done | None) -> None:
-    """Add what came of a generation to its span."""
-    span.set({"folyam.outcome": outcome, "gen_ai.response.time_to_first_chunk": first_chunk_seconds})
-    if done is not None:
-        span.set({"gen_ai.response.finish_reasons": [done.finish_reason]})
-        if done.usage is not None:
-            span.set(
-                {
-                    "gen_ai.usage.input_tokens": done.usage.prompt_tokens,
-                    "gen_ai.usage.output_tokens": done.usage.completion_tokens,
-                    "gen_ai.usage.cache_read.input_tokens": (done.usage.prompt_tokens_details or {}).get(
-                        "cached_tokens"
-                    ),
-                    "gen_ai.usage.reasoning.output_tokens": (done.usage.completion_tokens_details or {}).get(
-                        "reasoning_tokens"
-                    ),
-                }
-            )
+def end_generation(
+    span: Span,
+    outcome: str,
+    *,
+    stopped_by: str | None,
+    first_chunk_seconds: float | None,
+    finish_reason: str | None,
+    usage: Usage | None,
+    error: str | None,
+) -> None:
+    """End the span of a generation, as failed if there is an error code."""
+    _set(
+        span,
+        {
+            "folyam.outcome": outcome,
+            "folyam.stopped_by": stopped_by,
+            "gen_ai.response.time_to_first_chunk": first_chunk_seconds,
+            "gen_ai.response.finish_reasons": None if finish_reason is None else [finish_reason],
+        },
+    )
+    if usage is not None:
+        _set(
+            span,
+            {
+                "gen_ai.usage.input_tokens": usage.prompt_tokens,
+                "gen_ai.usage.output_tokens": usage.completion_tokens,
+                "gen_ai.usage.cache_read.input_tokens": (usage.prompt_tokens_details or {}).get("cached_tokens"),
+                "gen_ai.usage.reasoning.output_tokens": (usage.completion_tokens_details or {}).get("reasoning_tokens"),
+            },
+        )
+    _end(span, error)
+
+
+def _start(name: str, traceparent: str, kind: SpanKind) -> Span:
+    # The API's no-op tracer would return the client's own span, whose trace id the log would then show.
+    if _tracer is None:
+        return NO_SPAN
+    return _tracer.start_span(name, _propagator.extract({"traceparent": traceparent}), kind)
+
+
+def _set(span: Span, attributes: Mapping[str, str | float | Sequence[str] | None]) -> None:
+    if span.is_recording():
+        span.set_attributes({key: value for key, value in attributes.items() if value is not None})
+
+
+def _end(span: Span, error: str | None) -> None:
+    if error is not None:
+        span.set_attribute("error.type", error)
+        span.set_status(StatusCode.ERROR)
+    span.end()

@@ -1,0 +1,24 @@
+"""What telemetry reads of an answer's token usage."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Usage(Protocol):
+    """The `usage` of the chat-completions API, in tokens. A detail is absent or None where it was not counted."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the request's messages."""
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the answer."""
+
+    @property
+    def prompt_tokens_details(self) -> Mapping[str, int | None] | None:
+        """`cached_tokens`, among others."""
+
+    @property
+    def completion_tokens_details(self) -> Mapping[str, int | None] | None:
+        """`reasoning_tokens`, among others."""

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import __version__
 from service.answers import Answers, Policy
 from service.config import Settings
+from service.errors import CODES, UPSTREAM_REASONS
 from service.eventlog import Retention, open_event_log
 from service.http_errors import HANDLERS
 from service.keys import Keys
@@ -22,7 +23,7 @@ from service.renderings import RENDERINGS
 from service.routes import answers, generate, health
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
-from service.telemetry import metrics, tracing
+from service.telemetry import metrics, own_slot, tracing
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 
@@ -33,17 +34,22 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         log_loop_errors(asyncio.get_running_loop())
-        metrics.begin(settings.allowed_models, {rendering.name for _, rendering in RENDERINGS})
+        metrics.begin(
+            settings.allowed_models,
+            {rendering.name for _, rendering in RENDERINGS},
+            error_codes=CODES,
+            upstream_reasons=UPSTREAM_REASONS,
+        )
         metrics.bounds(
             streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes
         )
         try:
             async with open_answers(settings) as app.state.answers:
-                metrics.serve()
+                own_slot.serve()
                 yield
         finally:
             await tracing.aclose()
-            metrics.leave()
+            own_slot.leave()
 
     middleware = [Middleware(RequestLine)]  # the outermost first
     if settings.cors_origins:

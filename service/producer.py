@@ -14,6 +14,7 @@ from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
 from service.telemetry import metrics, tracing
+from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
 
 Recovery = Literal["continue", "restart", "fail"]
@@ -46,7 +47,7 @@ class Producer:
         request: Request,
         upstream: Upstream,
         limits: Limits,
-        counted: metrics.AnswerMetrics,
+        counted: AnswerMetrics,
         *,
         begun_at: float,
         taken_over: Recovery | None = None,

@@ -13,6 +13,7 @@ from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Delta, Request, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
 from service.telemetry import metrics
+from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
 
 LOOK_SECONDS = 0.25
@@ -83,7 +84,7 @@ class Supervisor:
                 "too_many_answers_of_yours", "You have too many answers under way. Let one of them end first."
             )
         lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3), owner))
-        counted = metrics.answer_metrics(request.model, self._models)
+        counted = AnswerMetrics.of(request.model, self._models)
         counted.started()
         producer = self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
         self._clients[client] += 1
@@ -161,7 +162,7 @@ class Supervisor:
         claims = lease.claims
         if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or start.request is None:
             how = "fail"
-        counted = metrics.answer_metrics(start.model, self._models)
+        counted = AnswerMetrics.of(start.model, self._models)
         counted.taken_over(how)
         # The clocks of two processes agree only on the time of day, and that may have been set in between.
         age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)

@@ -12,12 +12,14 @@ FIRST_BYTES = 1 << 16
 COUNT = """
 import sys
 from service.telemetry import metrics
+from service.telemetry.answer_metrics import AnswerMetrics
+from service.telemetry.exposition import exposition
 models = [f"model-{number}" for number in range(int(sys.argv[1]))]
-metrics.begin(models, ["sse"])
+metrics.begin(models, ["sse"], error_codes=["internal"], upstream_reasons=["connect"])
 for model in models:
-    metrics.answer_metrics(model, models).started()
+    AnswerMetrics.of(model, models).started()
 print(sum(line.startswith("folyam_streams_started_total") and line.endswith(" 1.0")
-    for line in metrics.exposition().decode().splitlines()))
+    for line in exposition().decode().splitlines()))
 """
 
 

@@ -11,6 +11,8 @@ from service.errors import CODES, UPSTREAM_REASONS
 from service.events import Usage
 from service.renderings import RENDERINGS
 from service.telemetry import metrics
+from service.telemetry.answer_metrics import AnswerMetrics
+from service.telemetry.exposition import exposition
 
 GAPS = [0.0, 0.001, 0.0025, 0.0026, 0.02, 0.02, 5.0, 50.0] * 20
 
@@ -24,7 +26,7 @@ def sample(name: str, **labels: str) -> float:
 @pytest.mark.parametrize("last", ["finished", "handed_over"])
 def test_gaps_between_chunks_fall_into_their_buckets(last: str) -> None:
     model = uuid.uuid4().hex
-    counted = metrics.AnswerMetrics(model)
+    counted = AnswerMetrics(model)
     counted.started()
     for gap in GAPS:
         counted.chunks_arrived(gap)
@@ -51,9 +53,9 @@ def counted_series() -> set[tuple[str, str]]:
 def test_a_series_is_there_before_its_first_event() -> None:
     model = uuid.uuid4().hex
     renderings = {rendering.name for _, rendering in RENDERINGS}
-    metrics.begin([model], renderings)
+    metrics.begin([model], renderings, error_codes=CODES, upstream_reasons=UPSTREAM_REASONS)
     from_the_start = counted_series()
-    counted = metrics.AnswerMetrics(model)
+    counted = AnswerMetrics(model)
     for takeover in ("continue", "restart", "fail"):
         counted.taken_over(takeover)
         counted.handed_over()
@@ -76,11 +78,11 @@ def test_a_series_is_there_before_its_first_event() -> None:
 
 def test_a_model_outside_the_list_is_counted_as_other() -> None:
     before = REGISTRY.get_sample_value("folyam_streams_started_total", {"model": "other"}) or 0
-    counted = metrics.answer_metrics("somebody's own words", ["known"])
+    counted = AnswerMetrics.of("somebody's own words", ["known"])
     counted.started()
     counted.finished("done", 1.0, None)
     assert sample("folyam_streams_started_total", model="other") == before + 1
-    assert "somebody" not in metrics.exposition().decode()
+    assert "somebody" not in exposition().decode()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_a_model_outside_the_list_is_counted_as_other() -> None:
     ],
 )
 def test_buckets_double_from_the_first_to_the_last(name: str, first: float, last: float) -> None:
-    counted = metrics.AnswerMetrics("buckets")
+    counted = AnswerMetrics("buckets")
     counted.started()
     counted.upstream_first_chunk(1)
     counted.finished("done", 1.0, None)

@@ -198,7 +198,7 @@ async def test_a_defect_of_ours_is_a_failure_and_not_an_answer_without_an_end(
     def broken(*_: object) -> None:
         raise RuntimeError("some words")
 
-    monkeypatch.setattr("service.telemetry.metrics.AnswerMetrics.upstream_first_chunk", broken)
+    monkeypatch.setattr("service.telemetry.answer_metrics.AnswerMetrics.upstream_first_chunk", broken)
     events = await here.follow((await here.start()).answer_id)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "internal"

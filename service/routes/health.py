@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from service.answers import Answers
 from service.routes.openapi import errors, whole
-from service.telemetry import metrics
+from service.telemetry.exposition import CONTENT_TYPE, exposition
 
 
 class Status(BaseModel):
@@ -40,4 +40,4 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics", include_in_schema=False)
 def prometheus_metrics() -> Response:
     """Return all workers' metrics. Not async: gathering them takes tens of milliseconds, which a thread may take."""
-    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+    return Response(exposition(), media_type=CONTENT_TYPE)

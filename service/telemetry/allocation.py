@@ -24,10 +24,10 @@ BESIDE_THE_KEY_BYTES = 4 + 8 + 16
 class AllocatedValues:
     """Makes the values of one process's metrics, in the files of a slot."""
 
-    def __init__(self, directory: Path, number: int, on_refusal: Callable[[OSError], None]) -> None:
+    def __init__(self, directory: Path, number: int, on_error: Callable[[OSError], None]) -> None:
         self._directory = directory
         self._number = number
-        self._on_refusal = on_refusal
+        self._on_error = on_error
         self._mapped = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
         self._allocated: dict[Path, int] = {}
 
@@ -49,7 +49,7 @@ class AllocatedValues:
             self._make_room(self._directory / f"{group}_{self._number}.db", len(key.encode()) + BESIDE_THE_KEY_BYTES)
             made = self._mapped
         except OSError as error:
-            self._on_refusal(error)
+            self._on_error(error)
             made = values.MutexValue
         return made(kind, metric, name, labels, label_values, description, multiprocess_mode=multiprocess_mode, **more)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from service.telemetry import metrics  # before the first metric: it says whose files they go to
+from service.telemetry import own_slot  # before the first metric: it decides which files they are kept in
+from service.telemetry.exposition import exposition
 
 if (stands_still := Path(os.environ.get("TRIAL_STANDS_STILL", ""))).is_file():
     stands_still.unlink()  # the next one does not
@@ -27,15 +28,15 @@ async def app(
     """Answer with the metrics, or else with the worker's process id."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
-            metrics.serve()
+            own_slot.serve()
             live.set(1)
             await send({"type": "lifespan.startup.complete"})
-        metrics.leave()
+        own_slot.leave()
         await send({"type": "lifespan.shutdown.complete"})
         return
     if scope["path"] != "/metrics":
         requests.inc()
-    body = metrics.exposition() if scope["path"] == "/metrics" else str(os.getpid()).encode()
+    body = exposition() if scope["path"] == "/metrics" else str(os.getpid()).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
     await send({"type": "http.response.body", "body": body})
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.telemetry import metrics
+from service.telemetry import series
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / "deploy" / "prometheus"
@@ -67,7 +67,7 @@ def test_each_metric_is_explained() -> None:
     table = OPERATIONS.partition("<!-- metrics -->")[2].partition("<!-- /metrics -->")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*)\|", table, re.MULTILINE)
     explained = {(name.removesuffix("_total"), kind, labels.strip()) for name, kind, labels in rows}
-    ours = {metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)}
+    ours = {metric for metric in vars(series).values() if isinstance(metric, MetricWrapperBase)}
     exposed = {
         (family.name, family.type, ", ".join(metric._labelnames)) for metric in ours for family in metric.describe()
     }

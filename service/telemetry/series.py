@@ -1,0 +1,79 @@
+"""Every metric: its name, help text, labels and buckets. No label holds a user, a key or an id.
+
+Only this package changes them: `metrics` and `answer_metrics` have a verb for each event.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from service import __version__
+from service.telemetry import own_slot  # first: it decides which files the metrics below are kept in
+
+
+def _doubling(first: float, last: float) -> tuple[float, ...]:
+    buckets = [first]
+    while buckets[-1] < last:
+        buckets.append(round(buckets[-1] * 2, 6))
+    return tuple(buckets)
+
+
+FIRST_CHUNK = Histogram(
+    "folyam_time_to_first_chunk_seconds",
+    "From an answer's request to the first chunk sent to whoever asked.",
+    ["model"],
+    buckets=_doubling(0.01, 81.92),
+)
+UPSTREAM_FIRST_CHUNK = Histogram(
+    "folyam_upstream_time_to_first_chunk_seconds",
+    "From the request to the upstream to its first chunk.",
+    ["model"],
+    buckets=_doubling(0.01, 81.92),
+)
+DURATION = Histogram(
+    "folyam_stream_duration_seconds",
+    "From an answer's request to its terminal event.",
+    ["model", "outcome"],
+    buckets=_doubling(0.01, 655.36),
+)
+BETWEEN_CHUNKS = Histogram(
+    "folyam_time_between_chunks_seconds",
+    "Between one arrival of chunks from the upstream and the next.",
+    ["model"],
+    buckets=_doubling(0.0025, 10.24),
+)
+IN_FLIGHT = Gauge("folyam_streams_in_flight", "Answers being generated.", multiprocess_mode="livesum")
+FOLLOWERS = Gauge("folyam_followers", "Responses that follow an answer.", multiprocess_mode="livesum")
+STARTED = Counter("folyam_streams_started", "Answers begun.", ["model"])
+FINISHED = Counter("folyam_streams_finished", "Answers ended.", ["model", "outcome"])
+TOKENS = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["model", "type"])
+REJECTED = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
+UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
+RESUMES = Counter("folyam_resumes", "Answers followed on from an offset.", ["rendering"])
+TAKEOVERS = Counter("folyam_takeovers", "Orphaned answers claimed by another worker.", ["outcome"])
+UNWATCHED_CHUNKS = Counter("folyam_unwatched_chunks", "Chunks that came while nobody followed.")
+STOP = Histogram(
+    "folyam_stop_seconds",
+    "From a stop to the upstream's connection closed.",
+    buckets=_doubling(0.001, 8.192),
+)
+OVERDUE = Gauge(
+    "folyam_streams_overdue",
+    "Answers still being generated well after the time-out that should have ended them.",
+    multiprocess_mode="livesum",
+)
+STREAMS_LIMIT = Gauge("folyam_streams_limit", "Answers that may be generated at once.", multiprocess_mode="livesum")
+FOLLOWERS_LIMIT = Gauge("folyam_followers_limit", "Responses that may be sent at once.", multiprocess_mode="livesum")
+WORKER_DEATHS = Counter("folyam_worker_deaths", "Workers that ended without leaving: killed, or crashed.")
+WORKER_DEATHS.inc(own_slot.deaths_found())
+LOG_ANSWERS = Gauge("folyam_log_answers", "Answers that are kept.", multiprocess_mode="livemostrecent")
+LOG_BYTES = Gauge("folyam_log_bytes", "Bytes of their logs.", multiprocess_mode="livemostrecent")
+LOG_LIMIT = Gauge(
+    "folyam_log_limit_bytes", "Bytes of logs above which ended answers are erased.", multiprocess_mode="livemax"
+)
+DISK_FREE = Gauge(
+    "folyam_log_disk_free_bytes", "Free bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
+)
+DISK_SIZE = Gauge(
+    "folyam_log_disk_size_bytes", "Bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
+)
+BUILD_INFO = Gauge("folyam_build_info", "1, with the version.", ["version"], multiprocess_mode="livemax")
+BUILD_INFO.labels(__version__).set(1)

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gunicorn.arbiter import Arbiter
+
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60
 """How long a worker may take to give its first sign of life, also where processors are slow and shared."""
 
-CANNOT_LOAD = 4
-"""gunicorn's own exit status for an application that cannot be loaded."""
 ADDRESS = re.compile(r"unix:.+|fd://\d+|(?:tcp://)?(?:\[[0-9a-f:.]+\]|[^][:/\s]*):(\d{1,5})", re.IGNORECASE | re.ASCII)
 """Where gunicorn can listen. By itself it takes `8000` for a host."""
 MOST_WORKERS = 1024
@@ -32,7 +32,7 @@ MOST_WORKERS = 1024
 
 def _refuse(variable: str, sentence: str) -> NoReturn:
     print(f"Folyam cannot start: {variable}: {sentence}", file=sys.stderr)
-    raise SystemExit(CANNOT_LOAD)
+    raise SystemExit(Arbiter.APP_LOAD_ERROR)
 
 
 def _number(variable: str, default: float, least: float, most: float, kind: type[int] | type[float]) -> float:

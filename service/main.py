@@ -15,9 +15,7 @@ from service.logging import configure_logging
 from service.sandbox import confine
 from service.telemetry import tracing
 from service.upstream.pool import UnusableProxy, check_proxy
-
-CANNOT_LOAD = 4
-"""On this exit status gunicorn stops; on others it would start a worker again and again."""
+from service.worker import CANNOT_LOAD
 
 
 def _confine(settings: Settings) -> None:

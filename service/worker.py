@@ -37,8 +37,10 @@ LOOK_SECONDS = 0.02
 """How often it is looked whether they have."""
 SUCCESSORS_SECONDS = 60.0
 """Minimum time a worker waits for its successors to serve. gunicorn ends a worker that takes as long to start."""
+CANNOT_LOAD = int(Arbiter.APP_LOAD_ERROR)
+"""On this exit status of a worker gunicorn ends the service."""
 CANNOT_START = 1
-"""On this exit status gunicorn starts another worker. On 3 and 4, its own for the same, it ends the service."""
+"""On this exit status, as on most others, gunicorn starts another worker."""
 RETRY_SECONDS = 5.0
 """Pause before a worker that cannot start ends and is replaced: each start takes seconds of CPU."""
 AFTER_DRAIN_SECONDS = 5

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from gunicorn.arbiter import Arbiter
 from pydantic_settings import BaseSettings
 
 from service.config import Settings, SettingsError, read_settings
 from service.config import settings as config
 
 ROOT = Path(__file__).parents[1]
-CANNOT_LOAD = 4
-"""The exit status on which gunicorn starts no further worker."""
 
 
 @pytest.fixture(autouse=True)
@@ -277,7 +276,7 @@ def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
         timeout=30,
         check=False,
     )
-    assert ended.returncode == CANNOT_LOAD
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_RETRIES: ")
     assert "Traceback" not in ended.stderr
     assert "sk-secret" not in ended.stderr

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from service.sandbox import CREATE_RULESET, VERSION
 
@@ -130,6 +131,6 @@ def test_the_service_does_not_start_where_its_log_cannot_be(tmp_path: Path) -> N
         timeout=30,
         check=False,
     )
-    assert ended.returncode == 4
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: ")
     assert "Traceback" not in ended.stderr

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.workers.workertmp import WorkerTmp
 
@@ -157,7 +158,7 @@ def test_a_value_that_makes_no_sense_is_a_sentence(
     for value in values:
         with pytest.raises(SystemExit) as ended:
             settings(monkeypatch, **{variable: value})
-        assert ended.value.code == 4
+        assert ended.value.code == Arbiter.APP_LOAD_ERROR
         assert re.fullmatch(rf"Folyam cannot start: {variable}: Should be [^\n]+\n", capsys.readouterr().err), value
 
 

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from deploy.local import ports
 from tests.e2e.stack import KEPT, ROOT, Service, eventually
 
-CANNOT_LOAD = 4
 END_SECONDS = 60
 
 
@@ -52,7 +52,7 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
 )
 def test_a_setting_that_cannot_work_is_a_sentence(tmp_path: Path, variable: str, value: str) -> None:
     ended = start(tmp_path, **{variable: value})
-    assert ended.returncode == CANNOT_LOAD
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert f"Folyam cannot start: {variable}: Should " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not value or value not in ended.stderr

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from tests.e2e.client import JSON_LINES, Client, question, script
 from tests.e2e.collector import Collector, ReceivedSpan
@@ -227,6 +228,6 @@ def test_where_the_packages_are_missing_the_service_says_which(tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", "import service.main"], cwd=ROOT, env=environment, capture_output=True, check=False
     )
-    assert done.returncode == 4
+    assert done.returncode == Arbiter.APP_LOAD_ERROR
     assert b"opentelemetry-sdk" in done.stderr
     assert b"Traceback" not in done.stderr

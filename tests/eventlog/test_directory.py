@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gunicorn.arbiter import Arbiter
 
 from service.eventlog import UnsafeDirectory, make_private
 from tests.e2e.stack import KEPT, ROOT
 
-CANNOT_LOAD = 4
 SOMEBODY = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
 
@@ -157,7 +157,7 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
     answers.mkdir()
     answers.chmod(0o777)
     ended = start({"FOLYAM_LOG_URL": answers.as_uri()})
-    assert ended.returncode == CANNOT_LOAD
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr == (
         "Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that only this user can write: "
         f"{answers} can be written by other users: chmod go-w it, or name a directory in it\n"
@@ -167,7 +167,7 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # as little of a directory as /nonexistent, which system users have
     ended = start({"HOME": str(tmp_path / "home")})
-    assert ended.returncode == CANNOT_LOAD
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that can be written: ")
     assert f"{tmp_path}/home" in ended.stderr
 

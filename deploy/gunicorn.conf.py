@@ -1,8 +1,8 @@
-# ruff: noqa: N999 - the name gunicorn gives this file
+# ruff: noqa: N999 - gunicorn's default name for this file
 """gunicorn's configuration. Each setting: https://gunicorn.org/reference/settings/.
 
-The master reads this file at its start and at each reload (HUP). It imports nothing of the service but the class of its
-workers: what the master has imported they inherit, and a reload would go on with the old code.
+The master reads this file at its start and at each reload (HUP). Of the service it imports only the worker class:
+workers inherit the master's imports, and a reload would continue with the old code of these.
 """
 
 import ctypes
@@ -22,12 +22,12 @@ from gunicorn.arbiter import Arbiter
 
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 60
-"""How long a worker may take to give its first sign of life, also where processors are slow and shared."""
+"""Maximum time from a worker's fork to its first heartbeat, also on slow and shared processors."""
 
 ADDRESS = re.compile(r"unix:.+|fd://\d+|(?:tcp://)?(?:\[[0-9a-f:.]+\]|[^][:/\s]*):(\d{1,5})", re.IGNORECASE | re.ASCII)
-"""Where gunicorn can listen. By itself it takes `8000` for a host."""
+"""An address to listen at. gunicorn itself would take `8000` for a host."""
 MOST_WORKERS = 1024
-"""More than any machine has cores for; each takes 70 MB."""
+"""Upper bound on the workers, beyond any machine's cores. Each takes 70 MB."""
 
 
 def _refuse(variable: str, sentence: str) -> NoReturn:
@@ -56,78 +56,78 @@ def _bind() -> str:
 
 
 _root = Path(__file__).resolve().parent.parent
-# Memory that looks like files, where the machine has it.
-_memory = Path("/dev/shm")  # noqa: S108 - not a fixed name in a shared place, only the place
+# A file system in memory, where the machine has one.
+_memory = Path("/dev/shm")  # noqa: S108 - only the directory, not a fixed name in it
 
 wsgi_app = "service.main:app"
 chdir = str(_root)
 proc_name = "folyam"
 
-# Only for nginx and Prometheus: the service has no time-outs for slow headers, so nginx must be the only door.
+# For nginx and Prometheus only: uvicorn has no timeout for slow headers, so nginx must be the only way in.
 bind = _bind()
-# Any worker follows, stops or takes over any answer, so their number is a question of cores only.
+# Any worker follows, stops or takes over any answer, so only the number of cores matters here.
 workers = _number("FOLYAM_WORKERS", 2, 1, MOST_WORKERS, int)
-# uvicorn's worker, with a drain that carries answers to their end.
+# uvicorn's worker, with a drain in which answers run to their end.
 worker_class = "service.worker.FolyamWorker"
 
-# A worker touches a file in here as its sign of life; on a disk that could block it (default: /tmp).
+# A worker touches a file in this directory as its heartbeat. On a disk that could block (default: /tmp).
 worker_tmp_dir = str(_memory) if os.access(_memory, os.W_OK) else None
 
-# A worker whose event loop has stood still this long is beyond help, and its answers wait for another one meanwhile
-# (default: 30). A worker gives two signs of life in that time; its start has START_SECONDS.
+# A worker whose event loop has not run for this long is killed, because its answers wait for another worker meanwhile
+# (default: 30). A worker sends two heartbeats in that time. Its start has START_SECONDS.
 timeout = 10
 
-# How long a worker may take to end: what its answers may take, and some seconds to wind up. Only then is it killed.
+# Maximum time a worker has to end, before it is killed: the drain of its answers, and ten seconds.
 # The default and the bounds of FOLYAM_DRAIN_SECONDS are the same as in service/config/settings.py.
 graceful_timeout = math.ceil(_number("FOLYAM_DRAIN_SECONDS", 30, 0, 86_400, float)) + 10
 
-# Longer than nginx keeps a connection that idles, so that nginx is the one to close it (default: 2).
+# Longer than nginx keeps an idle connection, so that nginx closes it (default: 2).
 keepalive = 75
 
-# 0, the default: a worker that reaches its number stops listening before its replacement is there.
+# 0, the default: a worker that reaches its limit stops listening before its replacement listens.
 max_requests = 0
 
-# Whose X-Forwarded-For and -Proto to believe (the default): nginx on this machine.
+# Trust X-Forwarded-For and -Proto from nginx on this machine only (the default).
 forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1"
 
-# No socket for gunicornc: there may be no directory to write it to, and signals do.
+# No socket for gunicornc: there may be no writable directory for it, and signals suffice.
 control_socket_disable = True
 
-# The service writes one line of its own for each request.
+# The service logs one line for each request itself.
 accesslog = None
 errorlog = "-"
 loglevel = "info"
 
 
 def _metrics_directory() -> Path:
-    """Choose where the workers' counters meet. The name depends on nothing that a new master would see otherwise."""
+    """Return the directory for the workers' metrics. A master that replaces this one computes the same name."""
     if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return Path(given)
     place = _memory if os.access(_memory, os.W_OK) else Path(tempfile.gettempdir())
     return place / f"folyam-metrics-{os.getuid()}-{bind.replace('/', '_').replace(':', '_')}"
 
 
-# Before any worker imports prometheus_client, which decides by it at its import.
+# Set before any worker imports prometheus_client, which reads it at its import.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics_directory())
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Leave no core dumps, and begin the counters at nothing.
+    """Disable core dumps, raise the limit of open files, and empty the metrics directory.
 
-    The memory of a process that crashes holds keys and what people wrote. A dead worker's counters would be counted
-    with ours, above all if its id returns.
+    The memory of a crashed process holds keys and people's words. The counters of an earlier service's workers would be
+    added to this one's.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the workers inherit it
-    # A follower is a connection and may be a file, and the usual limit is 1024, short of FOLYAM_MAX_FOLLOWERS.
+    # A follower takes a connection and maybe a file. The usual limit of 1024 is less than FOLYAM_MAX_FOLLOWERS.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        # In a place that all may write to, somebody else may have taken the name.
+        # In a directory that everyone may write to, another user may have taken the name.
         raise SystemExit(f"{directory} is not a directory of this user's: set PROMETHEUS_MULTIPROC_DIR to one.")
-    # A master that replaces another (USR2) has that one's workers still counting in there.
+    # If this master replaces another (USR2), the other's workers still count in the directory.
     if server.master_pid:
         return
     for entry in directory.iterdir():
@@ -136,10 +136,10 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
 
 def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Let old workers know of a stop during a reload: gunicorn looks at the signal only when they are gone."""
+    """Tell old workers of a stop during a reload. gunicorn itself handles the signal only after they are gone."""
 
     def stop(number: int, frame: Any) -> None:  # noqa: ANN401
-        if os.getpid() == server.pid:  # and not a worker that was just forked
+        if os.getpid() == server.pid:  # not in a worker that was just forked
             server.worker_class.succession.stop()
         server.signal(number, frame)
 
@@ -147,20 +147,20 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """End a worker that stands still in its start, too: gunicorn does so only from the first sign of life on."""
-    sign_of_life = time.monotonic() + START_SECONDS - server.cfg.timeout
-    os.utime(worker.tmp.fileno(), (sign_of_life, sign_of_life))
+    """Set a deadline for a worker's start. gunicorn itself watches a worker only from its first heartbeat on."""
+    heartbeat = time.monotonic() + START_SECONDS - server.cfg.timeout
+    os.utime(worker.tmp.fileno(), (heartbeat, heartbeat))
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunicorn has no types
-    """End with the master, if that is killed: uvicorn's worker does not notice, and would keep the port for ever."""
+    """End the worker if the master is killed. uvicorn's worker does not notice, and would keep the port for ever."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != server.pid:
         raise SystemExit(1)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Warn of misspelt variables, in the first worker only: the master cannot, as it does not import their list."""
+    """Warn of misspelt variables, in the first worker only. The master does not import the list of variables."""
     if worker.age == 1:
         from service.config.variables import log_unknown  # noqa: PLC0415 - not in the master
 

@@ -1,4 +1,4 @@
-"""structlog: JSON for machines, colours for a person at a terminal. Lines carry ids, never what people wrote."""
+"""Configure structlog: JSON, or colours at a terminal. Lines carry ids, never people's words."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import structlog
 
 
 def configure_logging() -> None:
-    """Set up structlog, and the standard library's logging to go through it."""
+    """Configure structlog, and route the standard library's logging through it."""
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -29,7 +29,7 @@ def configure_logging() -> None:
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)  # the standard library suppresses its failures
+    handler = logging.StreamHandler(sys.stderr)  # The standard library suppresses write errors itself.
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -37,7 +37,7 @@ def configure_logging() -> None:
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the event loop's own complaints logged as ours are: it would print what an exception says."""
+    """Log the event loop's errors as the service's own. By default asyncio logs the exception's message."""
     logger = structlog.get_logger()
 
     def complain(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Unfailing:
-    """Wrap a file whose lines may get lost. The disk of the log may be full, and no request may fail for that."""
+    """A file whose failed writes are ignored: a request must not fail because the log's disk is full."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -70,7 +70,7 @@ def _exception_without_its_words(
     _method: str,
     event: structlog.typing.EventDict,
 ) -> structlog.typing.EventDict:
-    """Put where an exception arose in place of what it says: a message may quote a key or somebody's question."""
+    """Replace an exception by its type and frames. Its message may quote a key or a question."""
     exception = event.pop("exc_info", None)
     if exception is True:
         exception = sys.exc_info()[1]

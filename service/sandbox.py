@@ -1,10 +1,10 @@
-"""Takes from this process the right to change files, but for some directories by Landlock.
+"""Restrict this process to changing files in some directories only, with Landlock.
 
 https://docs.kernel.org/userspace-api/landlock.html
 
-A defect that lets somebody choose a path, in this code or in a library's, then cannot overwrite a program, a page or a
-configuration. It needs no root and holds for the process's whole life. Kernels have it from 5.13 on, and
-containers' default filters of system calls let it pass.
+A path traversal in this code or in a library then cannot overwrite a program, a page or a configuration. Landlock
+needs no root, and the restriction holds until the process ends. Linux has it since 5.13, and the default seccomp
+filters of containers allow it.
 """
 
 import ctypes
@@ -20,19 +20,19 @@ PATH_BENEATH = 1
 
 WRITE_FILE = 1 << 1
 REMOVE_AND_MAKE = 0b1_1111_1111 << 4
-"""Remove a directory or a file; make a device, directory, file, socket, pipe, block device or symbolic link."""
+"""Remove a directory or a file; create a device, directory, file, socket, pipe, block device or symbolic link."""
 TRUNCATE = 1 << 14
 TRUNCATE_SINCE = 3
-"""The version of Landlock that knows it."""
+"""First version of Landlock that has `TRUNCATE`"""
 
 
 def confine(directories: Iterable[Path]) -> bool:
-    """Let this thread, and those it will start, change files beneath the directories only. Cannot be undone.
+    """Restrict this thread, and threads that it starts later, to changing files below the directories. Irreversible.
 
-    What is open stays open: standard error, for one. Returns False, and confines nothing, where the kernel cannot.
+    Open files, such as standard error, stay writable. Returns False, and restricts nothing, if the kernel cannot.
 
     Raises:
-        OSError: one of the directories is not there.
+        OSError: one of the directories does not exist.
     """
     version = _call(CREATE_RULESET, None, 0, VERSION)
     if version < 1:
@@ -57,7 +57,7 @@ def confine(directories: Iterable[Path]) -> bool:
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:
-    # Without their own types ctypes would pass 32 bits of the longs that the kernel reads.
+    # Without explicit types ctypes passes an int as 32 bits, where the kernel reads a long.
     libc = ctypes.CDLL(None)
     libc.syscall.restype = ctypes.c_long
     typed = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]

@@ -1,8 +1,8 @@
 """The gunicorn worker: uvicorn's, with a drain that works.
 
-The stock worker forgets its heartbeat while it drains, so that gunicorn kills it in the middle, and tells the
-application of the end only when the last response is over. This one keeps the heartbeat going and tells it at once.
-In a reload it serves until its successors do.
+The stock worker sends no heartbeat while it drains, so gunicorn kills it in the middle. It tells the application of the
+shutdown only after the last response. This worker keeps the heartbeat, and tells the application at once. In a reload
+it serves until its successors serve.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from uvicorn_worker import UvicornWorker
 from service.succession import Place, Succession
 
 NOTIFY_SECONDS = 1.0
-"""How often gunicorn is told that this worker lives, while it drains."""
+"""Heartbeat interval while the worker drains."""
 UNSENT_BYTES = 1 << 14
-"""From so many on, the rest of an answer is left in its log until the client takes more (the default is 64 KiB)."""
+"""Write buffer per connection at which sending pauses, so that the rest stays in the log (default: 64 KiB)."""
 LATE_SECONDS = 1.0
-"""How long connections that were accepted before the listening ended may take to send their request."""
+"""Time that connections accepted before the listeners closed have to send their first request."""
 LOOK_SECONDS = 0.02
-"""How often it is looked whether they have."""
+"""Poll interval for the first requests of those connections."""
 SUCCESSORS_SECONDS = 60.0
-"""Minimum time a worker waits for its successors to serve. gunicorn ends a worker that takes as long to start."""
+"""Minimum time a worker waits for its successors to serve. gunicorn ends a worker that takes that long to start."""
 CANNOT_LOAD = int(Arbiter.APP_LOAD_ERROR)
 """On this exit status of a worker gunicorn ends the service."""
 CANNOT_START = 1
@@ -44,7 +44,7 @@ CANNOT_START = 1
 RETRY_SECONDS = 5.0
 """Pause before a worker that cannot start ends and is replaced: each start takes seconds of CPU."""
 AFTER_DRAIN_SECONDS = 5
-"""What followers have to reach the end of their answers after the drain, before their connections are closed."""
+"""Time that followers have after the drain to reach the end of their answers. Then their connections are closed."""
 
 _logger = logging.getLogger("uvicorn.error")  # gunicorn's log
 
@@ -54,9 +54,9 @@ def _drain_seconds() -> float:
 
 
 class ThriftyProtocol(HttpToolsProtocol):
-    """uvicorn's, holding less of what a client does not take: a stalled reader costs that much memory.
+    """uvicorn's protocol with a smaller write buffer, which is the memory that a stalled reader costs.
 
-    Bytes that are not HTTP get an error in the contract's form.
+    Bytes that are not HTTP get an error in the service's own form.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -65,11 +65,11 @@ class ThriftyProtocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser cannot read: an unknown method, a control character, an address with raw bytes.
+        """Reject a request that the parser cannot read: an unknown method, a control character, raw bytes in the path.
 
-        nginx lets them pass. The application does not hear of them.
+        nginx forwards them. The application does not see them.
         """
-        request_id = secrets.token_hex(8)  # The request's own may follow what cannot be read.
+        request_id = secrets.token_hex(8)  # The client's own id may follow the unreadable part.
         self.logger.warning("%s request_id=%s", msg, request_id)
         error = {"code": "bad_request", "message": "The request could not be understood.", "request_id": request_id}
         body = json.dumps({"error": error}).encode()
@@ -86,37 +86,37 @@ class ThriftyProtocol(HttpToolsProtocol):
 
 
 class FolyamWorker(UvicornWorker):
-    """Serves the application with uvloop and httptools."""
+    """Serve the application with uvloop and httptools."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
         "http": ThriftyProtocol,
         "lifespan": "on",
-        "access_log": False,  # the application writes its own line
+        "access_log": False,  # the application logs a line for each request
         "server_header": False,
         "date_header": False,
         "timeout_graceful_shutdown": int(_drain_seconds() + AFTER_DRAIN_SECONDS),
     }
 
-    succession: ClassVar = Succession()  # in the master, which imports this module before it starts a worker
+    succession: ClassVar = Succession()  # created in the master, which imports this module before it starts a worker
     _server: "DrainingServer"
 
     def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 (gunicorn has no types)
         super().__init__(*arguments)
-        # This runs in the master. During a reload gunicorn handles no signal until the old workers are gone, or
-        # graceful_timeout is over. Old workers wait for their successors as long, so that a stop still reaches them.
+        # This runs in the master. During a reload gunicorn handles no signal until the old workers are gone or
+        # graceful_timeout is over. Old workers wait that long for their successors, so that a stop still reaches them.
         seconds = max(SUCCESSORS_SECONDS, self.cfg.graceful_timeout)
         self.succession.start(self.age, self.cfg, self.cfg.workers)
         self._place = Place(self.succession, self.age, master=self.ppid, seconds=seconds)
 
     def init_process(self) -> None:
-        """Start and serve. A worker that cannot start does not end the service if another one ever served."""
+        """Start and serve. A worker that cannot start does not end the service if another worker has ever served."""
         try:
             super().init_process()
         except (Exception, SystemExit) as error:
             if not self._place.is_dispensable():
                 raise
-            if not isinstance(error, SystemExit):  # which comes after a message
+            if not isinstance(error, SystemExit):  # A SystemExit follows its own message.
                 self.log.exception("Exception in worker process")
             self.log.error("This worker cannot start. Those that serve go on (pid: %s)", self.pid)  # noqa: TRY400
             time.sleep(RETRY_SECONDS)
@@ -125,17 +125,17 @@ class FolyamWorker(UvicornWorker):
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = self._server = DrainingServer(self.config, place=self._place, leave=self._leave, notify=self.notify)
-        # gunicorn's master sends it where it gets SIGINT or SIGQUIT itself. uvicorn takes SIGTERM and SIGINT.
+        # gunicorn's master sends SIGQUIT when it gets SIGINT or SIGQUIT. uvicorn handles SIGTERM and SIGINT only.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
-        """Tell gunicorn that this worker lives, and end it where only a new one is of use.
+        """Send gunicorn the heartbeat, and end this worker if only a new one can serve.
 
         A confined worker cannot write to a directory that replaced the one of its start, and no probe of a platform
-        restarts a gunicorn for that. The worker that gunicorn starts in its place makes the directory, if need be.
+        restarts gunicorn for that. The worker that gunicorn starts instead creates the directory if it is missing.
         """
         await super().callback_notify()
         answers = self._answers()
@@ -154,7 +154,7 @@ class FolyamWorker(UvicornWorker):
 
 
 class DrainingServer(Server):
-    """uvicorn's server, ending gently. It calls `leave` when it begins to end, and `notify` while it does."""
+    """uvicorn's server with a gentle shutdown. It calls `leave` when the shutdown begins, and `notify` during it."""
 
     def __init__(self, config: Config, *, place: Place, leave: Callable[[], None], notify: Callable[[], None]) -> None:
         super().__init__(config)
@@ -164,19 +164,19 @@ class DrainingServer(Server):
         self._told_to_end = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, and record that this worker serves."""
         await super().startup(sockets)
         self._place.serve()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal, in its handler. In a reload, SIGTERM is obeyed when the successors serve."""
+        """Handle a signal. In a reload, SIGTERM takes effect once the successors serve."""
         if sig == signal.SIGTERM and self._place.awaits_successors():
             self._told_to_end = True
         else:
             self._end(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: end if the successors serve, and go on as before if they do not come."""
+        """Called ten times a second: end once the successors serve, or continue to serve if they do not come."""
         if self._told_to_end and not self._place.awaits_successors():
             self._told_to_end = False
             if self._place.is_over():
@@ -190,10 +190,10 @@ class DrainingServer(Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, serve what has come, and end."""
+        """Stop listening, serve the connections that have been made, and end."""
         notifying = asyncio.create_task(self._notify())
         try:
-            # Another name for each: with its last one, the connections that wait there would be reset.
+            # Duplicates: closing a listener's last descriptor would reset the connections in its backlog.
             listening = [sock.dup() for sock in sockets or []]
             for server in self.servers:
                 server.close()
@@ -206,11 +206,11 @@ class DrainingServer(Server):
                 await notifying
 
     async def _take_the_waiting(self, listening: list[socket.socket]) -> None:
-        # Connections that the kernel has made and that nobody else may be there to accept.
+        # Accept the backlog: there may be no other worker to accept it.
         waiting: list[socket.socket] = []
         for sock in listening:
             sock.setblocking(False)  # noqa: FBT003 (the standard library's own)
-            with contextlib.suppress(OSError):  # EAGAIN: nobody is left
+            with contextlib.suppress(OSError):  # EAGAIN: the backlog is empty
                 while True:
                     waiting.append(sock.accept()[0])
             sock.close()
@@ -219,17 +219,17 @@ class DrainingServer(Server):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
-        # As uvicorn makes one, where nobody else can.
+        # The same arguments as in uvicorn, which has no function for it.
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
 
     async def _hear_the_late(self) -> None:
-        # uvicorn would close connections whose first request is still on its way, which is an error for whoever asks.
+        # uvicorn would close connections whose first request has not arrived, which is an error for the client.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LATE_SECONDS):
-                while self._silent_connections():  # noqa: ASYNC110 (uvicorn tells nobody)
+                while self._silent_connections():  # noqa: ASYNC110 (uvicorn has no event for it)
                     await asyncio.sleep(LOOK_SECONDS)
 
     def _silent_connections(self) -> bool:

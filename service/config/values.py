@@ -1,4 +1,4 @@
-"""Kinds of text in settings, checked as they are read. An error says what is right, and never shows the value."""
+"""Types of text settings, with their validators. An error message states the valid form and never shows the value."""
 
 import re
 from typing import Annotated
@@ -7,14 +7,14 @@ from pydantic import AfterValidator, BeforeValidator, HttpUrl, SecretStr, TypeAd
 from pydantic_core import PydanticCustomError
 
 API_KEY = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
-"""What RFC 6750 allows in `Authorization: Bearer …`, and long enough that it cannot be tried out."""
+"""The token syntax of RFC 6750 (`Authorization: Bearer …`), of a length that rules out brute force."""
 _API_ADDRESS = re.compile(r"https?://[^/\\?#@\s]+(/[^\\?#\s]*)?", re.IGNORECASE)
-"""A host and a path. What follows a query cannot be a path, and a user's name would replace the key."""
+"""A host and a path. No query, behind which no path can follow, and no user name, which would replace the key."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
-"""HTTP allows other bytes, but no line end, and servers disagree about what they mean."""
+"""Printable ASCII. HTTP also allows other bytes except line ends, but servers disagree about their meaning."""
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+")
-"""As a browser writes it: in lower case, and with nothing behind the host and the port."""
+"""The form that browsers send: in lower case, and with nothing behind the host and the port."""
 
 _http_url = TypeAdapter(HttpUrl)
 
@@ -62,14 +62,14 @@ def _origin(text: str) -> str:
 
 
 ApiAddress = Annotated[str, AfterValidator(_api_address)]
-"""Where an OpenAI-compatible API is, up to `/v1`."""
+"""The base URL of an OpenAI-compatible API, up to `/v1`."""
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-"""What can stand in a request's header. White space around it is dropped: a file ends with a line end."""
+"""The value of a request header. Surrounding white space is dropped: a file ends with a line end."""
 HeaderSecret = Annotated[
     SecretStr, BeforeValidator(lambda value: _header_value(value) if isinstance(value, str) else value)
 ]
-"""The same, as a secret that is never shown."""
+"""A `HeaderValue` that is secret and never shown."""
 Headers = Annotated[tuple[tuple[str, HeaderValue], ...], BeforeValidator(_header_lines)]
 """Headers, one a line."""
 Origin = Annotated[str, AfterValidator(_origin)]
-"""Where a page of another site is from."""
+"""The origin of another site's page."""

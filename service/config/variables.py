@@ -1,6 +1,6 @@
-"""Every `FOLYAM_…` variable: the settings, and what nginx, gunicorn, Compose, `make run` and the tests read.
+"""Every `FOLYAM_…` variable: the settings, and the variables of nginx, gunicorn, Compose, `make run` and the tests.
 
-Any other is misspelt, and the setting that it was to change keeps its default.
+Any other is a misspelling. The setting that it was meant for keeps its default.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from service.config.settings import SECRETS, Settings, variable_of
 
 PREFIX = "FOLYAM_"
 OF_TESTS = "FOLYAM_TEST_"
-"""How the names begin of what the tests tell a service under test."""
+"""Prefix of the variables by which tests control a service under test."""
 OTHERS = frozenset(
     {
         # gunicorn
@@ -39,21 +39,21 @@ OTHERS = frozenset(
     }
 )
 LIKENESS = 0.5
-"""How much of two names must be the same for one to be a misspelling of the other: `DRAIN` is, of `DRAIN_SECONDS`."""
+"""Minimum similarity (difflib) of a misspelling. `DRAIN` is one of `DRAIN_SECONDS`."""
 
 
 def known() -> frozenset[str]:
-    """Return the names of all variables, OpenAI's among them."""
+    """Return the names of all variables, including OpenAI's."""
     return OTHERS | _settings()
 
 
 def unknown() -> Iterator[tuple[str, str | None]]:
-    """Yield each `FOLYAM_…` variable, or file in place of one, that nothing reads, and the nearest right name."""
+    """Yield each unknown `FOLYAM_…` variable, or file in place of one, and the nearest known name or None."""
     files = SECRETS.iterdir() if SECRETS.is_dir() else ()
     nearest_to = {name.removeprefix(PREFIX): name for name in known()}
     for given in sorted({*os.environ, *(file.name for file in files)}):
         name = given.upper()
-        # The settings are read in any case, and from files; the others are not.
+        # Settings are read in any case, and from files. The others are not.
         is_known = name in _settings() or given in OTHERS or given.startswith(OF_TESTS)
         if name.startswith(PREFIX) and not is_known:
             nearest = difflib.get_close_matches(name.removeprefix(PREFIX), nearest_to, n=1, cutoff=LIKENESS)
@@ -61,7 +61,7 @@ def unknown() -> Iterator[tuple[str, str | None]]:
 
 
 def log_unknown() -> None:
-    """Log a warning for each variable that nothing reads."""
+    """Log a warning for each unknown variable."""
     for name, nearest in unknown():
         structlog.get_logger().warning("unknown_variable", name=name, nearest=nearest)
 

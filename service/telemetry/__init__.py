@@ -1,1 +1,1 @@
-"""Metrics and traces. The rest of the service calls them by verbs; they know nothing of it."""
+"""Metrics and traces. The rest of the service calls them by verbs. They import nothing of it."""

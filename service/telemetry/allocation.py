@@ -1,9 +1,9 @@
-"""Values of metrics in files whose blocks are all allocated, so that no write to them can fail.
+"""Values of metrics in fully allocated files, so that no write to them can fail.
 
-prometheus_client keeps values in mapped files that it makes and grows with holes. A write to a hole takes a block from
-the disk, and where the disk is full the kernel ends the process with SIGBUS. So a file is given its blocks before
-prometheus_client writes an entry into it. Where the disk has none left, the value is kept in memory, in no file: a
-worker that serves uncounted is better than no worker.
+prometheus_client keeps values in mapped files, which it creates and grows with holes. A write to a hole takes a block
+from the disk. On a full disk the kernel then kills the process with SIGBUS. So this module allocates a file's blocks
+before prometheus_client writes an entry into it. If the disk has no room, the value is kept in memory only: a worker
+that serves uncounted is better than no worker.
 """
 
 import os
@@ -15,14 +15,14 @@ from typing import Any
 from prometheus_client import mmap_dict, values
 
 FIRST_BYTES = 1 << 16
-"""A file's size at first. prometheus_client doubles it when it is full."""
+"""Initial size of a file. prometheus_client doubles it when it is full."""
 HEAD_BYTES = 8
 BESIDE_THE_KEY_BYTES = 4 + 8 + 16
-"""Bytes of an entry besides its key: the key's length, its padding, the value and its time."""
+"""Maximum bytes of an entry beside its key: the key's length, its padding, the value and its timestamp."""
 
 
 class AllocatedValues:
-    """Makes the values of one process's metrics, in the files of a slot."""
+    """Create the values of one process's metrics in the files of its slot. `on_error` gets each failed allocation."""
 
     def __init__(self, directory: Path, number: int, on_error: Callable[[OSError], None]) -> None:
         self._directory = directory
@@ -42,7 +42,7 @@ class AllocatedValues:
         multiprocess_mode: str = "",
         **more: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401 (prometheus_client has no type for it)
-        """Return a value, in its file if the disk has room for it."""
+        """Return a value: in its file if the disk has room, else in memory."""
         group = f"{kind}_{multiprocess_mode}" if kind == "gauge" else kind
         key = mmap_dict.mmap_key(metric, name, list(labels), list(label_values), description)
         try:

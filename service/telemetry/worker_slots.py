@@ -1,8 +1,8 @@
-"""A worker's place among those that count together, in the directory where their metrics meet.
+"""Slots for the workers' metrics files, in the directory that all workers share.
 
-prometheus_client keeps a worker's counts in files that it names after the process id, for ever: a worker more, some
-files more, and each costs every scrape. Here the files have a *slot*'s number, and whoever comes next into a slot that
-is free counts on in its files. The kernel holds a slot for its worker, and so frees it whatever the worker's end was.
+By default prometheus_client names a worker's files after its process id and keeps them for ever. Each new worker adds
+files, and each file makes every scrape slower. Here the files carry the number of a *slot*. A new worker takes a free
+slot and continues its counters. A slot is held by a file lock, which the kernel frees however the worker ends.
 """
 
 import fcntl
@@ -15,34 +15,34 @@ from prometheus_client import multiprocess
 
 _TAKEN = b"taken\n"
 _SERVED = b"serves\n"
-"""What is in a slot's file until its worker has left in order, from its first moment, and once it serves."""
+"""Content of a slot's file: `taken` from the claim on, `serves` once the worker serves, empty after a clean exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A slot that is this process's until it ends."""
+    """A slot that this process holds until it ends."""
 
     directory: Path
     number: int
     lost: int
-    """How many workers were found to have ended without leaving, on the way to it."""
+    """Number of workers that the claim found to have ended uncleanly while they served."""
     _descriptor: int
 
     def serve(self) -> None:
-        """Say that this worker serves: from now on its death is one to count.
+        """Mark the worker as serving. An unclean exit is counted from here on.
 
-        One that is told to end while it starts has no way to leave, and takes nothing from anybody.
+        A worker that is told to end during its start cannot exit cleanly, and no request is lost by it.
         """
         os.pwrite(self._descriptor, _SERVED, 0)
 
     def leave(self) -> None:
-        """Say that this worker ends in order, and take it out of the gauges that sum over the living."""
+        """Mark the worker's exit as clean, and remove it from the gauges of live workers."""
         os.ftruncate(self._descriptor, 0)
         _forget(self.directory, self.number)
 
 
 def claim(directory: Path) -> Slot:
-    """Return the first slot that no living process has.
+    """Return the first slot that no live process holds.
 
     Raises:
         OSError: the directory cannot be written, or its disk is full.
@@ -58,13 +58,13 @@ def claim(directory: Path) -> Slot:
                 os.close(descriptor)
                 raise
             return Slot(directory, number, lost, descriptor)
-    raise AssertionError  # there is no last number
+    raise AssertionError  # unreachable: the numbers do not end
 
 
 def sweep(directory: Path) -> int:
-    """Take the dead out of the gauges that sum over the living; return how many had served and not left in order.
+    """Remove dead workers from the gauges of live ones. Return how many of them had served and ended uncleanly.
 
-    Whoever finds one first counts it, and nobody does again.
+    Each dead worker is returned once, to the process that finds it first.
     """
     lost = 0
     for path in directory.glob("*.slot"):
@@ -88,11 +88,11 @@ def _lock(path: Path, flags: int) -> int | None:
 
 
 def _tidy(directory: Path, number: int, descriptor: int) -> int:
-    said = os.pread(descriptor, len(_SERVED), 0)
-    if said:
+    state = os.pread(descriptor, len(_SERVED), 0)
+    if state:
         os.ftruncate(descriptor, 0)
         _forget(directory, number)
-    return int(said == _SERVED)
+    return int(state == _SERVED)
 
 
 def _forget(directory: Path, number: int) -> None:

@@ -46,10 +46,12 @@ def test_a_worker_that_is_started_while_the_disk_is_full_serves_and_its_successo
             assert client.request("GET", "/metrics").status == 200
         assert service.log.read_text().count('"event":"metrics_not_counted"') == 1
         service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: client.metrics().get("folyam_streams_limit") == 800, READY_SECONDS)
+        # The old workers, one of which counts nothing, serve until the two new ones do.
+        eventually(lambda: service.started() == 5 and len(service.workers()) == 2, READY_SECONDS)
+        assert client.metrics()["folyam_streams_limit"] == 800
         counted = client.metrics()[DONE]
         assert client.generate(script()).status == 200
-        assert client.metrics()[DONE] == counted + 1
+        eventually(lambda: client.metrics()[DONE] == counted + 1, READY_SECONDS)
         log = service.log.read_text()
         assert "SIGBUS" not in log
         assert "Traceback" not in log

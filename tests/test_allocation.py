@@ -11,6 +11,8 @@ FIRST_BYTES = 1 << 16
 
 COUNT = """
 import sys
+from service.telemetry import own_slot
+own_slot.claim()
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.telemetry.exposition import exposition

@@ -10,9 +10,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 def exposition() -> bytes:
     """Return all workers' metrics, dead workers counted."""
     own_slot.log_disk_errors()
-    if own_slot.DIRECTORY is None:
+    directory = own_slot.directory()
+    if directory is None:
         return generate_latest(REGISTRY)
-    if deaths := worker_slots.sweep(own_slot.DIRECTORY):
+    if deaths := worker_slots.sweep(directory):
         series.WORKER_DEATHS.inc(deaths)
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -1,8 +1,4 @@
-"""This process's slot for its metrics, claimed at import: before the first metric is made.
-
-Each metric takes the names of its files from the value class when it is made. Without a slot that class would use the
-process id. With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts.
-"""
+"""This process's slot for its metrics. With several workers, `PROMETHEUS_MULTIPROC_DIR` is set before Python starts."""
 
 import os
 from pathlib import Path
@@ -15,26 +11,33 @@ from service.telemetry.allocation import AllocatedValues
 
 _logger = structlog.get_logger()
 
-_variable = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-DIRECTORY = Path(_variable) if _variable else None
-"""Where the workers' metrics meet; None if this process counts for itself."""
-
 _disk_errors: list[OSError] = []
 """Errors that left a metric in memory, where no scrape sees it. The first is logged."""
+_slot: worker_slots.Slot | None = None
 
 
-def _claim(directory: Path) -> worker_slots.Slot | None:
+def directory() -> Path | None:
+    """Return where the workers' metrics meet; None if this process counts for itself."""
+    variable = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(variable) if variable else None
+
+
+def claim() -> None:
+    """Claim a slot, if there are several workers. To be called before the first metric is made.
+
+    A metric takes the names of its files from the value class when it is made, and the module `series` makes all of
+    them. Without a slot that class would use the process id.
+    """
+    global _slot  # noqa: PLW0603 (as the metrics, one for the process)
+    if (meeting := directory()) is None:
+        return
     try:
-        slot = worker_slots.claim(directory)
+        _slot = worker_slots.claim(meeting)
     except OSError as error:  # A full disk, above all. The service matters more than its metrics.
         _disk_errors.append(error)
         values.ValueClass = values.MutexValue
-        return None
-    values.ValueClass = AllocatedValues(directory, slot.number, _disk_errors.append)
-    return slot
-
-
-_slot = _claim(DIRECTORY) if DIRECTORY else None
+        return
+    values.ValueClass = AllocatedValues(meeting, _slot.number, _disk_errors.append)
 
 
 def deaths_found() -> int:

@@ -1,12 +1,13 @@
 """Every metric: its name, help text, labels and buckets. No label holds a user, a key or an id.
 
+`own_slot.claim` decides which files they are kept in, and comes before the import of this module.
 Only this package changes them: `metrics` and `answer_metrics` have a verb for each event.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from service import __version__
-from service.telemetry import own_slot  # first: it decides which files the metrics below are kept in
+from service.telemetry import own_slot
 
 
 def _doubling(first: float, last: float) -> tuple[float, ...]:

@@ -9,12 +9,15 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from service.telemetry import own_slot  # before the first metric: it decides which files they are kept in
-from service.telemetry.exposition import exposition
+from service.telemetry import own_slot
 
 if (stands_still := Path(os.environ.get("TRIAL_STANDS_STILL", ""))).is_file():
     stands_still.unlink()  # the next one does not
     os.kill(os.getpid(), signal.SIGSTOP)
+
+own_slot.claim()
+
+from service.telemetry.exposition import exposition  # noqa: E402 (with it come the first metrics)
 
 requests = Counter("trial_requests", "Requests.")
 live = Gauge("trial_live", "Workers that serve.", multiprocess_mode="livesum")

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import structlog
 
+from service.telemetry import own_slot
+
+own_slot.claim()  # before the imports below: with them come the metrics
+
+from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
 from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
 from service.logging import configure_logging
 from service.sandbox import confine
-from service.telemetry import own_slot, tracing
+from service.telemetry import tracing
 from service.upstream.pool import UnusableProxy, check_proxy
 from service.worker import CANNOT_LOAD
-
-own_slot.claim()  # before the application is imported, for with it come the metrics
-
-from service.app import create_app  # noqa: E402
 
 
 def _confine(settings: Settings) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
 from service.eventlog import Retention
-from service.eventlog.files.log import FileEventLog, FileLease
+from service.eventlog.files.lease import FileLease
+from service.eventlog.files.log import FileEventLog
 from service.events import Delta, Done, Event, Request, Restart, Start, Stopped, Terminal, Timing, new_answer_id
 from service.follower import CutShortError, Follower
 from service.renderings import Rendering

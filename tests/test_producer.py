@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import TooMany, Unavailable
-from service.eventlog.files.log import FileLease
+from service.eventlog.files.lease import FileLease
 from service.events import (
     Delta,
     Done,

@@ -23,7 +23,8 @@ from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, Retention, open_event_log
-from service.eventlog.files.log import FileEventLog, FileLease
+from service.eventlog.files.lease import FileLease
+from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
 from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service import follower, producer
-from service.eventlog.files import log, logfile
-from service.eventlog.files.log import FileLease, FileReader
+from service.eventlog.files import lease, log, logfile, reader
+from service.eventlog.files.lease import FileLease
+from service.eventlog.files.reader import FileReader
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
 
 
 def no_lease() -> None:
     """Every worker believes that every log is free."""
     _replace(log, "lock", lambda *_: True)
-    _replace(log, "is_locked_by_another", lambda *_: False)
+    for each in (lease, reader):
+        _replace(each, "is_locked_by_another", lambda *_: False)
 
 
 def told_before_logged() -> None:
@@ -31,9 +33,9 @@ def told_before_logged() -> None:
         self.held = told[-HELD_BACK:]  # type: ignore[attr-defined]
         if len(told) > HELD_BACK:
             await append(self, told[:-HELD_BACK])
-        for reader in self._log.readers.get(self.answer_id, ()):
-            early(reader).extend(events)
-            reader.wake()
+        for each in self._log.readers.get(self.answer_id, ()):
+            early(each).extend(events)
+            each.wake()
 
     read = FileReader.read
 

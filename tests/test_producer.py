@@ -111,7 +111,7 @@ async def test_a_finished_answer_leaves_nothing_running(here: Worker) -> None:
         producer = await here.start()
         await here.follow(producer.answer_id)
     await until(lambda: not here.supervisor._running and not here.supervisor._tasks)
-    assert here.log.leases == {}
+    assert here.log._channels.leases() == []
 
 
 # The status

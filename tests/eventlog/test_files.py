@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import uvloop
 from inotify_simple import INotify
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
@@ -557,27 +556,6 @@ async def test_followers_poll_where_the_kernel_watches_no_more_files(
     assert [(line["event"], line["reason"]) for line in said] == [("followers_poll", os.strerror(errno.ENOSPC))]
 
 
-def test_a_wait_that_is_woken_before_a_very_short_timer_is_followed_by_the_next(directory: Path) -> None:
-    async def wait_twice() -> None:
-        log = FileEventLog(str(directory), Retention())
-        answer, _ = await begin(log)
-        reader = await log.open(answer, 1)
-
-        async def twice() -> None:
-            await reader.wait(0.0004)
-            await reader.wait(0.0)
-
-        waiting = asyncio.create_task(twice())
-        await asyncio.sleep(0)
-        reader.wake()
-        await asyncio.wait_for(waiting, DEADLINE_SECONDS)
-        reader.close()
-        await log.aclose()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(wait_twice())
-
-
 async def test_a_follower_that_the_kernel_forgot_to_name_is_woken(log: FileEventLog, another: AnotherWorker) -> None:
     # More happens than the kernel's queue holds while this worker is busy: it then says only that it lost count.
     answer = new_answer_id()
@@ -644,7 +622,7 @@ async def test_nothing_is_kept_of_answers_that_nobody_reads_or_writes(
         lease.release()
         for reader in readers:
             reader.close()
-    assert (log.readers, log.leases, log.wakeups._watches, log.wakeups._answers) == ({}, {}, {}, {})
+    assert (len(log._channels), log.wakeups._watches, log.wakeups._answers) == (0, {}, {})
     assert open_descriptors() == descriptors
 
 

@@ -33,9 +33,10 @@ def told_before_logged() -> None:
         self.held = told[-HELD_BACK:]  # type: ignore[attr-defined]
         if len(told) > HELD_BACK:
             await append(self, told[:-HELD_BACK])
-        for each in self._log.readers.get(self.answer_id, ()):
-            early(each).extend(events)
-            each.wake()
+        for each in self._channel._readers:
+            if isinstance(each, FileReader):
+                early(each).extend(events)
+        self._channel.wake()
 
     read = FileReader.read
 

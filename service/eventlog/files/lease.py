@@ -5,38 +5,47 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from service.eventlog.base import Claims
+from service.eventlog.channel import Channel
 from service.eventlog.files import claims, stops, unwatched
 from service.eventlog.files.failures import as_unavailable, unavailable
+from service.eventlog.files.inotify import Wakeups
 from service.eventlog.files.locks import WATCH, is_locked_by_another
 from service.events import Event, StoppedBy, encode_lines
-
-if TYPE_CHECKING:
-    from service.eventlog.files.log import FileEventLog
 
 
 class FileLease:
     """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`."""
 
-    def __init__(self, log: "FileEventLog", answer_id: str, descriptor: int, last_seq: int, counted: Claims) -> None:
-        self.answer_id = answer_id
+    def __init__(
+        self,
+        channel: "Channel[FileLease]",
+        wakeups: Wakeups,
+        path: str,
+        descriptor: int,
+        *,
+        last_seq: int,
+        size: int,
+        counted: Claims,
+    ) -> None:
+        """`path` is the log's without its ending, `size` its length in bytes."""
+        self.answer_id = channel.answer_id
         self.last_seq = last_seq
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
         self.claims = counted
         self.unwatched_seconds_left: float | None = None
-        self.tail: Sequence[Event] = ()
-        self.tail_at = -1
         self.on_change: Callable[[], None] | None = None
-        self._log = log
+        self._channel = channel
+        self._wakeups = wakeups
         self._descriptor = descriptor
-        self._readers = log.readers.setdefault(answer_id, set())
-        self._stop_path = log.name(answer_id, "stop")
-        self._claims_path = log.name(answer_id, "claims")
-        self._unwatched_path = log.name(answer_id, "unwatched")
+        self._stop_path = f"{path}.stop"
+        self._claims_path = f"{path}.claims"
+        self._unwatched_path = f"{path}.unwatched"
         self._torn = False  # Whether a part of a line is behind the last whole one, and could not be cut off yet.
         self._look_for_stop = True  # One may have been asked for before the answer was claimed.
+        channel.hold(self, size, last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
         data = encode_lines(events)
@@ -46,20 +55,21 @@ class FileLease:
             written = os.write(self._descriptor, data)
         except OSError as error:
             raise unavailable(error) from error
-        whole = written == len(data)
-        if not whole:
-            # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
-            data = data[: data.rfind(b"\n", 0, written) + 1]
-            self._torn = True
-        self.last_seq += len(events) if whole else data.count(b"\n")
-        self.tail_at, self.tail = (self.size, events) if whole else (-1, ())
-        self.size += len(data)
-        for reader in self._readers:
-            reader.wake()
-        if not whole:
-            with as_unavailable():
-                self._cut()
-            raise unavailable(OSError(errno.ENOSPC, ""))
+        if written != len(data):
+            self._wrote_in_part(data[:written])
+        self.last_seq += len(events)
+        self.size += written
+        self._channel.appended(events, self.size, self.last_seq)
+
+    def _wrote_in_part(self, data: bytes) -> NoReturn:
+        # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
+        self._torn = True
+        self.last_seq += data.count(b"\n")
+        self.size += data.rfind(b"\n") + 1
+        self._channel.appended_in_part(self.size, self.last_seq)
+        with as_unavailable():
+            self._cut()
+        raise unavailable(OSError(errno.ENOSPC, ""))
 
     def _cut(self) -> None:
         os.ftruncate(self._descriptor, self.size)
@@ -70,7 +80,7 @@ class FileLease:
             claims.grew(self._claims_path, self.claims.total)
 
     def watched(self) -> bool:
-        if any(reader.watches for reader in self._readers):
+        if self._channel.watched():
             return True
         with as_unavailable():
             return is_locked_by_another(self._descriptor, WATCH)
@@ -87,26 +97,19 @@ class FileLease:
             return None
         with as_unavailable():
             by = stops.take(self._stop_path)
-        self._look_for_stop = not self._log.wakeups.working
+        self._look_for_stop = not self._wakeups.working
         return by
 
     def stop_written(self) -> None:
+        """Look for a stop, of whose file the kernel has told."""
         self._look_for_stop = True
-        self.changed()
-
-    def changed(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        self._channel.changed()
 
     def release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)  # and with it the lock
             self._descriptor = -1
-            del self._log.leases[self.answer_id]
-            for reader in self._readers:
-                reader.wake()
-            if not self._readers:
-                self._log.readers.pop(self.answer_id, None)
+            self._channel.release()
 
     def hand_over(self) -> None:
         if self.claims.total:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from service.errors import UnknownAnswer
 from service.eventlog.base import Claims
+from service.eventlog.channel import Channels
 from service.eventlog.files import claims, stops, unwatched
 from service.eventlog.files.directory import make_private
 from service.eventlog.files.failures import as_unavailable, unavailable
@@ -34,8 +35,7 @@ class FileEventLog:
             make_private(self._directory)
             # Held open so that no directory that replaces it can have its inode's number.
             self._opened = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.leases: dict[str, FileLease] = {}
-        self.readers: dict[str, set[FileReader]] = {}
+        self._channels: Channels[FileLease] = Channels()
         self._sweep = Sweep(self._directory, retention)
         self.wakeups = Wakeups(
             self._directory, on_log=self._wake, on_stop=self._stop_written, on_overflow=self._wake_all
@@ -43,8 +43,9 @@ class FileEventLog:
 
     async def create(self, start: Start) -> FileLease:
         with as_unavailable():
-            descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), encode_lines([start]))
-            return self._hold(start.answer, descriptor, start.seq, Claims())
+            line = encode_lines([start])
+            descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
+        return self._hold(start.answer, descriptor, last_seq=start.seq, size=len(line), counted=Claims())
 
     async def claim(self, answer_id: str) -> FileLease | None:
         with as_unavailable():
@@ -64,7 +65,7 @@ class FileEventLog:
                 os.ftruncate(descriptor, end)
                 left = unwatched.left(self.name(answer_id, "unwatched"), stat.st_mtime)
                 counted = claims.count(self.name(answer_id, "claims"))
-                lease = self._hold(answer_id, descriptor, event.seq, counted)
+                lease = self._hold(answer_id, descriptor, last_seq=event.seq, size=end, counted=counted)
                 held = True
             finally:
                 if not held:
@@ -82,7 +83,15 @@ class FileEventLog:
             except BaseException:
                 os.close(descriptor)
                 raise
-        return FileReader(self, answer_id, descriptor, (after, offset), at_end=at_end, watch=watch)
+        return FileReader(
+            self._channels.of(answer_id),
+            self.wakeups,
+            self.name(answer_id),
+            descriptor,
+            (after, offset),
+            at_end=at_end,
+            watch=watch,
+        )
 
     async def last(self, answer_id: str) -> Event:
         with as_unavailable():
@@ -126,7 +135,7 @@ class FileEventLog:
 
     async def aclose(self) -> None:
         self.wakeups.close()
-        for lease in list(self.leases.values()):
+        for lease in self._channels.leases():
             lease.release()
         if self._opened >= 0:
             os.close(self._opened)
@@ -145,20 +154,27 @@ class FileEventLog:
         except FileNotFoundError:
             raise UnknownAnswer from None
 
-    def _hold(self, answer_id: str, descriptor: int, last_seq: int, counted: Claims) -> FileLease:
-        lease = self.leases[answer_id] = FileLease(self, answer_id, descriptor, last_seq, counted)
-        return lease
+    def _hold(self, answer_id: str, descriptor: int, *, last_seq: int, size: int, counted: Claims) -> FileLease:
+        return FileLease(
+            self._channels.of(answer_id),
+            self.wakeups,
+            f"{self._name}/{answer_id}",
+            descriptor,
+            last_seq=last_seq,
+            size=size,
+            counted=counted,
+        )
 
     def _wake(self, answer_id: str) -> None:
-        for reader in self.readers.get(answer_id, ()):
-            reader.wake()
+        if channel := self._channels.get(answer_id):
+            channel.wake()
 
     def _wake_all(self) -> None:
-        for answer_id in list(self.readers):
-            self._wake(answer_id)
-        for lease in list(self.leases.values()):
+        for channel in self._channels:
+            channel.wake()
+        for lease in self._channels.leases():
             lease.stop_written()
 
     def _stop_written(self, answer_id: str) -> None:
-        if lease := self.leases.get(answer_id):
-            lease.stop_written()
+        if (channel := self._channels.get(answer_id)) and channel.lease is not None:
+            channel.lease.stop_written()

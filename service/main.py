@@ -14,7 +14,7 @@ own_slot.claim()  # before the imports below: with them come the metrics
 
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
-from service.eventlog import UnsafeDirectory, directory_of, load_libc, make_private
+from service.eventlog import UnusableLog, prepare_event_log
 from service.logging import configure_logging
 from service.sandbox import confine
 from service.telemetry import tracing
@@ -24,18 +24,15 @@ from service.worker import CANNOT_LOAD
 
 def _confine(settings: Settings) -> None:
     """Let this process write only the log and, with several workers, their counters."""
-    log = directory_of(settings.log_url)
-    load_libc()
     try:
-        make_private(log)
-        counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        confined = confine([log, *([Path(counters)] if counters else [])])
-    except UnsafeDirectory as error:
-        raise SettingsError(f"FOLYAM_LOG_URL: Should be a directory that only this user can write: {error}") from None
+        log = prepare_event_log(settings.log_url)
+    except UnusableLog as error:
+        raise SettingsError(f"FOLYAM_LOG_URL: {error}") from None
+    counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    try:
+        confined = confine([*log, *([Path(counters)] if counters else [])])
     except OSError as error:
-        raise SettingsError(
-            f"FOLYAM_LOG_URL: Should be a directory that can be written: {error.filename}: {error.strerror}"
-        ) from None
+        raise SettingsError(f"{error.filename} cannot be opened: {error.strerror}") from None
     if confined:
         structlog.get_logger().info("confined")
     else:

@@ -159,11 +159,8 @@ class Settings(BaseSettings):
     @field_validator("log_url")
     @classmethod
     def _log_url(cls, value: str) -> str:
-        if not value:
-            return _default_log_url()
-        if not value.startswith("file:///") or set("?#") & set(value):
-            raise PydanticCustomError("log_url", "Should be file:///<absolute path>")
-        return value
+        # What a URL may be is for the log to say, when it is prepared.
+        return value or _default_log_url()
 
     @property
     def keys(self) -> tuple[str, ...]:

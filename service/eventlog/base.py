@@ -24,6 +24,19 @@ class AheadOfLogError(UnknownAnswer):
     """The answer goes on, and has no event of that number yet."""
 
 
+class UnusableLog(Exception):
+    """No log can be kept at this URL. The text says what the URL should be, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Bounds on ended answers: the oldest go first. Running answers are never erased."""
+
+    seconds: float = 3600.0
+    answers: int = 10_000
+    bytes: int = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """How often an answer was claimed, each time within a minute of the one before, the present claim included."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gunicorn.arbiter import Arbiter
 
-from service.eventlog import UnsafeDirectory, make_private
+from service.eventlog.files.directory import UnsafeDirectory, make_private
 from tests.e2e.stack import KEPT, ROOT
 
 SOMEBODY = 54_321
@@ -162,6 +162,13 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
         "Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that only this user can write: "
         f"{answers} can be written by other users: chmod go-w it, or name a directory in it\n"
     )
+
+
+@pytest.mark.parametrize("url", ["/srv/answers", "file:///srv?answers"])
+def test_the_service_does_not_start_with_a_logs_address_that_means_another_place(tmp_path: Path, url: str) -> None:
+    ended = start({"FOLYAM_LOG_URL": url, "HOME": str(tmp_path)})
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
+    assert ended.stderr == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
 
 
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:

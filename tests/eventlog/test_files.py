@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
-from service.eventlog import Claims, DamagedLogError, Retention, open_event_log
+from service.eventlog import Claims, DamagedLogError, Retention, UnusableLog, open_event_log, prepare_event_log
 from service.eventlog.files.lease import FileLease
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
@@ -115,18 +115,21 @@ def test_the_url_is_a_path_and_may_be_percent_encoded(tmp_path: Path) -> None:
     assert (tmp_path / "with spaceé").is_dir()
 
 
-@pytest.mark.parametrize(
-    "url", ["", "answers", "/srv/answers", "file:", "file://host/answers", "ftp:///answers", "valkey://h"]
-)
-def test_a_url_that_no_backend_knows_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="file:///"):
-        open_event_log(url, Retention())
-
-
 def test_a_directory_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable):
         FileEventLog(str(tmp_path / "file" / "answers"), Retention())
+
+
+def test_what_is_written_to_is_the_directory_which_is_made(directory: Path) -> None:
+    assert prepare_event_log(directory.as_uri()) == [directory]
+    assert mode(directory) == 0o700
+
+
+def test_a_directory_that_cannot_be_made_is_told_before_anything_is_served(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UnusableLog, match=r"^Should be a directory that can be written: .*/file"):
+        prepare_event_log((tmp_path / "file" / "answers").as_uri())
 
 
 async def test_a_log_is_one_event_a_line_and_nobody_elses_business(log: FileEventLog, directory: Path) -> None:

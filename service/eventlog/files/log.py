@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.errors import UnknownAnswer
-from service.eventlog.base import Claims
+from service.eventlog.base import Claims, Retention
 from service.eventlog.channel import Channels
 from service.eventlog.files import claims, stops, unwatched
 from service.eventlog.files.directory import make_private
@@ -21,7 +21,7 @@ from service.eventlog.files.lease import FileLease
 from service.eventlog.files.locks import LEASE, WATCH, lock
 from service.eventlog.files.logfile import begin, last_whole_event, place
 from service.eventlog.files.reader import FileReader
-from service.eventlog.files.sweep import Retention, Sweep
+from service.eventlog.files.sweep import Sweep
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.eventlog.base import Retention
 from service.eventlog.files.locks import LEASE, is_locked_by_another
 from service.eventlog.files.records import last_line
 from service.events import Terminal, decode, is_answer_id
@@ -27,15 +28,6 @@ STEP_OF_KNOWN = 4096
 PAUSE_SECONDS = 0.005
 LEFT_OVER_SECONDS = 60.0
 """After this long, a file that is no log (a log whose worker died before it began, a stop that nobody read) goes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """Bounds on ended answers: the oldest go first. Running answers are never erased."""
-
-    seconds: float = 3600.0
-    answers: int = 10_000
-    bytes: int = 1 << 30
 
 
 @dataclass(slots=True)

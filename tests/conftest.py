@@ -1,10 +1,14 @@
 """What every test may use."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import hypothesis
 import pytest
 
+from service import eventlog
+from service.eventlog import EventLog, Retention, open_event_log
+from tests.eventlog.another import AnotherWorker
+from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED, Tested, can_run
 from tests.upstream.process import UpstreamProcess
 
 # No deadline: these machines are shared, and a slow moment is not a defect.
@@ -16,3 +20,44 @@ hypothesis.settings.load_profile("check")
 def upstream() -> Iterator[UpstreamProcess]:
     with UpstreamProcess.start() as process:
         yield process
+
+
+# Event logs: a test that takes one of these runs on every backend.
+
+
+@pytest.fixture(scope="session", params=[pytest.param(each, id=each.name) for each in TESTED])
+def backend(request: pytest.FixtureRequest) -> Iterator[Tested]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eventlog, "BACKENDS", BACKENDS_OF_TESTS)
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def new_url(backend: Tested, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Makes URLs of logs that hold nothing yet."""
+    return lambda: backend.url(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture
+def url(new_url: Callable[[], str]) -> str:
+    return new_url()
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[EventLog]:
+    log = open_event_log(url, Retention())
+    yield log
+    await log.aclose()
+
+
+@pytest.fixture
+def another(url: str) -> Iterator[AnotherWorker]:
+    with AnotherWorker(url) as another:
+        yield another
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if not can_run(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if can_run(item)]

@@ -1,9 +1,8 @@
-"""Followers of real logs: history, then live, then the end, in each rendering."""
+"""Followers of logs on every backend: history, then live, then the end, in each rendering."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import prometheus_client
 import pytest
@@ -11,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
-from service.eventlog import Retention
-from service.eventlog.files.lease import FileLease
-from service.eventlog.files.log import FileEventLog
+from service.eventlog import EventLog, Lease, Retention, open_event_log
 from service.events import Delta, Done, Event, Request, Restart, Start, Stopped, Terminal, Timing, new_answer_id
 from service.follower import CutShortError, Follower
 from service.renderings import Rendering
@@ -34,14 +31,7 @@ TEXT = PlainText()
 DONE = Timing(0.1, 0.2)
 
 
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[FileEventLog]:
-    log = FileEventLog(str(tmp_path), Retention())
-    yield log
-    await log.aclose()
-
-
-async def begin(log: FileEventLog, *events: Event) -> FileLease:
+async def begin(log: EventLog, *events: Event) -> Lease:
     lease = await log.create(Start(1, new_answer_id(), "model", Request("private words", "model"), 1.5))
     if events:
         await lease.append(events)
@@ -49,7 +39,7 @@ async def begin(log: FileEventLog, *events: Event) -> FileLease:
 
 
 async def follower_of(
-    log: FileEventLog,
+    log: EventLog,
     answer: str,
     rendering: Rendering = SSE,
     after: int = 0,
@@ -94,7 +84,7 @@ def seqs(stream: bytes) -> list[int]:
 # History, then live
 
 
-async def test_an_ended_answer_is_sent_whole_and_then_the_end(log: FileEventLog) -> None:
+async def test_an_ended_answer_is_sent_whole_and_then_the_end(log: EventLog) -> None:
     lease = await begin(log, say(2), Done(3, "stop", None, DONE))
     sent = await rest_of(await follower_of(log, lease.answer_id))
     assert sent.startswith(SSE.preamble)
@@ -102,7 +92,7 @@ async def test_an_ended_answer_is_sent_whole_and_then_the_end(log: FileEventLog)
     assert b"private words" not in sent
 
 
-async def test_history_is_followed_by_what_comes_live(log: FileEventLog) -> None:
+async def test_history_is_followed_by_what_comes_live(log: EventLog) -> None:
     lease = await begin(log, say(2))
     follower = await follower_of(log, lease.answer_id)
     first = await next_of(follower)
@@ -117,7 +107,7 @@ async def test_history_is_followed_by_what_comes_live(log: FileEventLog) -> None
     assert await rest_of(follower) == SSE.render(lease.answer_id, [Stopped(6, "user")])
 
 
-async def test_whoever_resumes_gets_every_later_event_once(log: FileEventLog) -> None:
+async def test_whoever_resumes_gets_every_later_event_once(log: EventLog) -> None:
     lease = await begin(log, say(2), Restart(3), say(4), Done(5, "stop", None, DONE))
     for after in range(5):
         sent = await rest_of(await follower_of(log, lease.answer_id, after=after))
@@ -127,13 +117,13 @@ async def test_whoever_resumes_gets_every_later_event_once(log: FileEventLog) ->
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(answers().filter(lambda events: isinstance(events[-1], Terminal)), st.integers(0, 100))
 def test_an_answer_cut_at_any_event_and_resumed_is_the_whole_answer(
-    tmp_path_factory: pytest.TempPathFactory, events: list[Event], place: int
+    new_url: Callable[[], str], events: list[Event], place: int
 ) -> None:
     start = events[0]
     assert isinstance(start, Start)
 
     async def cut_and_resume() -> None:
-        log = FileEventLog(str(tmp_path_factory.mktemp("log")), Retention())
+        log = open_event_log(new_url(), Retention())
         try:
             lease = await log.create(start)
             for event in events[1:]:
@@ -149,19 +139,19 @@ def test_an_answer_cut_at_any_event_and_resumed_is_the_whole_answer(
     asyncio.run(cut_and_resume())
 
 
-async def test_a_follower_that_is_behind_gets_neighbours_merged_under_the_last_seq(log: FileEventLog) -> None:
+async def test_a_follower_that_is_behind_gets_neighbours_merged_under_the_last_seq(log: EventLog) -> None:
     lease = await begin(log, *(say(seq) for seq in range(2, 50)), Delta(50, reasoning="hm"), Stopped(51, "user"))
     sent = await rest_of(await follower_of(log, lease.answer_id))
     assert seqs(sent) == [1, 49, 50, 51]
     assert "".join(f"w{seq} " for seq in range(2, 50)) in parse(sent).messages[1].data
 
 
-async def test_an_answer_that_is_not_there_cannot_be_followed(log: FileEventLog) -> None:
+async def test_an_answer_that_is_not_there_cannot_be_followed(log: EventLog) -> None:
     with pytest.raises(UnknownAnswer):
         await follower_of(log, new_answer_id())
 
 
-async def test_a_slow_reader_holds_a_bounded_piece_however_long_the_answer(log: FileEventLog) -> None:
+async def test_a_slow_reader_holds_a_bounded_piece_however_long_the_answer(log: EventLog) -> None:
     lease = await begin(log)
     for first in range(2, 3002, 100):
         await lease.append([Delta(seq, text="x" * 1000) for seq in range(first, first + 100)])
@@ -179,7 +169,7 @@ async def test_a_slow_reader_holds_a_bounded_piece_however_long_the_answer(log: 
 
 
 @pytest.mark.parametrize("rendering", [SSE, JSON])
-async def test_a_silent_answer_shows_signs_of_life(log: FileEventLog, rendering: Rendering) -> None:
+async def test_a_silent_answer_shows_signs_of_life(log: EventLog, rendering: Rendering) -> None:
     lease = await begin(log)
     follower = await follower_of(log, lease.answer_id, rendering, heartbeat_seconds=0.1)
     await next_of(follower)
@@ -190,7 +180,7 @@ async def test_a_silent_answer_shows_signs_of_life(log: FileEventLog, rendering:
     follower.close()
 
 
-async def test_an_event_puts_the_sign_of_life_off(log: FileEventLog) -> None:
+async def test_an_event_puts_the_sign_of_life_off(log: EventLog) -> None:
     lease = await begin(log)
     follower = await follower_of(log, lease.answer_id, heartbeat_seconds=0.4)
     await next_of(follower)
@@ -202,7 +192,7 @@ async def test_an_event_puts_the_sign_of_life_off(log: FileEventLog) -> None:
     follower.close()
 
 
-async def test_a_terminal_hears_nothing_but_the_text(log: FileEventLog) -> None:
+async def test_a_terminal_hears_nothing_but_the_text(log: EventLog) -> None:
     lease = await begin(log)
     follower = await follower_of(log, lease.answer_id, TEXT, heartbeat_seconds=0.05)
     assert await next_of(follower) == b""  # The response can begin.
@@ -218,7 +208,7 @@ async def test_a_terminal_hears_nothing_but_the_text(log: FileEventLog) -> None:
     assert await rest_of(follower) == b""
 
 
-async def test_a_stream_that_resumes_at_the_end_begins_at_once(log: FileEventLog) -> None:
+async def test_a_stream_that_resumes_at_the_end_begins_at_once(log: EventLog) -> None:
     lease = await begin(log, say(2))
     follower = await follower_of(log, lease.answer_id, after=2)
     assert await next_of(follower) == SSE.opening
@@ -230,7 +220,7 @@ async def test_a_stream_that_resumes_at_the_end_begins_at_once(log: FileEventLog
 
 
 @pytest.mark.parametrize("rendering", [JSON, TEXT])
-async def test_a_stream_without_room_for_an_opening_begins_at_once_too(log: FileEventLog, rendering: Rendering) -> None:
+async def test_a_stream_without_room_for_an_opening_begins_at_once_too(log: EventLog, rendering: Rendering) -> None:
     lease = await begin(log, say(2))
     follower = await follower_of(log, lease.answer_id, rendering, after=2)
     assert await next_of(follower) == b""
@@ -239,7 +229,7 @@ async def test_a_stream_without_room_for_an_opening_begins_at_once_too(log: File
     follower.close()
 
 
-async def test_a_stream_does_not_begin_on_a_worker_that_has_left(log: FileEventLog) -> None:
+async def test_a_stream_does_not_begin_on_a_worker_that_has_left(log: EventLog) -> None:
     lease = await begin(log, say(2))
     follower = await follower_of(log, lease.answer_id, after=2, has_left=lambda: True)
     with pytest.raises(CutShortError):
@@ -250,7 +240,7 @@ async def test_a_stream_does_not_begin_on_a_worker_that_has_left(log: FileEventL
 # Orphans
 
 
-async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: FileEventLog) -> None:
+async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: EventLog) -> None:
     lease = await begin(log, say(2))
     orphans: list[str] = []
     follower = await follower_of(log, lease.answer_id, on_orphan=orphans.append)
@@ -269,21 +259,20 @@ async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: FileEventLog) 
 
 
 async def test_a_follower_of_a_killed_workers_answer_sees_it_carried_on(
-    tmp_path: Path, upstream: UpstreamProcess
+    url: str, another: AnotherWorker, upstream: UpstreamProcess
 ) -> None:
-    async with worker(tmp_path, upstream) as here:
+    async with worker(url, upstream) as here:
         answer = new_answer_id()
-        with AnotherWorker(f"file://{tmp_path}") as another:
-            await another.ask("create", answer=answer)
-            await another.append(answer, [say(2)])
-            follower = await follower_of(here.log, answer, on_orphan=here.supervisor.adopt)
-            await next_of(follower)
-            another.kill()
+        await another.ask("create", answer=answer)
+        await another.append(answer, [say(2)])
+        follower = await follower_of(here.log, answer, on_orphan=here.supervisor.adopt)
+        await next_of(follower)
+        another.kill()
         rest = await rest_of(follower)
         assert [message.event for message in parse(rest).messages] == ["failed"]
 
 
-async def test_a_follower_on_a_worker_that_leaves_ends_without_an_end(log: FileEventLog) -> None:
+async def test_a_follower_on_a_worker_that_leaves_ends_without_an_end(log: EventLog) -> None:
     lease = await begin(log, say(2))
     orphans: list[str] = []
     follower = await follower_of(log, lease.answer_id, on_orphan=orphans.append, has_left=lambda: True)
@@ -300,7 +289,7 @@ async def test_a_follower_on_a_worker_that_leaves_ends_without_an_end(log: FileE
 # Around it
 
 
-async def test_the_first_chunk_is_told_once_when_it_is_sent(log: FileEventLog) -> None:
+async def test_the_first_chunk_is_told_once_when_it_is_sent(log: EventLog) -> None:
     lease = await begin(log)
     told: list[bool] = []
     follower = await follower_of(log, lease.answer_id, on_first_chunk=lambda: told.append(True))
@@ -313,7 +302,7 @@ async def test_the_first_chunk_is_told_once_when_it_is_sent(log: FileEventLog) -
     follower.close()
 
 
-async def test_a_follower_watches_until_it_is_closed_and_is_counted(log: FileEventLog) -> None:
+async def test_a_follower_watches_until_it_is_closed_and_is_counted(log: EventLog) -> None:
     def followers() -> float:
         return prometheus_client.REGISTRY.get_sample_value("folyam_followers") or 0.0
 

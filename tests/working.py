@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from service.eventlog import Retention
-from service.eventlog.files.log import FileEventLog
+from service.eventlog import EventLog, Retention, open_event_log
 from service.events import Delta, Event, Request, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
 from service.supervisor import Bounds, Supervisor
@@ -29,7 +27,7 @@ TIME_OUTS = TimeOuts(10, 10, 10, 10)
 class Worker:
     """What a worker is made of."""
 
-    log: FileEventLog
+    log: EventLog
     supervisor: Supervisor
 
     async def start(self, key: str = "", **script: Any) -> Producer:  # noqa: ANN401 (the fields of Script)
@@ -74,7 +72,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(
-    directory: Path,
+    url: str,
     upstream: UpstreamProcess,
     *,
     limits: Limits = PATIENT,
@@ -83,7 +81,7 @@ async def worker(
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
 ) -> AsyncIterator[Worker]:
-    log = FileEventLog(str(directory), Retention())
+    log = open_event_log(url, Retention())
     client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:

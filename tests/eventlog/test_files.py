@@ -25,9 +25,12 @@ from service.eventlog import Claims, DamagedLogError, Retention, UnusableLog, op
 from service.eventlog.files.lease import FileLease
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
-from service.events import Delta, Done, Event, Start, Stopped, Timing, encode, new_answer_id
+from service.events import Delta, Done, Event, Failed, Start, Stopped, Timing, decode, encode, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
+from tests.test_producer import closed, one_end, orphan_of, seqs_without_gaps, unwatched_orphan
+from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
+from tests.working import Worker, worker
 
 LONG_SECONDS = 60.0
 
@@ -923,3 +926,53 @@ async def test_a_log_that_was_emptied_and_written_on_is_no_answer(log: FileEvent
     with pytest.raises(DamagedLogError):
         await reader.read()
     reader.close()
+
+
+# Producers
+
+
+@pytest.fixture
+async def here(directory: Path, upstream: UpstreamProcess) -> AsyncIterator[Worker]:
+    async with worker(directory.as_uri(), upstream, recovery="continue") as here:
+        yield here
+
+
+async def test_an_orphan_whose_log_was_damaged_is_failed_and_not_continued(
+    here: Worker, directory: Path, upstream: UpstreamProcess
+) -> None:
+    key = new_answer_id()
+    answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
+    path = directory / f"{answer}.jsonl"
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])  # all but its start
+
+    def last_event() -> Event:
+        return decode(path.read_bytes().splitlines()[-1])
+
+    here.supervisor.adopt(answer)
+    await until(lambda: isinstance(last_event(), Failed))
+    failed = last_event()
+    assert isinstance(failed, Failed)
+    assert failed.code == "interrupted"
+    assert len(upstream.requests(key)) == 1
+
+
+async def test_an_answer_on_a_full_disk_stops_costing_and_ends_when_there_is_room_again(
+    here: Worker, upstream: UpstreamProcess
+) -> None:
+    key = new_answer_id()
+    producer = await here.start(key, first=[{"endless": True, "pace": 0.001}], chunks=3000)
+    with files_of_at_most(3000):
+        assert (await closed(upstream, key))["closed_by"] == "client"
+        await until(lambda: producer.answer_id not in here.supervisor._running)
+    events = await here.follow(producer.answer_id)
+    assert one_end(events)
+    assert seqs_without_gaps(events)
+
+
+async def test_the_note_of_time_without_a_follower_goes_with_the_answers_end(here: Worker, directory: Path) -> None:
+    answer = await unwatched_orphan(here, new_answer_id(), 0)
+    assert (directory / f"{answer}.unwatched").exists()
+    here.supervisor.adopt(answer)
+    await here.follow(answer, watch=False)
+    await until(lambda: answer not in here.supervisor._running)
+    assert names(directory) == {f"{answer}.jsonl"}

@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from service.errors import FolyamError, Unavailable, UpstreamError
-from service.eventlog import Lease
+from service.eventlog import Lease, LeaseLostError
 from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
 from service.telemetry import metrics, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
@@ -160,13 +160,19 @@ class Producer:
                 return
             metrics.stop_took(self._loop.time() - self._stop_at)
             terminal = Stopped(self._lease.last_seq + 1, self._stopped_by)
+        except LeaseLostError:
+            self._lose()
+            return
         except FolyamError as error:
             terminal = self._failed(error)
         except Exception:  # Whatever it is, the answer's followers are told.
             _logger.exception("answer_broke", answer=self.answer_id)
             terminal = Failed(self._lease.last_seq + 1, "internal", "Something went wrong here.", retryable=True)
         self._ending = True
-        await self._end(terminal)
+        try:
+            await self._end(terminal)
+        except LeaseLostError:
+            self._lose()
 
     async def _produce(self) -> Terminal:
         if self._taken_over == "fail":
@@ -227,10 +233,9 @@ class Producer:
         except FolyamError as error:
             # The log cannot take the end either. Released, the answer is an orphan, and ends when the log works again.
             _logger.warning("end_not_logged", answer=self.answer_id, code=error.code)
-        finally:
-            self._end_unwatched()
-            self._lease.release()
-            self._status_came()
+        self._end_unwatched()
+        self._lease.release()
+        self._status_came()
         timing = self._timing()
         outcome = type(terminal).__name__.lower()
         usage = terminal.usage if isinstance(terminal, Done) else None
@@ -263,6 +268,14 @@ class Producer:
             usage=done.usage if done else None,
             error=terminal.code if isinstance(terminal, Failed) else None,
         )
+
+    def _lose(self) -> None:
+        # The lease, its notes and the answer's end are another producer's, which counts the answer as taken over.
+        self._ending = True
+        self._status_came()
+        self.metrics.handed_over()
+        _logger.info("lease_lost", answer=self.answer_id, events=self._lease.last_seq, **tracing.log_fields(self._span))
+        self._trace("lost", None)
 
     def _leave(self) -> None:
         self._ending = True

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.errors import TooMany, Unavailable
-from service.eventlog import Retention, open_event_log
+from service.eventlog import LeaseLostError, Retention, open_event_log
 from service.events import (
     Delta,
     Done,
@@ -31,10 +31,11 @@ from service.supervisor import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
 from service.upstream.endpoint import TimeOuts
 from service.upstream.stream import BREAKER_QUESTIONS
 from tests.eventlog.another import AnotherWorker
+from tests.eventlog.memory import MemoryEventLog
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
-from tests.working import PATIENT, Worker, text_of, worker
+from tests.working import PATIENT, Worker, text_of, worker, worker_of
 
 FOREVER = 3600.0
 
@@ -586,7 +587,97 @@ async def test_adopting_what_has_a_producer_or_has_ended_or_is_gone_is_nothing(h
     assert list(here.supervisor._running) == [running.answer_id]
 
 
+# A lost lease
+
+
+def losing(here: Worker, answer: str) -> None:
+    """Have the log say from now on that the lease is another worker's."""
+    lease = here.supervisor._running[answer]._lease
+
+    async def refuse(_: Sequence[Event]) -> None:
+        lease.release()
+        raise LeaseLostError
+
+    vars(lease)["append"] = refuse
+
+
+@pytest.mark.parametrize("ended_by", ["chunk", "end", "stop"])
+async def test_a_producer_that_lost_its_lease_ends_without_counting_or_telling_an_end(
+    here: Worker, upstream: UpstreamProcess, key: str, ended_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flying = sample("folyam_streams_in_flight")
+    started = sample("folyam_streams_started_total", model="test-model")
+    ends = [sample("folyam_streams_finished_total", model="test-model", outcome=outcome) for outcome in OUTCOMES]
+    script: dict[str, dict[str, Any]]
+    script = {"chunk": {"endless": True, "pace": 0.02}, "end": {"chunks": 3, "pace": 0.1}, "stop": {"stall_after": 2}}
+    with capture_logs() as said:
+        producer = await here.start(key, **script[ended_by])
+        answer, lease = producer.answer_id, producer._lease
+        await here.read_to(answer, seq=4 if ended_by == "end" else 3)
+        notes: list[str] = []
+        for note in ("hand_over", "clear_unwatched"):
+            monkeypatch.setattr(lease, note, lambda *_, note=note: notes.append(note))
+        before = await here.read(answer)
+        losing(here, answer)
+        if ended_by == "stop":
+            producer.stop("user")
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+        producer.stop("user")
+        producer.look()
+    if ended_by != "end":
+        assert (await closed(upstream, key))["closed_by"] == "client"
+    assert await here.read(answer) == before
+    assert notes == []
+    assert [line for line in said if line["event"] in ("answer", "answer_broke", "end_not_logged")] == []
+    [line] = [line for line in said if line["event"] == "lease_lost"]
+    assert line["answer"] == answer
+    assert sample("folyam_streams_in_flight") == flying
+    assert sample("folyam_streams_started_total", model="test-model") == started + 1
+    assert ends == [sample("folyam_streams_finished_total", model="test-model", outcome=each) for each in OUTCOMES]
+
+
+async def test_an_answer_whose_lease_was_lost_ends_once_where_it_goes_on(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    def less() -> float:
+        ends = sum(sample("folyam_streams_finished_total", model="test-model", outcome=each) for each in OUTCOMES)
+        started = sample("folyam_streams_started_total", model="test-model")
+        return started - ends - sample("folyam_streams_in_flight")
+
+    before = less()
+    async with worker(url, upstream, recovery="continue") as here, worker(url, upstream, recovery="continue") as there:
+        producer = await here.start(key, chunks=30, pace=0.02)
+        await here.read_to(producer.answer_id, seq=4)
+        losing(here, producer.answer_id)
+        await here.supervisor.drain(DEADLINE_SECONDS)  # Only the other one takes it over.
+        there.supervisor.adopt(producer.answer_id)
+        events = await here.follow(producer.answer_id)
+        await until(lambda: not there.supervisor._running)
+    assert isinstance(events[-1], Done)
+    assert text_of(events) == "".join(f"w{n} " for n in range(1, 31))
+    assert seqs_without_gaps(events)
+    assert one_end(events)
+    assert less() == before
+
+
+async def test_a_server_that_gives_the_lease_away_ends_the_producer(upstream: UpstreamProcess, key: str) -> None:
+    log = MemoryEventLog({}, Retention())
+    async with worker_of(log, upstream) as here:
+        producer = await here.start(key, endless=True, pace=0.02)
+        reader = await log.open(producer.answer_id)
+        await here.read_to(producer.answer_id, seq=3)
+        log.lose(producer.answer_id)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+        assert (await closed(upstream, key))["closed_by"] == "client"
+        assert not isinstance(await log.last(producer.answer_id), Terminal)
+        assert not reader.orphaned()
+        reader.close()
+
+
 # Counting
+
+
+OUTCOMES = ("done", "failed", "stopped")
 
 
 def sample(name: str, **labels: str) -> float:

@@ -24,6 +24,13 @@ class AheadOfLogError(UnknownAnswer):
     """The answer goes on, and has no event of that number yet."""
 
 
+class LeaseLostError(Exception):
+    """This worker may not write to the log any more: another one holds the lease, or may come to.
+
+    The lease has ended: `release` does nothing, and `watched`, `stop_requested` and the notes are another producer's.
+    """
+
+
 class UnusableLog(Exception):
     """No log can be kept at this URL. The text says what the URL should be, and why."""
 
@@ -65,6 +72,7 @@ class Lease(Protocol):
         """Write the events. Followers of every worker can read them when this returns.
 
         Raises:
+            LeaseLostError: this worker does not hold the lease any more. None of the events is in the log.
             Unavailable: the log cannot take them all (a full disk, say); `last_seq` tells what it took.
         """
 

@@ -5,7 +5,7 @@ A backend's log, lease and reader speak to the channel and not to each other:
     create, claim ─► Channels.of(id).hold(lease, …)      this worker produces the answer
     append ────────► channel.appended(events, …)         the tail is known, and the readers wake
     open ──────────► a reader, which joins the channel
-    release ───────► channel.release()                   the readers wake, and read from the storage from now on
+    release ───────► channel.release(…)                  the readers wake, and read from the storage from now on
 
 A reader that has read up to the tail is handed the tail's events from memory. So an answer's followers on its
 producer's worker cost the storage nothing.
@@ -68,8 +68,10 @@ class Channel(Generic[L]):
         self._ends(end, last_seq)
         self.wake()
 
-    def release(self) -> None:
-        """Note that this worker has the lease no longer, and wake the readers. May be called twice."""
+    def release(self, lease: L) -> None:
+        """Note that the lease has ended, and wake the readers. Does nothing for a lease that ended before."""
+        if self.lease is not lease:
+            return
         self.lease = None
         self._ends(UNKNOWN, 0)
         self.wake()

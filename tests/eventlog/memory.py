@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.errors import UnknownAnswer
-from service.eventlog import AheadOfLogError, Claims, DamagedLogError, EventLog, Retention
+from service.eventlog import AheadOfLogError, Claims, DamagedLogError, EventLog, LeaseLostError, Retention
 from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
@@ -148,6 +148,9 @@ class MemoryLease:
         channel.hold(self, self.last_seq, self.last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
+        if self._stored.holder is not self:
+            self._channel.release(self)
+            raise LeaseLostError
         self._stored.events += events
         self._stored.bytes += len(encode_lines(events))
         self._stored.written_at = time.monotonic()
@@ -175,11 +178,12 @@ class MemoryLease:
     def release(self) -> None:
         if self._stored.holder is self:
             self._stored.holder = None
-            self._channel.release()
+            self._channel.release(self)
             self._stored.tell()
 
     def hand_over(self) -> None:
-        self._stored.grown.clear()
+        if self._stored.holder is self:
+            self._stored.grown.clear()
         self.release()
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
-from service.eventlog import AheadOfLogError, Claims, EventLog, Lease, Reader, Retention, open_event_log
+from service.eventlog import AheadOfLogError, Claims, EventLog, Lease, LeaseLostError, Reader, Retention, open_event_log
 from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
 from tests.eventlog.another import AnotherWorker, tended
 from tests.strategies import answers
@@ -414,6 +414,43 @@ async def test_claims_are_forgotten_when_an_answer_is_handed_over(log: EventLog)
         lease.grew()
         lease.hand_over()
         assert await tended(log) == [answer]
+
+
+async def test_what_was_released_takes_no_event_more(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    reader = await log.open(answer, 1)
+    lease.release()
+    with pytest.raises(LeaseLostError):
+        await lease.append(deltas(2, 1))
+    assert lease.last_seq == 1
+    assert not await reader.read()
+    assert reader.orphaned()
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    with pytest.raises(LeaseLostError):
+        await lease.append(deltas(2, 1))
+    await claimed.append(deltas(2, 1))
+    assert list(await reader.read()) == deltas(2, 1)
+    reader.close()
+
+
+async def test_who_has_lost_a_lease_forgets_no_claims_of_the_next(log: EventLog) -> None:
+    answer, lease = await begin(log)
+    lease.release()
+    lost = await claimed(log, answer)
+    lost.release()
+    present = await claimed(log, answer)
+    lost.hand_over()
+    present.release()
+    assert (await claimed(log, answer)).claims == Claims(3, 3)
+
+
+async def test_what_a_closed_log_held_takes_no_event_more(url: str) -> None:
+    log = open_event_log(url, Retention())
+    _, lease = await begin(log)
+    await log.aclose()
+    with pytest.raises(LeaseLostError):
+        await lease.append(deltas(2, 1))
 
 
 async def test_closing_the_log_ends_its_leases(log: EventLog, url: str) -> None:

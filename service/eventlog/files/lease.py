@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from service.eventlog.base import Claims
+from service.eventlog.base import Claims, LeaseLostError
 from service.eventlog.channel import Channel
 from service.eventlog.files import claims, stops, unwatched
 from service.eventlog.files.failures import as_unavailable, unavailable
@@ -17,7 +17,12 @@ from service.events import Event, StoppedBy, encode_lines
 
 
 class FileLease:
-    """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`."""
+    """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`.
+
+    The lock belongs to the open file, so it is lost only with the descriptor, which `release` and the log's `aclose`
+    close. A file that is erased stays this lease's, and nobody can claim what has no name. A file put in its place by
+    hand is another log, which another worker may claim: against that a kernel's lock is no help.
+    """
 
     def __init__(
         self,
@@ -54,6 +59,8 @@ class FileLease:
                 self._cut()
             written = os.write(self._descriptor, data)
         except OSError as error:
+            if self._descriptor < 0:  # Asked only here, so that no chunk pays for it.
+                raise LeaseLostError from error
             raise unavailable(error) from error
         if written != len(data):
             self._wrote_in_part(data[:written])
@@ -109,10 +116,10 @@ class FileLease:
         if self._descriptor >= 0:
             os.close(self._descriptor)  # and with it the lock
             self._descriptor = -1
-            self._channel.release()
+            self._channel.release(self)
 
     def hand_over(self) -> None:
-        if self.claims.total:
+        if self.claims.total and self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 Path(self._claims_path).unlink()
         self.release()

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from inotify_simple import INotify
+from inotify_simple import INotify, flags
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -26,7 +27,7 @@ from service.eventlog.files.lease import FileLease
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
 from service.events import Delta, Done, Event, Failed, Start, Stopped, Timing, decode, encode, new_answer_id
-from tests.eventlog.another import AnotherWorker, tended
+from tests.eventlog.another import ROOT, AnotherWorker, tended
 from tests.test_producer import closed, one_end, orphan_of, seqs_without_gaps, unwatched_orphan
 from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
@@ -928,6 +929,25 @@ async def test_a_log_that_was_emptied_and_written_on_is_no_answer(log: FileEvent
     reader.close()
 
 
+async def test_each_file_that_is_ever_there_is_in_the_documents(log: FileEventLog, directory: Path) -> None:
+    noticed = INotify(nonblocking=True)
+    noticed.add_watch(directory, flags.CREATE | flags.MOVED_TO)
+    answer, lease = await begin(log, say(2))
+    lease.release()
+    claimed = await log.claim(answer)
+    assert claimed is not None
+    claimed.mark_unwatched(30)
+    await log.request_stop(answer, "user")
+    await tended(log)
+    seen = {event.name.replace(answer, "<id>") for event in noticed.read(timeout=0)}
+    noticed.close()
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- files -->")[2].partition("<!-- /files -->")[0]
+    assert {re.sub(r"stop\.[0-9a-f]{8}$", "stop.<hex>", name) for name in seen} == set(
+        re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    )
+
+
 # Producers
 
 
@@ -975,4 +995,4 @@ async def test_the_note_of_time_without_a_follower_goes_with_the_answers_end(her
     here.supervisor.adopt(answer)
     await here.follow(answer, watch=False)
     await until(lambda: answer not in here.supervisor._running)
-    assert names(directory) == {f"{answer}.jsonl"}
+    assert f"{answer}.unwatched" not in names(directory)

@@ -1,4 +1,4 @@
-"""The log of answers' events: the only copy of an answer, written before anybody receives it.
+"""The event log: the only copy of an answer. An event is in it before anyone receives the event.
 
 To add a backend: a package beside `files`, with a module that has `open_event_log` and `prepare_event_log`, and a line
 in `BACKENDS`. It is imported when it is first needed. `channel` gives it fan-out within a worker.
@@ -41,19 +41,20 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Where the logs of a URL's scheme are kept."""
+    """The backend for a URL scheme."""
 
     module: str
-    """What to import: it has `open_event_log` and `prepare_event_log`."""
+    """The module to import. It has `open_event_log` and `prepare_event_log`."""
     url: re.Pattern[str]
+    """What the whole URL must match."""
     form: str
-    """The same for people."""
+    """The same, for error messages."""
 
 
 BACKENDS = {
     "file": Backend("service.eventlog.files.backend", re.compile(r"file:///[^?#]*"), "file:///<absolute path>"),
 }
-"""By the URL's scheme."""
+"""By URL scheme."""
 
 
 class _Module(Protocol):
@@ -72,10 +73,10 @@ def open_event_log(url: str, retention: Retention) -> EventLog:
 
 
 def prepare_event_log(url: str) -> list[Path]:
-    """Make ready what this process must have before it is confined; return the directories that it must write to.
+    """Load and create what the log needs before the process is confined. Return the directories it must write to.
 
     Raises:
-        UnusableLog: no backend is known for the URL, or no log can be kept there.
+        UnusableLog: no backend is known for the URL, or its place cannot be used.
     """
     return _backend(url).prepare_event_log(url)
 

@@ -4,10 +4,10 @@ import asyncio
 
 
 class Alarm:
-    """Waits that end when the alarm is rung, or after their time. One wait at a time.
+    """Waits that end when the alarm is rung, or at their timeout. One wait at a time.
 
-    A timer for each wait would cost as much as the wait. This one is set once and, when it fires too early, set again
-    for when it is wanted.
+    A timer for each wait would cost as much as the wait. This one is set once. If it fires before the current wait's
+    timeout, it is set again.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Alarm:
         self._timer_at = 0.0  # uvloop's handles for less than half a millisecond have no `when()`.
 
     def wait(self, seconds: float) -> asyncio.Future[None]:
-        """Return a future that is done when the alarm is rung, or after so many seconds."""
+        """Return a future that completes when the alarm is rung, or after so many seconds."""
         self._due_at = self._loop.time() + seconds
         if self._timer is None or self._due_at < self._timer_at:
             if self._timer is not None:

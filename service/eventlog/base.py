@@ -1,11 +1,11 @@
-"""What an event log is. `files` keeps it on one machine's disk; another backend may keep it for many machines.
+"""The interface of an event log. `files` keeps logs on one machine's disk; another backend may serve many machines.
 
-One *lease* a log: whoever holds it is the answer's producer, and it ends with the holder's process.
-Any number of *readers* a log: each holds an offset, never a queue.
+A log has one *lease*. Its holder is the answer's producer. The lease ends with the holder's process.
+A log has any number of *readers*. Each holds an offset and no queue.
 
-A method that reads or writes raises `Unavailable` where the storage fails, and no error of the storage's own. Methods
-that end something (`release`, `hand_over`, `close`, `aclose`) and notes that may be lost (`grew`, `mark_unwatched`,
-`clear_unwatched`) do not raise.
+Methods that read or write raise `Unavailable` if the storage fails, and never the storage's own errors. Methods that
+end something (`release`, `hand_over`, `close`, `aclose`) do not raise. Nor do notes, which may get lost: `grew`,
+`mark_unwatched`, `clear_unwatched`.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,27 +17,27 @@ from service.events import Event, Start, StoppedBy
 
 
 class DamagedLogError(UnknownAnswer):
-    """A log is not as it was written: shortened, or overwritten. What is left is no answer that anybody knows."""
+    """The log was shortened or overwritten. What is left is not an answer, so it counts as unknown."""
 
 
 class AheadOfLogError(UnknownAnswer):
-    """The answer goes on, and has no event of that number yet."""
+    """The answer is still running and has no event of this number yet."""
 
 
 class LeaseLostError(Exception):
-    """This worker may not write to the log any more: another one holds the lease, or may come to.
+    """This worker may no longer write to the log: another worker holds the lease, or may claim it.
 
-    The lease has ended: `release` does nothing, and `watched`, `stop_requested` and the notes are another producer's.
+    The lease has ended. `release` does nothing. The answer's stop requests and notes belong to the next producer.
     """
 
 
 class UnusableLog(Exception):
-    """No log can be kept at this URL. The text says what the URL should be, and why."""
+    """The URL cannot be used for a log. The text says what it should be, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Bounds on ended answers: the oldest go first. Running answers are never erased."""
+    """Limits on ended answers. The oldest are erased first. Running answers are never erased."""
 
     seconds: float = 3600.0
     answers: int = 10_000
@@ -46,16 +46,16 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """How often an answer was claimed, each time within a minute of the one before, the present claim included."""
+    """The number of claims of an answer, each within a minute of the previous one. The current claim is counted."""
 
     total: int = 0
     """0 for the worker that began the answer."""
     without_growth: int = 0
-    """The latest claims between which the answer did not grow, the present one included."""
+    """The latest claims in a row without growth of the answer. The current claim is counted."""
 
 
 class Lease(Protocol):
-    """The producer's claim on a log."""
+    """The exclusive right to write to a log, held by the answer's producer."""
 
     answer_id: str
     last_seq: int
@@ -63,39 +63,39 @@ class Lease(Protocol):
     """The log's length in bytes."""
     claims: Claims
     unwatched_seconds_left: float | None
-    """Of the time for which the answer goes on without a follower. None where the last producer saw a follower, or
-    where the answer was not taken over."""
+    """The rest of the time for which the answer goes on without a follower. None if the last producer saw a follower,
+    or if the answer was not taken over."""
     on_change: Callable[[], None] | None
-    """Called when a follower of this worker came or left, or when somebody asked for a stop."""
+    """Called when a follower on this worker comes or leaves, and when a stop is requested."""
 
     async def append(self, events: Sequence[Event]) -> None:
-        """Write the events. Followers of every worker can read them when this returns.
+        """Write the events. When this returns, followers on every worker can read them.
 
         Raises:
-            LeaseLostError: this worker does not hold the lease any more. None of the events is in the log.
-            Unavailable: the log cannot take them all (a full disk, say); `last_seq` tells what it took.
+            LeaseLostError: this worker no longer holds the lease. None of the events is in the log.
+            Unavailable: not all events were written, because of a full disk, say. `last_seq` is the last one written.
         """
 
     def grew(self) -> None:
         """Note that the answer grew under this claim."""
 
     def watched(self) -> bool:
-        """Tell whether the answer has at least one follower, in any worker."""
+        """Return whether the answer has a follower, on any worker."""
 
     def mark_unwatched(self, seconds: float) -> None:
-        """Note, for a worker that takes the answer over, that the answer has no follower and goes on for so long."""
+        """Note that the answer has no follower and goes on for so long. A worker that takes it over reads the note."""
 
     def clear_unwatched(self) -> None:
         """Note that the answer has a follower again, or has ended."""
 
     def stop_requested(self) -> StoppedBy | None:
-        """Return who asked for a stop, on whichever worker, or None."""
+        """Return who requested a stop, on any worker; None without a request."""
 
     def release(self) -> None:
-        """Give up the claim. Without a terminal event in the log, the answer is then an orphan."""
+        """Give up the lease. Without a terminal event in the log, the answer is then an orphan."""
 
     def hand_over(self) -> None:
-        """Give up the claim of an answer that goes well: this claim and those before are no longer counted."""
+        """Give up the lease of a healthy answer: reset its count of claims."""
 
 
 class Reader(Protocol):
@@ -103,13 +103,13 @@ class Reader(Protocol):
 
     answer_id: str
     at_end: bool
-    """Whether the place at which it was opened is behind the terminal event, so that nothing comes."""
+    """Whether it was opened behind the terminal event, so that nothing follows."""
 
     async def start(self) -> Start:
-        """Return the log's first event. The place does not change.
+        """Return the log's first event. Does not move the reader.
 
         Raises:
-            DamagedLogError: there is none that can be read.
+            DamagedLogError: the first event cannot be read.
             Unavailable: the log cannot be read.
         """
 
@@ -117,39 +117,39 @@ class Reader(Protocol):
         """Count as a follower from now on. May be called twice.
 
         Raises:
-            Unavailable: the log cannot note it.
+            Unavailable: the storage fails.
         """
 
     async def read(self) -> Sequence[Event]:
-        """Return the next events, as many as there are up to some tens of kilobytes; empty if none yet.
+        """Return the next events, up to some tens of kilobytes of them. Empty if there are none yet.
 
         Raises:
-            DamagedLogError: the log is not as it was.
+            DamagedLogError: the log was shortened or overwritten.
             Unavailable: the log cannot be read.
         """
 
     async def wait(self, seconds: float) -> None:
-        """Return when there may be more to read, or after that many seconds."""
+        """Return when there may be more to read, or after so many seconds."""
 
     def orphaned(self) -> bool:
-        """Tell whether nobody holds the log's lease. Whether the log has ended only reading it tells."""
+        """Return whether the lease is free. To learn whether the log has ended, read it."""
 
     def close(self) -> None:
-        """Stop reading; if this reader watched, the answer has one follower fewer. May be called twice."""
+        """Stop reading, and stop counting as a follower. May be called twice."""
 
 
 class EventLog(Protocol):
-    """All the logs."""
+    """The logs of all answers."""
 
     async def create(self, start: Start) -> Lease:
-        """Begin a log with its first event.
+        """Create a log with its first event.
 
         Raises:
-            Unavailable: the log cannot take it.
+            Unavailable: it cannot be written.
         """
 
     async def claim(self, answer_id: str) -> Lease | None:
-        """Take over an orphan. None if it has a producer, has ended, or is gone.
+        """Take over an orphan. None if the answer has a producer, has ended, or is gone.
 
         Raises:
             Unavailable: the log cannot be written.
@@ -162,8 +162,8 @@ class EventLog(Protocol):
 
         Raises:
             UnknownAnswer: there is no such log.
-            AheadOfLogError: the answer goes on, and has no event `after` yet.
-            DamagedLogError: the event of that number is not the one that was written.
+            AheadOfLogError: the answer is still running and has no event `after` yet.
+            DamagedLogError: another event has that number's place.
         """
 
     async def last(self, answer_id: str) -> Event:
@@ -174,27 +174,27 @@ class EventLog(Protocol):
         """
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
-        """Ask the producer, on whichever worker, to stop."""
+        """Request that the producer, on any worker, stops."""
 
     async def erase(self, answer_id: str) -> None:
-        """Remove the log. Those who still read it come to its end."""
+        """Remove the log. Open readers can still read it to its end."""
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
-        """Tell of each orphan, by its id, and erase what has expired.
+        """Call `on_orphan` with the id of each orphan, and erase expired answers.
 
         Raises:
             Unavailable: the log cannot be reached.
         """
 
     async def check(self) -> None:
-        """Do nothing if the log works.
+        """Check that the log can be written.
 
         Raises:
-            Unavailable: it does not.
+            Unavailable: it cannot.
         """
 
     def lost(self) -> bool:
-        """Return whether the place of the logs was removed or replaced, so that only a new process can use it."""
+        """Return whether the storage was removed or replaced, so that only a new process can use it."""
 
     async def aclose(self) -> None:
-        """Close what is open. Leases end."""
+        """Release all leases and close everything."""

@@ -1,4 +1,4 @@
-"""What this worker knows of one answer: its lease, its tail and its readers. The same for every backend.
+"""A worker's view of one answer: its lease, its tail and its readers. The same for every backend.
 
 A backend's log, lease and reader speak to the channel and not to each other:
 
@@ -7,11 +7,11 @@ A backend's log, lease and reader speak to the channel and not to each other:
     open ──────────► a reader, which joins the channel
     release ───────► channel.release(…)                  the readers wake, and read from the storage from now on
 
-A reader that has read up to the tail is handed the tail's events from memory. So an answer's followers on its
-producer's worker cost the storage nothing.
+A reader that has read up to the tail gets the tail's events from memory. So followers on the producer's worker cost no
+access to the storage.
 
-A *place* is how far a log has been read or written, as a whole number that grows: a file's offset in bytes, or an
-event's seq where the backend finds events by it.
+A *place* is a position in a log, as an integer that grows: a byte offset in a file, or a seq where the backend finds
+events by seq.
 """
 
 import sys
@@ -28,48 +28,48 @@ L = TypeVar("L", bound=Lease)
 NOWHERE = -1
 """A place that no reader has."""
 UNKNOWN = sys.maxsize
-"""The end of a log that another worker writes: further than any reader has come."""
+"""The end of a log that another worker writes: greater than every place."""
 
 
 class Channel(Generic[L]):
-    """One answer, as this worker knows it."""
+    """This worker's view of one answer."""
 
     def __init__(self, answer_id: str, channels: "Channels[L]") -> None:
         self.answer_id = answer_id
         self.lease: L | None = None
-        """Held by this worker's producer, or None."""
+        """None unless this worker produces the answer."""
         self.tail: Sequence[Event] = ()
         """The events of the last append."""
         self.tail_at = NOWHERE
-        """The place at which they begin. `NOWHERE` where they must be read from the storage."""
+        """The place where they begin; `NOWHERE` if they must be read from the storage."""
         self.end = UNKNOWN
         """The place behind the last event."""
         self.last_seq = 0
-        """The last event's, where `end` is known."""
+        """The seq of the last event, if `end` is known."""
         self._readers: set[ChannelReader[L]] = set()
         self._channels = channels
 
     def hold(self, lease: L, end: int, last_seq: int) -> None:
-        """Note that this worker has the lease, and how far the log is."""
+        """Note this worker's lease and the end of the log."""
         self.lease = lease
         self._ends(end, last_seq)
 
     def appended(self, events: Sequence[Event], end: int, last_seq: int) -> None:
-        """Note what the log now ends with, and wake the readers."""
+        """Note the new tail, and wake the readers."""
         self.tail = events
         self.tail_at = self.end
         self.end = end
         self.last_seq = last_seq
-        for reader in self._readers:  # not `wake`: a call less for each chunk
+        for reader in self._readers:  # not `wake`: saves a call for each chunk
             reader.wake()
 
     def appended_in_part(self, end: int, last_seq: int) -> None:
-        """Note how far the log is, where only the storage knows its last events; wake the readers."""
+        """Note the new end, behind events that must be read from the storage; wake the readers."""
         self._ends(end, last_seq)
         self.wake()
 
     def release(self, lease: L) -> None:
-        """Note that the lease has ended, and wake the readers. Does nothing for a lease that ended before."""
+        """Note that the lease has ended, and wake the readers. Does nothing if it is not the current lease."""
         if self.lease is not lease:
             return
         self.lease = None
@@ -97,16 +97,16 @@ class Channel(Generic[L]):
         self._drop_if_unused()
 
     def watched(self) -> bool:
-        """Return whether a reader of this worker counts as a follower."""
+        """Return whether a reader on this worker counts as a follower."""
         return any(reader.watches for reader in self._readers)
 
     def wake(self) -> None:
-        """End the readers' waits: there may be more to read."""
+        """End the readers' waits, because there may be more to read."""
         for reader in self._readers:
             reader.wake()
 
     def changed(self) -> None:
-        """Tell this worker's producer, if there is one, that a follower came or left or that a stop was asked for."""
+        """Call the lease's `on_change`: a follower came or left, or a stop was requested."""
         if self.lease is not None and self.lease.on_change is not None:
             self.lease.on_change()
 
@@ -122,18 +122,18 @@ class Channels(Generic[L]):
         self._channels: dict[str, Channel[L]] = {}
 
     def of(self, answer_id: str) -> Channel[L]:
-        """Return the answer's channel. A new one stays until its last lease or reader has left."""
+        """Return the answer's channel, created if needed. It is dropped with its last lease or reader."""
         channel = self._channels.get(answer_id)
         if channel is None:
             channel = self._channels[answer_id] = Channel(answer_id, self)
         return channel
 
     def get(self, answer_id: str) -> Channel[L] | None:
-        """Return the answer's channel, or None where this worker neither produces nor reads it."""
+        """Return the answer's channel; None if this worker neither produces nor reads the answer."""
         return self._channels.get(answer_id)
 
     def drop(self, answer_id: str) -> None:
-        """Forget the channel."""
+        """Remove the channel."""
         self._channels.pop(answer_id, None)
 
     def leases(self) -> list[L]:
@@ -141,19 +141,19 @@ class Channels(Generic[L]):
         return [channel.lease for channel in self._channels.values() if channel.lease is not None]
 
     def __iter__(self) -> Iterator[Channel[L]]:
-        """Iterate over those that are there now."""
+        """Iterate over a copy, so that channels may come and go meanwhile."""
         return iter(list(self._channels.values()))
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of channels."""
         return len(self._channels)
 
 
 class ChannelReader(ABC, Generic[L]):
-    """A reader that asks the storage only for what the channel does not have. See `service.eventlog.base.Reader`.
+    """A reader that reads from the storage only what the channel does not have. See `service.eventlog.base.Reader`.
 
-    A backend says how to read (`_fetch`), how to be woken by other workers (`_listen`), how a follower shows there
-    (`_watch`) and what is to be closed (`_close`).
+    A backend implements `_fetch` (read), `_listen` (be woken by other workers), `_watch` (be seen as a follower),
+    `_close`, `start` and `orphaned`.
     """
 
     def __init__(self, channel: Channel[L], seq: int, place: int, *, at_end: bool, watch: bool) -> None:
@@ -162,14 +162,14 @@ class ChannelReader(ABC, Generic[L]):
         self.watches = watch
         self._channel = channel
         self._seq = seq
-        """The last event's that was read."""
+        """The seq of the last event read."""
         self._place = place
         """The place behind it."""
         self._alarm = Alarm()
         self.wake = self._alarm.ring
         """End the wait, if there is one."""
         self._listening = False
-        """Whether `wake` is called, too, when another worker appends."""
+        """Whether `wake` is also called when another worker appends."""
         self._closed = False
         channel.join(self)
 
@@ -210,20 +210,20 @@ class ChannelReader(ABC, Generic[L]):
 
     @abstractmethod
     async def _fetch(self) -> Sequence[Event]:
-        """Read the next events from the storage; set `_seq` and `_place` to where they end. Empty if none yet."""
+        """Read the next events from the storage, and move `_seq` and `_place` behind them. Empty if none yet."""
 
     @abstractmethod
     def _listen(self) -> float:
-        """Have `wake` called when another worker appends, and set `_listening` where that could be arranged.
+        """Arrange for `wake` to be called when another worker appends; set `_listening` if that worked.
 
-        Called before each wait, until it could be, while this worker does not produce the answer. Return the seconds
-        after which to look in any case: 0 where there is more to read already, infinity where none are needed.
+        While another worker produces the answer, this is called before each wait until it has worked. Return the
+        longest wait, in seconds: 0 if there is more to read already, infinity if it worked, else the poll interval.
         """
 
     @abstractmethod
     def _watch(self) -> None:
-        """Count as a follower in other workers' eyes."""
+        """Count as a follower for other workers."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Close what the backend opened, and count as a follower no more. Called once."""
+        """Close what the backend opened, and stop counting as a follower. Called once."""

@@ -1,4 +1,4 @@
-"""The log as files, by its URL: `file:///path` keeps it in a directory, which is made if it is missing."""
+"""The file backend: `file:///path` keeps logs in a directory, which is created if it is missing."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit

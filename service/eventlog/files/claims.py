@@ -1,10 +1,10 @@
-"""How often an answer was taken over, and after which take-overs it grew: one byte for each, in a file beside its log.
+"""The number of an answer's take-overs, and after which of them it grew: a file beside the log, one byte for each.
 
-`..+.` is four take-overs; after the third the answer grew. A claim appends a byte, and its holder turns that byte into
-`+` with the first delta. A worker that is killed between the delta and the `+` makes its take-over count as one without
-growth, and nothing worse. The file is erased with the log, or a minute after it was last written to.
+`..+.` means four take-overs, with growth after the third. A claim appends a byte. With the first delta its holder
+changes the byte to `+`. If a worker is killed between the delta and the `+`, its take-over counts as one without
+growth. The file is erased with the log, or a minute after it was last written to.
 
-The version before this one counts the bytes alone, so workers of both versions can share a log.
+The previous version counts the bytes only, so workers of both versions can share a log.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from service.eventlog.base import Claims
 CLAIMED = b"."
 GREW = b"+"
 MOST_READ = 1 << 10
-"""More claims than an answer gets: after twenty it is ended, unless the disk refuses its end for minutes."""
+"""More than the claims of any answer: it is ended after twenty, unless its end cannot be written for minutes."""
 
 
 def count(path: str) -> Claims:
-    """Add a claim; return all of them.
+    """Add a claim. Return the claims so far.
 
     Raises:
         OSError: it cannot be written.
@@ -34,7 +34,7 @@ def count(path: str) -> Claims:
 
 
 def grew(path: str, number: int) -> None:
-    """Note that the answer grew after the claim of that number. Does nothing where the claims were forgotten."""
+    """Note that the answer grew after this claim. Does nothing if the claims were reset."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -1,6 +1,6 @@
-"""The directory of a log: made if it is missing, and refused where another user could read, change or replace it.
+"""The logs' directory: created if it is missing, rejected if another user could read, change or replace it.
 
-Its files hold people's words. A user who owns or replaces the directory can read, forge and erase answers.
+Its files hold what people wrote. A user who owns or replaces the directory can read, forge and erase answers.
 """
 
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 class UnsafeDirectory(Exception):
-    """The directory cannot be trusted; the text says why, and what to do."""
+    """The directory is not safe. The text says why, and what to do."""
 
 
 def make_private(directory: Path) -> None:
-    """Make the directory, and those that lead to it, for this user alone, or check the one that is there.
+    """Create the directory and its missing parents for this user only, or check the existing one.
 
     Raises:
         UnsafeDirectory: another user could read, change or replace it.
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
-    for each in reversed(missing):  # not `parents=True`, which leaves those that lead to it to the umask
+    for each in reversed(missing):  # not `parents=True`, which gives parents the umask's mode
         each.mkdir(mode=0o700, exist_ok=True)
     for each in {*directory.parents, *directory.resolve().parents}:
         _check_on_the_way(each, directory)
@@ -32,8 +32,8 @@ def _check(directory: Path) -> None:
     groups = {os.getegid(), *os.getgroups()}
     by_group = bool(status.st_mode & stat.S_IWGRP)
     if not stat.S_ISDIR(status.st_mode):
-        raise UnsafeDirectory(f"{directory} is no directory, or a symbolic link to one: name that one")
-    # A volume's root is root's in Kubernetes, and the service's by its group (fsGroup).
+        raise UnsafeDirectory(f"{directory} is not a directory, or is a symbolic link: name the directory itself")
+    # In Kubernetes, root owns a volume's root, and the service has it by its group (fsGroup).
     is_volume = status.st_uid == 0 and by_group and status.st_gid in groups
     if status.st_uid != os.geteuid() and not is_volume:
         raise UnsafeDirectory(f"{directory} belongs to user {status.st_uid}, and the service is user {os.geteuid()}")
@@ -42,11 +42,11 @@ def _check(directory: Path) -> None:
 
 
 def _check_on_the_way(each: Path, directory: Path) -> None:
-    """Refuse a directory or a link that lets other users put another directory in place of the log's.
+    """Reject a parent directory or link that lets other users replace the logs' directory.
 
-    A directory's owner and its group are trusted: they are the administrator's, or the checkout's. The owner is not
-    trusted where every user can make a directory, as in /tmp, for an owner can replace what is in it. The root of a
-    volume is trusted, which Kubernetes makes writable for all (emptyDir), and which only the service's containers see.
+    A directory's owner and group are trusted: the administrator's, or the checkout's. An owner is not trusted where
+    every user can create directories, as in /tmp, because owners can replace what is in theirs. The root of a volume is
+    trusted: Kubernetes makes it writable for all (emptyDir), but only the service's containers see it.
     """
     status = each.lstat()
     place = each.parent.stat().st_mode

@@ -1,4 +1,4 @@
-"""The operating system's errors, as the service's: see `service.errors`."""
+"""Map the operating system's errors to those of `service.errors`."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from service.errors import Unavailable
 
 @contextlib.contextmanager
 def as_unavailable() -> Iterator[None]:
-    """Turn an `OSError` within into `Unavailable`."""
+    """Turn an `OSError` in the block into `Unavailable`."""
     try:
         yield
     except OSError as error:
@@ -17,7 +17,7 @@ def as_unavailable() -> Iterator[None]:
 
 
 def unavailable(error: OSError) -> Unavailable:
-    """Return the error for a response: no room left, or else no access to the log, whatever the reason."""
+    """Return the error for a response: `log_full` if no space is left, `log_unavailable` for every other reason."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable("log_full", "There is no room left for answers. Try again later.", retry_after_seconds=10)
     return Unavailable("log_unavailable", "The log of answers cannot be reached.")

@@ -1,4 +1,4 @@
-"""Waking a worker when another one writes to a log: inotify, or nothing where it is missing (then readers poll)."""
+"""Wake a worker when another one writes to a log, by inotify. Without inotify, readers poll."""
 
 import asyncio
 import contextlib
@@ -10,27 +10,27 @@ import structlog
 from inotify_simple import INotify, flags
 
 _LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
-"""CLOSE_WRITE, because a producer's death closes its file: its followers learn of it at once."""
+"""CLOSE_WRITE, because a producer's death closes its file: this tells its followers at once."""
 _STOP_WRITTEN = flags.MOVED_TO | flags.ONLYDIR
 
 _logger = structlog.get_logger()
 
 
 def load_libc() -> None:
-    """Load the C library that inotify is called through. Call it before the process is confined.
+    """Load the C library through which inotify is called. Must run before the process is confined.
 
-    inotify_simple would load it with its first descriptor. `ctypes` finds it by running ldconfig and, where there is
-    one, a compiler: these write to /dev/null and to a temporary file, which a confined process may not.
+    inotify_simple would load it with its first descriptor. `ctypes` finds the library by running ldconfig and a
+    compiler, if there is one. These write to /dev/null and to a temporary file, which a confined process may not.
     """
-    with contextlib.suppress(OSError):  # The search failed, or no descriptor is left: `Wakeups` logs which.
+    with contextlib.suppress(OSError):  # Not found, or no descriptor is left: `Wakeups` logs which.
         INotify().close()
 
 
 class Wakeups:
-    """One inotify descriptor for a worker: watches the logs that its readers follow, and the directory for stops.
+    """A worker's inotify descriptor. It watches the logs that readers follow, and the directory for stop requests.
 
-    `on_log` is called with the id of an answer whose log changed, `on_stop` with one for which a stop was asked,
-    `on_overflow` when the kernel lost count and everything may have changed.
+    Callbacks: `on_log` with the id of an answer whose log changed; `on_stop` with the id of an answer to stop;
+    `on_overflow` when the kernel dropped events, so that anything may have changed.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Wakeups:
         self._on_stop = on_stop
         self._on_overflow = on_overflow
         self._answers: dict[int, str] = {}
-        self._watches: dict[str, tuple[int, int]] = {}  # an answer's watch, and how many readers want it
+        self._watches: dict[str, tuple[int, int]] = {}  # by answer: the watch, and its number of readers
         self._loop = asyncio.get_running_loop()
         self._inotify: INotify | None = None
         self._polls = False
@@ -53,7 +53,7 @@ class Wakeups:
             inotify = INotify(nonblocking=True)
             self._directory_watch = inotify.add_watch(directory, _STOP_WRITTEN)
         except OSError as error:
-            # fs.inotify.max_user_instances or max_user_watches is used up, or the platform has no inotify.
+            # fs.inotify.max_user_instances or max_user_watches is reached, or the platform has no inotify.
             self._followers_poll(error)
             return
         self._inotify = inotify
@@ -61,11 +61,11 @@ class Wakeups:
 
     @property
     def working(self) -> bool:
-        """Whether the kernel wakes readers, so that polling is only a safety net."""
+        """Whether the kernel wakes this worker, so that it need not poll."""
         return self._inotify is not None
 
     def watch(self, answer_id: str, path: str) -> bool:
-        """Have `on_log` called when the answer's file changes; tell whether that could be arranged."""
+        """Call `on_log` when the answer's file changes. Return False if the kernel cannot watch it."""
         if self._inotify is None:
             return False
         watch, readers = self._watches.get(answer_id, (0, 0))
@@ -73,7 +73,7 @@ class Wakeups:
             try:
                 watch = self._inotify.add_watch(path, _LOG_CHANGED)
             except OSError as error:
-                if error.errno == errno.ENOSPC:  # fs.inotify.max_user_watches is used up
+                if error.errno == errno.ENOSPC:  # fs.inotify.max_user_watches is reached
                     self._followers_poll(error)
                 return False
             self._answers[watch] = answer_id
@@ -81,7 +81,7 @@ class Wakeups:
         return True
 
     def unwatch(self, answer_id: str) -> None:
-        """Undo one `watch`."""
+        """Drop one reference to the watch."""
         if self._inotify is None or answer_id not in self._watches:
             return
         watch, readers = self._watches[answer_id]
@@ -90,18 +90,18 @@ class Wakeups:
             return
         del self._watches[answer_id]
         self._answers.pop(watch, None)
-        with contextlib.suppress(OSError):  # The file was erased, and the kernel dropped its watch by itself.
+        with contextlib.suppress(OSError):  # The file was erased, and with it the kernel's watch.
             self._inotify.rm_watch(watch)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Remove the inotify descriptor."""
         if self._inotify is not None:
             self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None
 
     def _followers_poll(self, error: OSError) -> None:
-        # Once: each new follower would meet the same limit.
+        # Logged once: each new follower would hit the same limit.
         if not self._polls:
             self._polls = True
             _logger.warning("followers_poll", reason=error.strerror)

@@ -1,4 +1,4 @@
-"""The producer's claim on a log's file."""
+"""The lease on a log's file."""
 
 import contextlib
 import errno
@@ -19,9 +19,9 @@ from service.events import Event, StoppedBy, encode_lines
 class FileLease:
     """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`.
 
-    The lock belongs to the open file, so it is lost only with the descriptor, which `release` and the log's `aclose`
-    close. A file that is erased stays this lease's, and nobody can claim what has no name. A file put in its place by
-    hand is another log, which another worker may claim: against that a kernel's lock is no help.
+    The lock belongs to the open file, and is lost only with the descriptor, which `release` and `aclose` close.
+    If the file is erased, the lock stays, and without a name the file cannot be claimed. If somebody puts another file
+    in its place, that is another log under the same name, which another worker can claim. The lock cannot prevent that.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class FileLease:
         size: int,
         counted: Claims,
     ) -> None:
-        """`path` is the log's without its ending, `size` its length in bytes."""
+        """`path` is the log's path without its suffix, `size` its length in bytes."""
         self.answer_id = channel.answer_id
         self.last_seq = last_seq
         self.size = size
@@ -48,8 +48,8 @@ class FileLease:
         self._stop_path = f"{path}.stop"
         self._claims_path = f"{path}.claims"
         self._unwatched_path = f"{path}.unwatched"
-        self._torn = False  # Whether a part of a line is behind the last whole one, and could not be cut off yet.
-        self._look_for_stop = True  # One may have been asked for before the answer was claimed.
+        self._torn = False  # Whether a partial line at the end could not be cut off yet.
+        self._look_for_stop = True  # One may have been requested before the claim.
         channel.hold(self, size, last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
@@ -59,7 +59,7 @@ class FileLease:
                 self._cut()
             written = os.write(self._descriptor, data)
         except OSError as error:
-            if self._descriptor < 0:  # Asked only here, so that no chunk pays for it.
+            if self._descriptor < 0:  # Checked only here, to save the check for each chunk.
                 raise LeaseLostError from error
             raise unavailable(error) from error
         if written != len(data):
@@ -69,7 +69,7 @@ class FileLease:
         self._channel.appended(events, self.size, self.last_seq)
 
     def _wrote_in_part(self, data: bytes) -> NoReturn:
-        # The disk filled up in the middle. Whole lines may have been sent to somebody already, so they stay.
+        # The disk filled up. Whole lines stay, because followers may have read them already.
         self._torn = True
         self.last_seq += data.count(b"\n")
         self.size += data.rfind(b"\n") + 1
@@ -99,7 +99,8 @@ class FileLease:
         unwatched.clear(self._unwatched_path)
 
     def stop_requested(self) -> StoppedBy | None:
-        # Asked of each running answer four times a second. The kernel is asked only where it does not tell by itself.
+        # Called four times a second for each running answer. The file is looked for only after a notification by the
+        # kernel, or each time where there are no notifications.
         if not self._look_for_stop:
             return None
         with as_unavailable():
@@ -108,7 +109,7 @@ class FileLease:
         return by
 
     def stop_written(self) -> None:
-        """Look for a stop, of whose file the kernel has told."""
+        """Handle a notification by the kernel that a stop's file was written."""
         self._look_for_stop = True
         self._channel.changed()
 

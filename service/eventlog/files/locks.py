@@ -1,9 +1,9 @@
-"""Kernel locks on a log's file: who produces it and who follows it, truthful even after a SIGKILL.
+"""Kernel locks on a log's file show its producer and its followers. They are right even after a SIGKILL.
 
-They are open file description locks (https://man7.org/linux/man-pages/man2/fcntl_locking.2.html): they belong to one
-open(), not to the process as the older POSIX locks do, so that several readers and a producer in one worker each have
-their own, and the kernel drops them with the last descriptor, however the process ended. They are held on bytes far
-behind the end of any log; nothing is ever written there.
+They are open file description locks (https://man7.org/linux/man-pages/man2/fcntl_locking.2.html). Each belongs to one
+open(), not to the process as the older POSIX locks do. So several readers and a producer in one worker each have their
+own, and the kernel drops a lock with its last descriptor, however the process ended. The locked bytes are far behind
+the end of any log. Nothing is written there.
 """
 
 import errno
@@ -12,7 +12,7 @@ import os
 import struct
 
 LEASE = 1 << 62
-"""The byte that the producer locks exclusively."""
+"""The byte that the producer locks exclusively: the lease."""
 WATCH = LEASE + 1
 """The byte that each follower locks shared."""
 
@@ -20,7 +20,7 @@ _FLOCK = struct.Struct("@hhqqi0q")  # struct flock: type, whence, start, length,
 
 
 def lock(fd: int, byte: int, kind: int) -> bool:
-    """Lock a byte with `fcntl.F_RDLCK` or `fcntl.F_WRLCK`; tell whether it was free to be locked. Never waits."""
+    """Lock a byte with `fcntl.F_RDLCK` or `fcntl.F_WRLCK`. Return False if it is locked. Does not wait."""
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
     except OSError as error:
@@ -31,7 +31,7 @@ def lock(fd: int, byte: int, kind: int) -> bool:
 
 
 def is_locked_by_another(fd: int, byte: int) -> bool:
-    """Tell whether another open file holds a lock on the byte. Taking none itself, the question disturbs nobody."""
+    """Return whether another open file has a lock on the byte. Uses `F_OFD_GETLK`, so no lock is taken."""
     query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, query)
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

@@ -1,8 +1,8 @@
 """The event log as files: `<directory>/<answer id>.jsonl`, one event a line, readable with `cat` and `jq`.
 
-It works across the workers of one machine, and across containers that share a volume on it, with no server. Writing a
-line to the page cache takes about two microseconds, and reading it back less, so neither leaves the event loop.
-A line survives the death of every process; it does not survive the machine's (nothing is fsync'ed).
+It works for the workers of one machine, and for containers that share a volume on it, without a server. Writing a line
+to the page cache takes about two microseconds, and reading it back less, so both are done on the event loop.
+A line survives the death of every process, but not a crash of the machine: nothing is fsync'ed.
 """
 
 import fcntl
@@ -26,14 +26,14 @@ from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 
 class FileEventLog:
-    """All the logs of one directory. See `service.eventlog.base.EventLog`."""
+    """The logs in one directory. See `service.eventlog.base.EventLog`."""
 
     def __init__(self, directory: str, retention: Retention) -> None:
         self._directory = Path(directory)
         self._name = str(self._directory)
         with as_unavailable():
             make_private(self._directory)
-            # Held open so that no directory that replaces it can have its inode's number.
+            # Held open so that a directory that replaces it cannot get the same inode number.
             self._opened = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._channels: Channels[FileLease] = Channels()
         self._sweep = Sweep(self._directory, retention)
@@ -61,7 +61,7 @@ class FileEventLog:
                 stat = os.fstat(descriptor)
                 if event is None or isinstance(event, Terminal) or not stat.st_nlink:
                     return None
-                # What follows the last whole line was torn when its writer died, and was not sent to a follower.
+                # A partial last line was torn when its writer died. No follower was sent it.
                 os.ftruncate(descriptor, end)
                 left = unwatched.left(self.name(answer_id, "unwatched"), stat.st_mtime)
                 counted = claims.count(self.name(answer_id, "claims"))
@@ -118,8 +118,8 @@ class FileEventLog:
             await self._sweep.run(on_orphan)
 
     async def check(self) -> None:
-        # A file is opened for writing, which a read-only disk refuses, and so does Landlock, of which os.access() knows
-        # nothing. Nothing is written: on a full disk, answers can still be read, and expire.
+        # Opens a file for writing, which fails on a read-only disk and under Landlock; os.access() does not know of
+        # Landlock. Writes nothing: on a full disk, answers can still be read, and expire.
         with as_unavailable():
             os.close(self._sweep.open_lock())
         if self.lost():
@@ -142,7 +142,7 @@ class FileEventLog:
             self._opened = -1
 
     def name(self, answer_id: str, kind: str = "jsonl") -> str:
-        # Not of pathlib: it would take a tenth of an answer's set-up.
+        # Not with pathlib, which would take a tenth of the time to begin an answer.
         return f"{self._name}/{answer_id}.{kind}"
 
     def path(self, answer_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""One log's file: begin it, find a place in it, decode it."""
+"""A log's file: create it, find a place in it, decode it."""
 
 import contextlib
 import errno
@@ -18,12 +18,12 @@ _decode_lines = msgspec.json.Decoder(Event).decode_lines
 
 
 def begin(name: str, new: str, line: bytes) -> int:
-    """Make a log with its first line; return its descriptor, which holds the lease.
+    """Create a log with its first line. Return its descriptor, which holds the lease.
 
     Raises:
-        OSError: it cannot be made or written.
+        OSError: it cannot be created or written.
     """
-    # Under another name until it is locked and begun: no reader ever sees a log without a producer or a start.
+    # Under another name until it is locked and has its start: no reader sees a log without a producer or a start.
     descriptor = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     begun = False
     try:
@@ -41,11 +41,11 @@ def begin(name: str, new: str, line: bytes) -> int:
 
 
 def place(descriptor: int, after: int) -> tuple[int, bool]:
-    """Return the offset behind the event `after`, and whether nothing comes behind it, for the log has ended.
+    """Return the offset behind the event `after`, and whether the log ends there.
 
     Raises:
-        AheadOfLogError: the log goes on, and has no such event yet.
-        DamagedLogError: another event is in its place.
+        AheadOfLogError: the log has not ended and has no such event yet.
+        DamagedLogError: another event has its place.
     """
     offset = offset_after(descriptor, after)
     if offset is None:
@@ -65,7 +65,7 @@ def first_event(descriptor: int) -> Start:
     """Return the log's first event.
 
     Raises:
-        DamagedLogError: there is none that can be read.
+        DamagedLogError: it cannot be read.
     """
     end = offset_after(descriptor, 1)
     event = decode_lines(os.pread(descriptor, end, 0))[0] if end else None
@@ -75,10 +75,10 @@ def first_event(descriptor: int) -> Start:
 
 
 def decode_lines(lines: bytes) -> Sequence[Event]:
-    """Return the events that these lines are.
+    """Return the events in these lines.
 
     Raises:
-        DamagedLogError: one of them is none.
+        DamagedLogError: a line is not an event.
     """
     try:
         return _decode_lines(lines)
@@ -87,7 +87,7 @@ def decode_lines(lines: bytes) -> Sequence[Event]:
 
 
 def last_whole_event(descriptor: int) -> tuple[Event | None, int]:
-    """Return the last event and the offset behind it; None where there is no readable one."""
+    """Return the last event and the offset behind it; `(None, 0)` if it cannot be read."""
     line, end = last_line(descriptor)
     try:
         return decode(line), end

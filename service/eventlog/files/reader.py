@@ -16,9 +16,9 @@ from service.eventlog.files.logfile import decode_lines, first_event
 from service.events import Event, Start
 
 READ_BYTES = 1 << 14
-"""How much a reader takes at once, and so about what a slow follower costs in memory."""
+"""Bytes read at once: about the memory that a slow follower costs."""
 POLL_SECONDS = 0.05
-"""How often a reader looks by itself where the kernel cannot wake it."""
+"""Poll interval of a reader that the kernel cannot wake."""
 
 
 class FileReader(ChannelReader[FileLease]):
@@ -50,8 +50,8 @@ class FileReader(ChannelReader[FileLease]):
             while True:
                 block = os.pread(self._descriptor, reach, self._place)
                 if len(block) == reach:
-                    # There is more behind it, and no wait on the way to the network either while its buffers take it:
-                    # without a pause, one long replay would hold up every other stream of the worker.
+                    # There is more to read. While the network's buffers take it, nothing on the way waits: without a
+                    # pause here, one long replay would hold up every other stream of the worker.
                     await asyncio.sleep(0)
                 end = block.rfind(b"\n") + 1
                 if end:
@@ -59,15 +59,15 @@ class FileReader(ChannelReader[FileLease]):
                     return self._in_order(decode_lines(block[:end]))
                 if len(block) < reach:
                     if os.fstat(self._descriptor).st_size < self._place:
-                        raise DamagedLogError  # It was cut: what was read is gone, and more never comes.
+                        raise DamagedLogError  # Truncated below what was read: nothing valid can follow.
                     return ()
-                reach *= 8  # One event longer than a read: a start with a long request, say.
+                reach *= 8  # An event longer than a read: a start with a long request, say.
         except OSError as error:
             raise unavailable(error) from error
 
     def _in_order(self, events: Sequence[Event]) -> Sequence[Event]:
         if events[0].seq != self._seq + 1:
-            raise DamagedLogError  # Somebody cut it, and its producer wrote on.
+            raise DamagedLogError  # Truncated, and then written on by its producer.
         self._seq = events[-1].seq
         return events
 
@@ -79,7 +79,7 @@ class FileReader(ChannelReader[FileLease]):
 
     def _listen(self) -> float:
         self._listening = self._wakeups.watch(self.answer_id, self._path)
-        # Having asked the kernel to tell of writes, look once more for one that came before the asking.
+        # A write may have come before the watch was set: look once more.
         with as_unavailable():
             if os.fstat(self._descriptor).st_size > self._place:
                 return 0.0

@@ -1,4 +1,4 @@
-"""A log's file as lines: the event `seq` is line number `seq`, so that a place is found by counting line ends."""
+"""The lines of a log's file. The event `seq` is line number `seq`, so a place is found by counting line ends."""
 
 import os
 
@@ -6,7 +6,7 @@ BLOCK = 1 << 18
 
 
 def offset_after(fd: int, lines: int) -> int | None:
-    """Return the offset behind that many whole lines, or None where the file has fewer."""
+    """Return the offset behind so many whole lines; None if the file has fewer."""
     offset = 0
     while lines:
         block = os.pread(fd, BLOCK, offset)
@@ -22,7 +22,7 @@ def offset_after(fd: int, lines: int) -> int | None:
 
 
 def _nth_line_end(block: bytes, lines: int) -> int:
-    """Return the offset behind the block's `lines`-th line end, by halving: counting is far quicker than finding."""
+    """Return the offset behind the block's `lines`-th line end, by bisection: counting is far faster than finding."""
     low, high = 0, len(block)
     while high - low > 1:
         middle = (low + high) // 2
@@ -36,7 +36,7 @@ def _nth_line_end(block: bytes, lines: int) -> int:
 
 
 def line_before(fd: int, end: int) -> bytes:
-    """Return the line that ends, with its end, right before the offset."""
+    """Return the line that ends at the offset, with its line end."""
     reach = 1 << 12
     while True:
         start = max(0, end - reach)
@@ -48,7 +48,7 @@ def line_before(fd: int, end: int) -> bytes:
 
 
 def last_line(fd: int) -> tuple[bytes, int]:
-    """Return the last whole line without its end, and the offset behind it; `(b"", 0)` where there is none."""
+    """Return the last whole line without its line end, and the offset behind it; `(b"", 0)` if there is none."""
     size = os.fstat(fd).st_size
     reach = 1 << 12
     while True:

@@ -1,4 +1,4 @@
-"""Stops that any worker may ask for: a file beside the log says who asks, and the producer removes it."""
+"""Stop requests by any worker: a file beside the log says who requested it. The producer removes the file."""
 
 import contextlib
 import os
@@ -10,24 +10,24 @@ from service.events import StoppedBy
 
 
 def ask(path: str, by: StoppedBy) -> None:
-    """Ask for a stop.
+    """Request a stop.
 
     Raises:
         OSError: it cannot be written.
     """
-    # Under another name until it is written, so that the producer never reads half of it.
+    # Under another name until it is written, so that the producer cannot read half of it.
     asking = Path(f"{path}.{secrets.token_hex(4)}")
     try:
         asking.write_text(by, encoding="ascii")
         asking.rename(path)
     except OSError:
-        with contextlib.suppress(OSError):  # On a read-only disk there is none, and removing it fails, too.
+        with contextlib.suppress(OSError):  # On a read-only disk it does not exist, and removing it fails, too.
             asking.unlink()
         raise
 
 
 def take(path: str) -> StoppedBy | None:
-    """Return who asked for a stop, and remove the file; None where there is none.
+    """Return who requested a stop, and remove the file. None if there is no file.
 
     Raises:
         OSError: it cannot be read.
@@ -40,6 +40,6 @@ def take(path: str) -> StoppedBy | None:
         text = os.read(descriptor, 64).decode("ascii", "replace")
     finally:
         os.close(descriptor)
-    with contextlib.suppress(OSError):  # On a read-only disk it stays, and the answer is stopped all the same.
+    with contextlib.suppress(OSError):  # On a read-only disk it stays. The answer is stopped all the same.
         Path(path).unlink()
     return cast("StoppedBy", text) if text in get_args(StoppedBy) else "user"

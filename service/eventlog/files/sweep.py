@@ -1,4 +1,4 @@
-"""What stays in the directory and for how long."""
+"""Find orphans, and erase expired logs and left-over files."""
 
 import asyncio
 import fcntl
@@ -16,47 +16,47 @@ from service.events import Terminal, decode, is_answer_id
 from service.telemetry import metrics
 
 STEP = 256
-"""Files opened or erased before a pause: some 3 ms of the event loop.
+"""Files opened or erased between pauses: some 3 ms of the event loop.
 
-On a busy worker each pause lasts for as long as everything else that waits for the loop. With an eighth of this step, a
-new worker's first sweep over 3,000 logs took up to 2.4 s, and orphans that arose meanwhile waited for the next one.
+On a busy worker, a pause lasts as long as everything else that waits for the loop. With an eighth of this step, a new
+worker's first sweep over 3,000 logs took up to 2.4 s, and orphans that arose meanwhile waited for the next sweep.
 """
 STEP_OF_UNKNOWN = 1024
-"""Files whose age and size are asked for before a pause: as long."""
+"""Files whose age and size are read between pauses: as long."""
 STEP_OF_KNOWN = 4096
-"""Files recognised by their names before a pause: as long."""
+"""Files recognised by their names between pauses: as long."""
 PAUSE_SECONDS = 0.005
 LEFT_OVER_SECONDS = 60.0
-"""After this long, a file that is no log (a log whose worker died before it began, a stop that nobody read) goes."""
+"""Age at which a file that is not a log is erased: an unfinished new log, a stop request that was not read."""
 
 
 @dataclass(slots=True)
 class Sweep:
-    """Sweeps over one directory, remembering which logs were seen to have ended so as not to open them again.
+    """Sweeps over one directory. Remembers the logs that have ended, so as not to open them again.
 
-    It goes in small steps on the event loop. In a thread it held up every stream: between two of its steps the thread
-    keeps the interpreter for itself, for up to five milliseconds each time a stream's system call lets go of it.
+    It runs in small steps on the event loop. In a thread it held up every stream: whenever a stream's system call
+    released the interpreter, the thread kept it for up to five milliseconds.
     """
 
     directory: Path
     retention: Retention
     _ended: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """A log's file name: the time it was last written to, and its length."""
+    """By file name: the time of the log's last write, and its length."""
     _failure: OSError | None = None
-    """The first of the present sweep."""
+    """The first error of the current sweep."""
 
     async def run(self, on_orphan: Callable[[str], None]) -> None:
-        """Tell of each orphan, and erase what has expired, unless another worker is erasing.
+        """Call `on_orphan` for each orphan. Erase what has expired, unless another worker is erasing.
 
         Raises:
-            OSError: something could not be read or erased; everything else was.
+            OSError: a file could not be read or erased. All others were.
         """
         self._failure = None
         descriptor = self.open_lock()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # The other may be new and look at thousands of logs for the first time, or stand still.
+            # The other worker may be at its first sweep, over thousands of logs, or hang: find orphans all the same.
             await self._look(on_orphan)
         else:
             answers, size = await self._look(on_orphan)
@@ -71,15 +71,15 @@ class Sweep:
             raise self._failure
 
     def open_lock(self) -> int:
-        """Return a descriptor of the file that the erasing worker locks. It is made if it is missing."""
+        """Return a descriptor of the file that the erasing worker locks. It is created if it is missing."""
         return os.open(f"{self.directory}/.sweep", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     async def _look(self, on_orphan: Callable[[str], None]) -> tuple[int, int]:
-        """Tell of each orphan as it is found; return the number and bytes of all logs.
+        """Call `on_orphan` for each orphan as it is found. Return the number and bytes of all logs.
 
-        The logs written last are opened first. A killed worker wrote to its answers until it died, so they are found
-        within the first steps of a new worker's sweep, too. In the directory's order, behind thousands of ended logs,
-        some waited for 4.6 seconds.
+        The logs written last are opened first. A killed worker wrote to its answers until it died, so even a new
+        worker's sweep finds them in its first steps. In the directory's order, behind thousands of ended logs, some
+        waited for 4.6 seconds.
         """
         unknown = await self._list()
         answers = len(self._ended) + len(unknown)
@@ -102,7 +102,7 @@ class Sweep:
         return answers, size
 
     async def _list(self) -> list[tuple[float, str]]:
-        """Return the logs that are not known to have ended: minus the time of the last write, and the name."""
+        """Return the logs not known to have ended: the negated time of the last write, and the name."""
         known, self._ended = self._ended, {}
         unknown: list[tuple[float, str]] = []
         work = 0.0
@@ -112,7 +112,7 @@ class Sweep:
                     work = 0.0
                     await asyncio.sleep(PAUSE_SECONDS)
                 if seen := known.get(entry.name):
-                    # It changes no more. With thousands of them, a second look at each would cost more than streaming.
+                    # It does not change any more. Looking at thousands of them again would cost more than streaming.
                     self._ended[entry.name] = seen
                     work += 1 / STEP_OF_KNOWN
                     continue
@@ -131,13 +131,13 @@ class Sweep:
                     unknown.append((-modified, entry.name))
                 elif time.time() - modified > LEFT_OVER_SECONDS:
                     work += 1 / STEP
-                    # Not a log that is just being begun, however old a clock that was set makes it look.
+                    # A log that is being created is locked, and stays, however old a clock that jumped makes it look.
                     if self._look_at(entry.path)[0] in ("ended", "orphan"):
                         self._unlink(entry.path)
         return unknown
 
     async def _erase(self, answers: int, size: int) -> tuple[int, int]:
-        """Erase what has expired; return the number and bytes of what is left."""
+        """Erase what has expired. Return the number and bytes of the logs left."""
         before = time.time() - self.retention.seconds
         crowded = answers > self.retention.answers or size > self.retention.bytes
         oldest = min(self._ended.values(), default=(before, 0))
@@ -165,7 +165,7 @@ class Sweep:
             return "unreadable", 0.0, 0
         try:
             running = is_locked_by_another(descriptor, LEASE)
-            # Only now: the lock's last holder may have written the end just before it let go.
+            # After the lock: its last holder may have written the end just before it released it.
             stat = os.fstat(descriptor)
             return "running" if running else _unheld(descriptor), stat.st_mtime, stat.st_size
         except OSError as error:
@@ -183,7 +183,7 @@ class Sweep:
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
-        # One file that cannot be read or erased must not keep the sweep from the others.
+        # A file that cannot be read or erased must not stop the sweep.
         if self._failure is None:
             self._failure = error
 
@@ -193,5 +193,5 @@ def _unheld(descriptor: int) -> str:
     try:
         event = decode(line)
     except ValueError:
-        return "ended"  # Unreadable: it can neither be taken over nor be sent.
+        return "ended"  # Unreadable: it can neither be taken over nor sent.
     return "ended" if isinstance(event, Terminal) else "orphan"

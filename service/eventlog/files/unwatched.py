@@ -1,10 +1,10 @@
-"""The rest of the time for which an answer goes on without a follower: kept in a file beside its log.
+"""The rest of the time for which an answer goes on without a follower: a file beside its log.
 
-The file's time of modification is when the answer is to be stopped. A worker that takes the answer over subtracts the
-time of the log's last write, so that time without a producer is not charged. Without the file the time would begin anew
-with each take-over.
+The file's modification time is the time at which to stop the answer. A worker that takes the answer over subtracts the
+time of the log's last write, so that time without a producer does not count. Without the file, each take-over would
+start the time anew.
 
-`LEFT_OVER_SECONDS` count from that time, too, so the file stays for as long as it is needed.
+`LEFT_OVER_SECONDS` count from the modification time, too, so the file stays for as long as it is needed.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 def mark(path: str, seconds: float) -> None:
-    """Note that the answer has no follower, and goes on for so long. Where that fails, the time may begin anew."""
-    new = f"{path}.new"  # Until it has its time: a kill before that would leave no time at all.
+    """Note that the answer has no follower and goes on for so long. If that fails, the time may start anew."""
+    new = f"{path}.new"  # Until its time is set: a kill before that would leave no time at all.
     with contextlib.suppress(OSError):
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.utime(descriptor)  # The kernel's clock, as the log's.
+            os.utime(descriptor)  # By the kernel's clock, as the log's time.
             until = os.fstat(descriptor).st_mtime + seconds
             os.utime(descriptor, (until, until))
         finally:
@@ -33,10 +33,10 @@ def clear(path: str) -> None:
 
 
 def left(path: str, written_at: float) -> float | None:
-    """Return the seconds left when the log was last written to; None where the answer then had a follower.
+    """Return the seconds left when the log was last written to; None if the answer had a follower then.
 
     Raises:
-        OSError: the file cannot be looked at.
+        OSError: the file cannot be read.
     """
     try:
         until = os.stat(path).st_mtime  # noqa: PTH116 (the path is a string)

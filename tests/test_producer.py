@@ -28,8 +28,8 @@ from service.events import (
 )
 from service.producer import OVERDUE_SECONDS, Recovery
 from service.supervisor import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
+from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
-from service.upstream.stream import BREAKER_QUESTIONS
 from tests.eventlog.another import AnotherWorker
 from tests.eventlog.memory import MemoryEventLog
 from tests.upstream.process import UpstreamProcess

@@ -13,8 +13,9 @@ import pytest
 
 from service.errors import UpstreamError
 from service.events import Delta, Request, Turn, Usage, new_answer_id
+from service.upstream.client import BREAKER_QUESTIONS, BREAKER_SECONDS
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
-from service.upstream.stream import BREAKER_QUESTIONS, BREAKER_SECONDS, Upstream, UpstreamStream
+from service.upstream.stream import Upstream, UpstreamStream
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS

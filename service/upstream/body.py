@@ -1,0 +1,104 @@
+"""A response's body, decoded, with an end to each wait."""
+
+import asyncio
+
+from service.errors import UpstreamError
+from service.events import Delta
+from service.upstream.chunks import ChunkDecoder
+from service.upstream.connection import BrokenConnectionError, Exchange
+from service.upstream.endpoint import TimeOuts
+from service.upstream.errors import timed_out
+
+
+class Body:
+    """A response's body, decoded, with an end to each wait."""
+
+    def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
+        self.decoder = decoder
+        self.begun = False
+        self._ended = False
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._silence_seconds = time_outs.silence
+        self._give_up_at = self._loop.time() + time_outs.first_chunk
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer()
+
+    async def read(self) -> list[Delta]:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
+        """Return at least one delta, or none at a whole end.
+
+        Raises:
+            UpstreamError: the stream fell silent, was cut, or is unreadable.
+        """
+        decoder = self.decoder
+        while True:
+            if decoder.failure is not None:
+                raise decoder.failure
+            if decoder.done:
+                return self._end()
+            try:
+                data = await self._exchange.read()
+            except TimeoutError:
+                if decoder.finish_reason is None:
+                    raise self._silent() from None
+                data = b""
+            except BrokenConnectionError:
+                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+                data = b""
+            if data:
+                deltas = decoder.feed(data)
+            elif decoder.finish_reason is not None:
+                return self._end()
+            elif decoder.failure is not None:
+                deltas = decoder.finish()
+            else:
+                deltas = decoder.end()
+            if deltas:
+                self._give_up_at = self._loop.time() + self._silence_seconds
+                if not self.begun:
+                    self.begun = True
+                    self._set_timer()  # The first chunk may have had longer than the next one has.
+                return deltas
+
+    def close(self) -> None:
+        """Close the connection, unless the body has ended."""
+        self._stop_looking()
+        if not self._ended:
+            self._exchange.close()
+
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> list[Delta]:
+        # The model is done; whether the server also closed its stream well is no longer of interest.
+        deltas = self.decoder.finish()
+        if deltas:
+            self.begun = True
+        else:
+            # Some servers never tell a finish_reason. `[DONE]` behind a text is an end by the server's own word.
+            if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
+                raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
+            self._stop_looking()
+            self._ended = True
+            self._exchange.leave()
+        return deltas
+
+    def _silent(self) -> UpstreamError:
+        if self.begun:
+            return timed_out("silence", "fell silent in the middle of its answer")
+        return timed_out("first_chunk", "accepted the question but did not begin to answer")
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._give_up_at, self._look)
+
+    def _look(self) -> None:
+        # One timer for the whole stream, set again when it fires too early, costs less than one for each chunk.
+        if self._loop.time() < self._give_up_at:
+            self._set_timer()
+        else:
+            self._timer = None
+            self._exchange.expire()

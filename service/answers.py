@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import AheadOfLogError, EventLog, Reader
-from service.events import Event, Request, StoppedBy, Terminal
+from service.events import Event, StoppedBy, Terminal
 from service.follower import Follower
 from service.keys import Caller
 from service.renderings import Rendering
+from service.request import Request
 from service.supervisor import Supervisor
 from service.telemetry import metrics
 

@@ -3,15 +3,17 @@
 An answer is one generation: an unguessable id and an append-only log of events, numbered 1, 2, 3, … without gaps:
 `start`, any number of `delta` and `restart`, then exactly one of `done`, `stopped` and `failed`.
 
-This module imports nothing of ours; every other layer speaks these words.
+Imports `service.request` alone; every other layer speaks these words.
 """
 
 import re
 import secrets
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import msgspec
+
+from service.request import GenerateRequest, Request
 
 ANSWER_ID_BYTES = 16
 """128 random bits: without API keys the id is the capability to read and to stop an answer."""
@@ -23,25 +25,6 @@ MERGED_CHARACTERS = 16_384
 """Neighbouring deltas are merged into one up to this length, so that one event stays small for whoever parses it."""
 
 StoppedBy = Literal["user", "unwatched", "shutdown"]
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """An earlier turn of the conversation."""
-
-    role: Literal["user", "assistant", "system"]
-    content: str
-
-
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was asked: all that a producer needs, also one that takes the answer over from another worker."""
-
-    query: str
-    model: str
-    history: tuple[Turn, ...] = ()
-    temperature: float | None = None
-    max_tokens: int | None = None
-    traceparent: str = ""
-    """The span of who asked, where there are traces."""
 
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
@@ -67,15 +50,30 @@ class Timing(msgspec.Struct, frozen=True):
 class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
     """The first event.
 
-    `request`, `at` (Unix time) and `owner` (see `service.keys`) are private: they stay in the log.
+    `request`, `chat`, `at` (Unix time) and `owner` (see `service.keys`) are private: they stay in the log.
+
+    What was asked stands in one of `request` and `chat`. Twice would double the bytes of a long conversation.
     """
 
     seq: int
     answer: str
     model: str
-    request: Request | None = None
+    request: GenerateRequest | None = None
+    """What was asked, where the form of `/generate` can express it. Versions before `chat` read no other field."""
     at: float = 0.0
     owner: str = ""
+    chat: Request | None = None
+    """What was asked, where only the neutral form can express it."""
+
+    @classmethod
+    def asking(cls, answer: str, request: Request, *, at: float, owner: str = "") -> Self:
+        """Return the first event of the request's answer."""
+        old = GenerateRequest.of(request)
+        return cls(1, answer, request.model, old, at, owner, request if old is None else None)
+
+    def asked(self) -> Request | None:
+        """Return what was asked; None where the event does not tell, or tells it in a newer version's form."""
+        return self.chat if self.request is None else self.request.neutral()
 
     def public(self) -> "Start":
         """Return the part that followers may see."""

@@ -12,7 +12,8 @@ import structlog
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Done, Failed, Request, Restart, Stopped, StoppedBy, Terminal, Timing
+from service.events import Done, Failed, Restart, Stopped, StoppedBy, Terminal, Timing
+from service.request import Request
 from service.telemetry import metrics, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
@@ -145,8 +146,8 @@ class Producer:
         self._span = tracing.start_generation(
             self.answer_id,
             model=self._request.model,
-            temperature=self._request.temperature,
-            max_tokens=self._request.max_tokens,
+            temperature=self._request.parameters.get("temperature"),
+            max_tokens=self._request.parameters.get("max_tokens"),
             traceparent=self._request.traceparent,
             taken_over=self._taken_over,
         )

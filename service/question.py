@@ -6,20 +6,16 @@ which is 1 MiB, took 2.3 seconds and 600 MiB of a worker that way. msgspec decod
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
 
-from service import events
 from service.errors import BadInput, unknown_field
+from service.request import GenerateRequest, Request, Turn
 
 HOTTEST = 2
 MOST_TOKENS = 1_000_000
-
-
-class Turn(events.Turn, frozen=True, forbid_unknown_fields=True):
-    """An earlier turn of the conversation."""
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +69,20 @@ def decode(body: bytes) -> Question | None:
         return _decode(body)
     except (ValueError, RecursionError):
         raise _reason(body) from None
+
+
+def to_request(
+    query: str,
+    *,
+    model: str,
+    history: Sequence[Turn] = (),
+    temperature: float | None = None,
+    max_tokens: float | None = None,
+    traceparent: str = "",
+) -> Request:
+    """Return the request that a question makes: the history as its messages, the query as the last one."""
+    tokens = None if max_tokens is None else int(max_tokens)
+    return GenerateRequest(query, model, tuple(history), temperature, tokens, traceparent).neutral()
 
 
 def _reason(body: bytes) -> BadInput:

@@ -10,8 +10,9 @@ import structlog
 
 from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
-from service.events import Delta, Request, Restart, Start, StoppedBy
+from service.events import Delta, Restart, Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
+from service.request import Request
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
@@ -83,7 +84,7 @@ class Supervisor:
             raise TooMany(
                 "too_many_answers_of_yours", "You have too many answers under way. Let one of them end first."
             )
-        lease = await self._log.create(Start(1, answer_id, request.model, request, round(time.time(), 3), owner))
+        lease = await self._log.create(Start.asking(answer_id, request, at=round(time.time(), 3), owner=owner))
         counted = AnswerMetrics.of(request.model, self._models)
         counted.started()
         producer = self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
@@ -155,13 +156,15 @@ class Supervisor:
 
     async def _take_over(self, lease: Lease) -> None:
         start, said, only_text = await self._history(lease.answer_id)
-        request = start.request or Request("", start.model)
+        request = start.asked()
         how: Recovery = self._recovery
         if how == "continue" and not (said and only_text):
             how = "restart"  # Reasoning cannot be handed back to a model in mid-thought.
         claims = lease.claims
-        if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or start.request is None:
+        if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or request is None:
             how = "fail"
+        if request is None:
+            request = Request(start.model, ())
         counted = AnswerMetrics.of(start.model, self._models)
         counted.taken_over(how)
         # The clocks of two processes agree only on the time of day, and that may have been set in between.

@@ -1,8 +1,10 @@
 """Arbitrary events, for hypothesis: all that a log can hold, in a model's and in other people's words."""
 
+import msgspec
 from hypothesis import strategies as st
 
-from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Timing, Turn, Usage
+from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing, Usage
+from service.request import GenerateRequest, Request, Turn
 
 ANSWER = "0123456789abcdef0123456789abcdef"
 
@@ -15,23 +17,52 @@ texts = st.one_of(
 counts = st.integers(0, 1 << 40)
 seconds = st.floats(0, 1e6, allow_nan=False)
 
-requests = st.builds(
-    Request,
+turns = st.builds(Turn, role=st.sampled_from(["user", "assistant", "system"]), content=texts)
+generate_requests = st.builds(
+    GenerateRequest,
     query=texts,
     model=texts,
-    history=st.lists(st.builds(Turn, role=st.sampled_from(["user", "assistant"]), content=texts), max_size=3).map(
-        tuple
-    ),
+    history=st.lists(turns, max_size=3).map(tuple),
     temperature=st.none() | st.floats(0, 2),
     max_tokens=st.none() | st.integers(1, 10**6),
+    traceparent=texts,
 )
+"""All that `/generate` can ask."""
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 53), 1 << 53) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+requests = generate_requests.map(GenerateRequest.neutral) | st.builds(
+    Request,
+    model=texts,
+    messages=st.lists(
+        turns
+        | turns.map(msgspec.to_builtins)
+        | st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "name"]) | texts, json_values, max_size=4),
+        max_size=3,
+    ).map(tuple),
+    parameters=st.dictionaries(
+        st.sampled_from(["temperature", "max_tokens", "tools"]) | texts, json_values, max_size=3
+    ),
+    traceparent=texts,
+)
+"""All that any door can ask."""
 details = st.none() | st.dictionaries(texts, st.none() | counts, max_size=3)
 usages = st.builds(Usage, counts, counts, counts, details, details)
 
 
+def as_read(asked: Request) -> Request:
+    """The request as a log gives it back: its messages are JSON objects."""
+    return msgspec.convert(msgspec.to_builtins(asked), Request)
+
+
 def starts(seq: int = 1) -> st.SearchStrategy[Start]:
-    return st.builds(
-        Start, st.just(seq), st.just(ANSWER), texts, st.none() | requests, st.floats(0, 2e9, allow_nan=False)
+    at = st.floats(0, 2e9, allow_nan=False)
+    return st.one_of(
+        st.builds(Start, st.just(seq), st.just(ANSWER), texts, at=at),
+        st.builds(Start, st.just(seq), st.just(ANSWER), texts, st.none() | generate_requests, at, texts, st.none()),
+        st.builds(Start, st.just(seq), st.just(ANSWER), texts, st.none(), at, texts, requests.map(as_read)),
     )
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
 from service.eventlog import EventLog, Lease, Retention, open_event_log
-from service.events import Delta, Done, Event, Request, Restart, Start, Stopped, Terminal, Timing, new_answer_id
+from service.events import Delta, Done, Event, Restart, Start, Stopped, Terminal, Timing, new_answer_id
 from service.follower import CutShortError, Follower
+from service.question import to_request
 from service.renderings import Rendering
 from service.renderings.ndjson import JsonLines
 from service.renderings.sse import ServerSentEvents
@@ -32,7 +33,7 @@ DONE = Timing(0.1, 0.2)
 
 
 async def begin(log: EventLog, *events: Event) -> Lease:
-    lease = await log.create(Start(1, new_answer_id(), "model", Request("private words", "model"), 1.5))
+    lease = await log.create(Start.asking(new_answer_id(), to_request("private words", model="model"), at=1.5))
     if events:
         await lease.append(events)
     return lease

@@ -17,9 +17,10 @@ from service.answers import Answers
 from service.app import open_answers
 from service.config import Settings
 from service.eventlog import Retention, open_event_log
-from service.events import Delta, Request, Start, new_answer_id
+from service.events import Delta, Start, new_answer_id
 from service.follower import CutShortError, Follower
 from service.keys import ANYBODY
+from service.question import to_request
 from service.renderings.ndjson import JsonLines
 from service.succession import Place, Succession
 from service.worker import DrainingServer
@@ -52,7 +53,7 @@ async def test_a_follower_that_comes_late_may_stay_for_a_while(
     answers: Answers, log_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = open_event_log(log_url, Retention())
-    lease = await log.create(Start(1, new_answer_id(), "model", Request("words", "model"), 1.5))
+    lease = await log.create(Start.asking(new_answer_id(), to_request("words", model="model"), at=1.5))
     monkeypatch.setattr("service.answers.LATE_FOLLOWER_SECONDS", 0)
     early = await opened(answers, lease.answer_id)
     answers.leave()

@@ -18,15 +18,15 @@ from service.events import (
     Done,
     Event,
     Failed,
-    Request,
     Restart,
     Start,
     Stopped,
     Terminal,
-    Turn,
     new_answer_id,
 )
 from service.producer import OVERDUE_SECONDS, Recovery
+from service.question import to_request
+from service.request import Turn
 from service.supervisor import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
@@ -69,12 +69,14 @@ async def closed(upstream: UpstreamProcess, key: str) -> dict[str, Any]:
 
 
 async def test_an_answer_is_logged_from_its_start_to_its_end(here: Worker) -> None:
-    request = Request(command(chunks=3), "test-model", (Turn("user", "hello"),), 0.5, 99)
+    request = to_request(
+        command(chunks=3), model="test-model", history=[Turn("user", "hello")], temperature=0.5, max_tokens=99
+    )
     producer = await here.ask(request)
     events = await here.follow(producer.answer_id)
     start, done = events[0], events[-1]
     assert isinstance(start, Start)
-    assert (start.seq, start.answer, start.model, start.request) == (1, producer.answer_id, "test-model", request)
+    assert (start.seq, start.answer, start.model, start.asked()) == (1, producer.answer_id, "test-model", request)
     assert abs(start.at - time.time()) < DEADLINE_SECONDS
     assert isinstance(done, Done)
     assert text_of(events) == "w1 w2 w3 "
@@ -716,7 +718,7 @@ async def test_an_answer_that_its_time_out_did_not_end_is_counted_until_it_ends(
 
 async def test_a_model_that_is_not_offered_is_counted_as_other(here: Worker) -> None:
     before = sample("folyam_streams_started_total", model="other")
-    await here.follow((await here.ask(Request(command(), "somebody's words"))).answer_id)
+    await here.follow((await here.ask(to_request(command(), model="somebody's words"))).answer_id)
     assert sample("folyam_streams_started_total", model="other") == before + 1
 
 
@@ -739,7 +741,7 @@ async def test_beyond_its_bound_a_worker_begins_no_answer_until_one_has_ended(
     async with worker(url, upstream, bounds=Bounds(answers=2, answers_per_client=2)) as here:
         running = [await here.start(key, stall_after=1) for _ in range(2)]
         with pytest.raises(Unavailable) as refused:
-            await here.ask(Request(command(key=f"{key} refused"), "test-model"), client="somebody else")
+            await here.ask(to_request(command(key=f"{key} refused"), model="test-model"), client="somebody else")
         assert (refused.value.code, refused.value.status) == ("too_many_answers", 503)
         assert refused.value.headers()["Retry-After"] == "1"
         running[0].stop("user")
@@ -752,7 +754,7 @@ async def test_beyond_its_bound_a_worker_begins_no_answer_until_one_has_ended(
 
 async def test_one_client_beyond_its_bound_leaves_room_for_others(url: str, upstream: UpstreamProcess) -> None:
     async with worker(url, upstream, bounds=Bounds(answers=10, answers_per_client=2)) as here:
-        request = Request(command(stall_after=1), "test-model")
+        request = to_request(command(stall_after=1), model="test-model")
         mine = [await here.ask(request, client="me") for _ in range(2)]
         with pytest.raises(TooMany) as refused:
             await here.ask(request, client="me")

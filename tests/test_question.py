@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.errors import BadInput
-from service.question import Question, Turn, decode
+from service.question import Question, decode
+from service.request import Turn
 
 HALF = rb"\ud83d"
 TURN = {"role": "user", "content": "x"}

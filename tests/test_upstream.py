@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from service.errors import UpstreamError
-from service.events import Delta, Request, Turn, Usage, new_answer_id
+from service.events import Delta, Usage, new_answer_id
+from service.question import to_request
+from service.request import Request, Turn
 from service.upstream.client import BREAKER_QUESTIONS, BREAKER_SECONDS
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream, UpstreamStream
@@ -52,7 +54,7 @@ def endpoint(process: UpstreamProcess, **given: Any) -> Endpoint:  # noqa: ANN40
 
 
 def request(key: str = "", **script: Any) -> Request:  # noqa: ANN401 (the fields of Script)
-    return Request(command(key=key, **script), "test-model")
+    return to_request(command(key=key, **script), model="test-model")
 
 
 async def read_all(stream: UpstreamStream) -> Answer:
@@ -106,7 +108,7 @@ async def test_an_answer_is_its_deltas_numbered_on_with_its_finish_and_usage(ups
     ]
     assert answer.stream.ended
     assert answer.stream.finish_reason == "stop"
-    words = len(request(chunks=4, reasoning=["hm ", "so"], refusal="but").query.split())
+    words = len(request(chunks=4, reasoning=["hm ", "so"], refusal="but").messages[-1].content.split())
     assert answer.stream.usage == Usage(words, 6, words + 6)
 
 
@@ -167,7 +169,13 @@ async def test_the_status_is_told_before_the_first_chunk(upstream: UpstreamProce
 
 async def test_the_conversation_and_the_parameters_are_passed_on(upstream: UpstreamProcess, key: str) -> None:
     query = command(key=key)
-    asked = Request(query, "asked-for", (Turn("user", "hello"), Turn("assistant", "yes?")), 0.25, 99)
+    asked = to_request(
+        query,
+        model="asked-for",
+        history=[Turn("user", "hello"), Turn("assistant", "yes?")],
+        temperature=0.25,
+        max_tokens=99,
+    )
     await ask(upstream, asked, system_prompt="Be brief.")
     [record] = records(upstream, key)
     assert record["messages"] == [
@@ -184,6 +192,29 @@ async def test_the_conversation_and_the_parameters_are_passed_on(upstream: Upstr
         "stream_options": {"include_usage": True},
     }
     assert record["headers"]["accept-encoding"] == "identity"
+
+
+async def test_parts_and_tools_pass_through_unread(upstream: UpstreamProcess, key: str) -> None:
+    parts = [{"type": "text", "text": command(key=key)}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    messages: tuple[dict[str, Any], ...] = (
+        {"role": "developer", "content": "Be brief.", "name": "somebody"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+        {"role": "user", "content": parts},
+    )
+    parameters = {"tools": tools, "seed": 7, "max_tokens": 9, "stream": False, "model": "another", "messages": []}
+    await ask(upstream, Request("asked-for", messages, parameters))
+    [record] = records(upstream, key)
+    assert record["messages"] == list(messages)
+    assert record["body"] == {
+        "model": "asked-for",
+        "tools": tools,
+        "seed": 7,
+        "max_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
 
 
 async def test_the_openai_package_makes_the_request(upstream: UpstreamProcess, key: str) -> None:
@@ -289,7 +320,7 @@ async def test_a_failure_does_not_tell_whether_a_server_takes_stream_options(
 async def test_what_one_model_refuses_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream)) as asked:
         await read_all(asked.stream(request(key, accept_options=False), last_seq=1))
-        await read_all(asked.stream(Request(command(key=key), "other"), last_seq=1))
+        await read_all(asked.stream(to_request(command(key=key), model="other"), last_seq=1))
     assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, True]
 
 
@@ -787,7 +818,7 @@ async def test_one_question_that_fails_each_time_keeps_no_other_from_being_asked
 async def test_what_one_model_cannot_answer_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream)) as client:
         await trip(client, key)
-        assert (await read_all(client.stream(Request(command(key=key), "other"), last_seq=1))).text
+        assert (await read_all(client.stream(to_request(command(key=key), model="other"), last_seq=1))).text
 
 
 async def test_a_question_with_tries_left_is_not_yet_a_failed_one(upstream: UpstreamProcess, key: str) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.eventlog import EventLog, Retention, open_event_log
-from service.events import Delta, Event, Request, Terminal, new_answer_id
+from service.events import Delta, Event, Terminal, new_answer_id
 from service.producer import Limits, Producer, Recovery
+from service.question import to_request
+from service.request import Request
 from service.supervisor import Bounds, Supervisor
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream
@@ -32,7 +34,7 @@ class Worker:
 
     async def start(self, key: str = "", **script: Any) -> Producer:  # noqa: ANN401 (the fields of Script)
         """Begin an answer that goes by the script."""
-        return await self.ask(Request(command(key=key, **script), "test-model"))
+        return await self.ask(to_request(command(key=key, **script), model="test-model"))
 
     async def ask(self, request: Request, client: str = "somebody") -> Producer:
         begun_at = asyncio.get_running_loop().time()

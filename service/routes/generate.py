@@ -13,8 +13,9 @@ from service.config import Settings
 from service.context import RequestContext, context_of
 from service.errors import BadInput, FolyamError, UpstreamError
 from service.http_errors import UpstreamHTTPException
-from service.question import HOTTEST, MOST_TOKENS, Question, decode
+from service.question import HOTTEST, MOST_TOKENS, Question, decode, to_request
 from service.renderings import Rendering
+from service.request import Turn
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
@@ -88,9 +89,9 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     context: RequestContext,
     address: str,
     model: str,
-    history: Sequence[events.Turn] = (),
+    history: Sequence[Turn] = (),
     temperature: float | None = None,
-    max_tokens: int | None = None,
+    max_tokens: float | None = None,
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream with the query; yield what to send to the client, each chunk as it arrives.
 
@@ -101,8 +102,14 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
             events.
         TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
     """
-    traceparent = tracing.traceparent(context.span)
-    request = events.Request(query, model, tuple(history), temperature, max_tokens, traceparent)
+    request = to_request(
+        query,
+        model=model,
+        history=history,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        traceparent=tracing.traceparent(context.span),
+    )
     try:
         follower = await answers.ask(
             request, answer_id, rendering, caller=context.caller, address=address, arrived_at=context.arrived_at
@@ -142,7 +149,7 @@ async def _answer(request: Request, question: Question) -> Response:
         model=model,
         history=question.history,
         temperature=question.temperature,
-        max_tokens=None if question.max_tokens is None else int(question.max_tokens),
+        max_tokens=question.max_tokens,
     )
     return await answer_response(stream, request, answer_id, rendering)
 

@@ -15,7 +15,7 @@ from service.events import Delta, Done, Failed, Restart, Start, Stopped
 from service.question import MOST_TOKENS, Question
 
 EVENTS = (Start, Delta, Restart, Done, Stopped, Failed)
-PRIVATE = ("request", "at", "owner")
+PRIVATE = ("request", "chat", "at", "owner")
 """Fields of `Start` that stay in the log."""
 
 ANSWER_ID = "^[0-9a-f]{32}$"
@@ -154,7 +154,7 @@ def describe(app: FastAPI, settings: Settings) -> None:
 def _complete(description: dict[str, Any], settings: Settings) -> None:
     schemas: dict[str, Any] = description["components"]["schemas"]
     _, events = msgspec.json.schema_components(EVENTS, ref_template="#/components/schemas/{name}")
-    for name in ("Request", "Turn"):
+    for name in ("GenerateRequest", "Request", "Turn"):
         del events[name]
     for name in PRIVATE:
         del events["Start"]["properties"][name]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from service.errors import UpstreamError
-from service.events import Request
+from service.request import Request
 from service.upstream.body import Body
 from service.upstream.breaker import Breaker
 from service.upstream.chunks import ChunkDecoder
@@ -25,6 +25,9 @@ BREAKER_SECONDS = 2.0
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """The reasons that the breaker counts: the upstream is not there, or not well. A refusal is an answer."""
 
+WITH_USAGE = {"stream_options": {"include_usage": True}}
+"""Asks for usage in a last chunk. A server that does not know the option is asked without it from then on."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -38,6 +41,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
+        self._max_tokens_name = endpoint.max_tokens_name
         self._time_outs = time_outs
         # Each model has its own: behind a router, one model's server may be down and another's not.
         self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
@@ -62,7 +66,7 @@ class Client:
         """Note how the last try of a question ended."""
         breaker = self._breakers[request.model]
         if error.reason in ABSENT:
-            breaker.failed(hash((request.query, request.history)))
+            breaker.failed(hash(_encode(request.messages)))
         elif error.reason != "breaker":
             breaker.succeeded()
 
@@ -99,7 +103,7 @@ class Client:
         takes = self._takes_stream_options.get(request.model)
         if takes is False:
             return await self._pool.send(_encode(payload))
-        exchange = await self._pool.send(_encode(payload | {"stream_options": {"include_usage": True}}))
+        exchange = await self._pool.send(_encode(payload | WITH_USAGE))
         if is_accepted(exchange.status):
             self._takes_stream_options[request.model] = True
         elif exchange.status in BAD_REQUEST and not takes:
@@ -112,16 +116,12 @@ class Client:
 
     def _payload(self, request: Request, said: str) -> dict[str, Any]:
         endpoint = self.endpoint
-        messages: list[dict[str, Any]] = []
+        messages = list(request.messages)
         if endpoint.system_prompt:
-            messages.append({"role": "system", "content": endpoint.system_prompt})
-        messages += [{"role": turn.role, "content": turn.content} for turn in request.history]
-        messages.append({"role": "user", "content": request.query})
-        payload: dict[str, Any] = {"model": endpoint.model or request.model, "messages": messages, "stream": True}
-        if request.temperature is not None:
-            payload["temperature"] = request.temperature
-        if request.max_tokens is not None:
-            payload[endpoint.max_tokens_name] = request.max_tokens
+            messages.insert(0, {"role": "system", "content": endpoint.system_prompt})
+        payload = {**request.parameters, "model": endpoint.model or request.model, "messages": messages, "stream": True}
+        if (tokens := payload.pop("max_tokens", None)) is not None:
+            payload[self._max_tokens_name] = tokens
         if said:
             messages.append({"role": "assistant", "content": said})
             if endpoint.continuation == "vllm":

@@ -5,7 +5,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from service.errors import UpstreamError
-from service.events import Delta, Request, Usage
+from service.events import Delta, Usage
+from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
 from service.upstream.endpoint import Endpoint, TimeOuts

@@ -7,7 +7,7 @@ from typing import Any
 
 Event = dict[str, Any]
 
-PRIVATE = ("request", "at", "owner")
+PRIVATE = ("request", "chat", "at", "owner")
 VOICES = ("text", "reasoning", "refusal")
 
 

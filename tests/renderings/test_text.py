@@ -1,6 +1,7 @@
 from hypothesis import given
 
-from service.events import Delta, Done, Event, Failed, Request, Restart, Start, Stopped, Timing
+from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing
+from service.question import to_request
 from service.renderings.text import PlainText
 from tests.strategies import ANSWER, answers
 
@@ -10,7 +11,7 @@ DONE = Done(4, "stop", None, Timing(0.1, 0.2))
 
 def test_a_whole_answer_is_its_text_and_refusal_alone() -> None:
     events: list[Event] = [
-        Start(1, ANSWER, "model", Request("a secret question", "model"), 1.5),
+        Start.asking(ANSWER, to_request("a secret question", model="model"), at=1.5),
         Delta(2, reasoning="thinking"),
         Delta(3, text="é😀\r\n"),
         Delta(4, refusal="no"),

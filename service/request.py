@@ -1,0 +1,76 @@
+"""What was asked: the request that every door translates into and every upstream is asked from."""
+
+from typing import Any, Literal, Self
+
+import msgspec
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message that is a text and nothing else."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked, in the form of the chat-completions API, for a producer in any worker.
+
+    Messages and parameters go to the upstream unread, so that content parts and tools pass through.
+    """
+
+    model: str
+    messages: tuple[Any, ...]
+    """Each is a `Turn` or a JSON object. A `Turn` becomes the same JSON, and costs a third to make, check and write."""
+    parameters: dict[str, Any] = {}
+    """The body's further fields. The upstream sets `model`, `messages`, `stream` and `stream_options` itself, and sends
+    `max_tokens` under the name that the endpoint knows."""
+    traceparent: str = ""
+    """The span of the request, where there are traces."""
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request in the form of `/generate`: in a log, the only form that versions before the neutral one read."""
+
+    query: str
+    model: str
+    history: tuple[Turn, ...] = ()
+    temperature: float | None = None
+    max_tokens: int | None = None
+    traceparent: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Self | None:
+        """Return the request in this form, or None where the form cannot express all of it."""
+        turns = request.messages
+        for each in turns:
+            if type(each) is not Turn:
+                turns = _turns(turns)
+                break
+        if not turns or turns[-1].role != "user":
+            return None
+        temperature = max_tokens = None
+        for name, value in request.parameters.items():
+            if name == "temperature" and type(value) in (float, int):
+                temperature = value
+            elif name == "max_tokens" and type(value) is int:
+                max_tokens = value
+            else:
+                return None
+        return cls(turns[-1].content, request.model, turns[:-1], temperature, max_tokens, request.traceparent)
+
+    def neutral(self) -> Request:
+        """Return the same request, as producers and upstreams take it."""
+        parameters: dict[str, Any] = {}
+        if self.temperature is not None:
+            parameters["temperature"] = self.temperature
+        if self.max_tokens is not None:
+            parameters["max_tokens"] = self.max_tokens
+        return Request(self.model, (*self.history, Turn("user", self.query)), parameters, self.traceparent)
+
+
+def _turns(messages: tuple[Any, ...]) -> tuple[Turn, ...]:
+    """Return the messages as turns; none if one of them is more than a text."""
+    try:
+        return tuple([each if type(each) is Turn else msgspec.convert(each, Turn) for each in messages])
+    except msgspec.ValidationError:
+        return ()

@@ -3,6 +3,10 @@
 An answer is one generation: an unguessable id and an append-only log of events, numbered 1, 2, 3, … without gaps:
 `start`, any number of `delta` and `restart`, then exactly one of `done`, `stopped` and `failed`.
 
+A newer version may add types and fields: readers pass over those that they do not know. It never adds another type of
+last event, never changes what a known field may hold, and puts what was asked into `start` alone. So an event of an
+unknown type ends nothing, and `restart` takes it back like any other.
+
 Imports `service.request` alone; every other layer speaks these words.
 """
 
@@ -81,7 +85,7 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
 
 
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices."""
+    """A piece of the answer, in exactly one of its three voices; a newer version's may have none that is known here."""
 
     seq: int
     text: str | None = None
@@ -120,10 +124,18 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     retryable: bool
 
 
+class UnknownEvent(msgspec.Struct, frozen=True):
+    """An event of a type that this version does not know. It is read and never written."""
+
+    seq: int
+
+
 Event = Start | Delta | Restart | Done | Stopped | Failed
 Terminal = Done | Stopped | Failed
 TERMINAL = frozenset({Done, Stopped, Failed})
 """The same, for a look at an event's type on every chunk's way: `isinstance` with a union takes five times as long."""
+
+_TAGS = frozenset([kind.__struct_config__.tag for kind in Event.__args__])
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
@@ -148,6 +160,31 @@ def decode(line: bytes) -> Event:
         ValueError: the line is not an event (`msgspec.ValidationError` and `msgspec.DecodeError` are ValueErrors).
     """
     return _decoder.decode(line)
+
+
+class _Header(msgspec.Struct):
+    """What every event has, whichever version wrote it."""
+
+    type: str
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+
+
+_decode_header = msgspec.json.Decoder(_Header).decode
+
+
+def decode_any(line: bytes) -> Event | UnknownEvent:
+    """Return the event that this or a newer version made a line of.
+
+    Raises:
+        ValueError: the line is not an event, or one of a known type with a known field of another kind.
+    """
+    try:
+        return _decoder.decode(line)
+    except msgspec.ValidationError:
+        header = _decode_header(line)
+        if header.type in _TAGS:
+            raise
+        return UnknownEvent(header.seq)
 
 
 def new_answer_id() -> str:
@@ -194,8 +231,12 @@ def _merge(events: Sequence[Event]) -> Sequence[Event]:
             this, part = "text", event.text
         elif event.reasoning is not None:
             this, part = "reasoning", event.reasoning
-        else:
-            this, part = "refusal", event.refusal or ""
+        elif event.refusal is not None:
+            this, part = "refusal", event.refusal
+        else:  # A newer version's: it has a voice that this one does not know, or none.
+            flush()
+            merged.append(event)
+            continue
         if this != voice or length >= MERGED_CHARACTERS:
             flush()
             voice = this

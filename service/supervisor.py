@@ -155,11 +155,13 @@ class Supervisor:
             self._adopting.discard(answer_id)
 
     async def _take_over(self, lease: Lease) -> None:
-        start, said, only_text = await self._history(lease.answer_id)
+        start, said, only_text = await self._history(lease)
         request = start.asked()
         how: Recovery = self._recovery
         if how == "continue" and not (said and only_text):
-            how = "restart"  # Reasoning cannot be handed back to a model in mid-thought.
+            # Reasoning cannot be handed back to a model in mid-thought, nor can events that only a newer version knows.
+            # A restart takes both back from the followers, and asks again with all that was asked.
+            how = "restart"
         claims = lease.claims
         if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or request is None:
             how = "fail"
@@ -175,15 +177,20 @@ class Supervisor:
             producer.said = said
         self._run(producer)
 
-    async def _history(self, answer_id: str) -> tuple[Start, str, bool]:
+    async def _history(self, lease: Lease) -> tuple[Start, str, bool]:
         """Return the log's start, the text since it last began, and whether text is all there is."""
-        reader = await self._log.open(answer_id, watch=False)
+        reader = await self._log.open(lease.answer_id, watch=False)
         start: Start | None = None
         said: list[str] = []
         only_text = True
+        seq = 0
         try:
             while events := await reader.read():
                 for event in events:
+                    seq += 1
+                    if event.seq != seq:  # Those between are of types that this version does not know.
+                        only_text = False
+                        seq = event.seq
                     if isinstance(event, Start):
                         start = event
                     elif isinstance(event, Restart):
@@ -196,7 +203,7 @@ class Supervisor:
             start = None
         finally:
             reader.close()
-        return start or Start(1, answer_id, ""), "".join(said), only_text
+        return start or Start(1, lease.answer_id, ""), "".join(said), only_text and seq == lease.last_seq
 
     async def _watch(self) -> None:
         while True:

@@ -14,7 +14,9 @@ from service.events import (
     Start,
     Stopped,
     Timing,
+    UnknownEvent,
     decode,
+    decode_any,
     encode,
     is_answer_id,
     merge_deltas,
@@ -68,6 +70,45 @@ def test_the_public_part_of_a_start_holds_nobodys_words(start: Start) -> None:
 def test_what_is_not_an_event_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode(line)
+
+
+@given(any_event())
+def test_an_event_of_this_version_is_no_unknown_one(event: Event) -> None:
+    assert decode_any(encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        (b'{"type":"unheard_of","seq":2,"words":[1]}', UnknownEvent(2)),
+        (b'{"words":{"type":"done"},"seq":9999999999,"type":""}', UnknownEvent(9_999_999_999)),
+        (b'{"type":"restart","seq":2,"because":"x"}', Restart(2)),
+        (b'{"type":"delta","seq":2,"seam":{}}', Delta(2)),
+    ],
+)
+def test_what_only_a_newer_version_knows_is_passed_over(line: bytes, event: Event | UnknownEvent) -> None:
+    assert decode_any(line) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b'{"type":"unheard_of"}',
+        b'{"type":"unheard_of","seq":"2"}',
+        b'{"type":"unheard_of","seq":0}',
+        b'{"type":7,"seq":2}',
+        b'{"seq":2}',
+        b'{"type":"unheard_of","seq":2,',
+        b'{"type":"delta","seq":2,"text":7}',
+        b'{"type":"stopped","seq":2,"by":"magic"}',
+        b'{"type":"done","seq":2}',
+    ],
+)
+def test_what_is_an_event_of_no_version_is_a_value_error(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode_any(line)
 
 
 def test_voices_that_are_silent_are_not_written() -> None:
@@ -216,6 +257,11 @@ def test_a_merged_delta_stays_small(lengths: list[int]) -> None:
     merged = [event for event in merge_deltas(events) if isinstance(event, Delta)]
     assert sum(len(event.text or "") for event in merged) == sum(lengths)
     assert all(len(event.text or "") < MERGED_CHARACTERS + max(lengths) for event in merged)
+
+
+def test_a_voice_that_is_not_known_is_merged_with_none() -> None:
+    events: list[Event] = [Delta(2, text="a"), Delta(3), Delta(4, text="b"), Delta(5, refusal=""), Delta(6)]
+    assert list(merge_deltas(events)) == events
 
 
 def test_nothing_merged_is_nothing() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.errors import UnknownAnswer
-from service.events import Event, Start, StoppedBy
+from service.events import Event, Start, StoppedBy, UnknownEvent
 
 
 class DamagedLogError(UnknownAnswer):
@@ -123,6 +123,8 @@ class Reader(Protocol):
     async def read(self) -> Sequence[Event]:
         """Return the next events, up to some tens of kilobytes of them. Empty if there are none yet.
 
+        Events of unknown types are left out: the seqs of the others show the gap.
+
         Raises:
             DamagedLogError: the log was shortened or overwritten.
             Unavailable: the log cannot be read.
@@ -166,7 +168,7 @@ class EventLog(Protocol):
             DamagedLogError: another event has that number's place.
         """
 
-    async def last(self, answer_id: str) -> Event:
+    async def last(self, answer_id: str) -> Event | UnknownEvent:
         """Return the log's last event.
 
         Raises:

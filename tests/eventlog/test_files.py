@@ -234,7 +234,7 @@ async def test_an_unreadable_last_line_makes_no_orphan_that_nobody_can_adopt(log
     answer, lease = await begin(log, say(2))
     lease.release()
     with log.path(answer).open("ab") as file:
-        file.write(b'{"type":"from the future","seq":3}\n')
+        file.write(b'{"type":"delta","seq":"three"}\n')
     assert await log.claim(answer) is None
     assert await tended(log) == []
 

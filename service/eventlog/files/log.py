@@ -22,7 +22,7 @@ from service.eventlog.files.locks import LEASE, WATCH, lock
 from service.eventlog.files.logfile import begin, last_whole_event, place
 from service.eventlog.files.reader import FileReader
 from service.eventlog.files.sweep import Sweep
-from service.events import Event, Start, StoppedBy, Terminal, encode_lines
+from service.events import Event, Start, StoppedBy, Terminal, UnknownEvent, encode_lines
 
 
 class FileEventLog:
@@ -93,7 +93,7 @@ class FileEventLog:
             watch=watch,
         )
 
-    async def last(self, answer_id: str) -> Event:
+    async def last(self, answer_id: str) -> Event | UnknownEvent:
         with as_unavailable():
             descriptor = self._open(answer_id)
             try:

@@ -12,7 +12,7 @@ import msgspec
 from service.eventlog.base import AheadOfLogError, DamagedLogError
 from service.eventlog.files.locks import LEASE, lock
 from service.eventlog.files.records import last_line, line_before, offset_after
-from service.events import Event, Start, Terminal, decode
+from service.events import Event, Start, Terminal, UnknownEvent, decode_any
 
 _decode_lines = msgspec.json.Decoder(Event).decode_lines
 
@@ -55,10 +55,8 @@ def place(descriptor: int, after: int) -> tuple[int, bool]:
         raise AheadOfLogError
     if not after:
         return offset, False
-    event = decode_lines(line_before(descriptor, offset))[0]
-    if event.seq != after:
-        raise DamagedLogError
-    return offset, isinstance(event, Terminal)
+    events, _ = decode_lines(line_before(descriptor, offset), after - 1)
+    return offset, bool(events) and isinstance(events[0], Terminal)
 
 
 def first_event(descriptor: int) -> Start:
@@ -68,28 +66,47 @@ def first_event(descriptor: int) -> Start:
         DamagedLogError: it cannot be read.
     """
     end = offset_after(descriptor, 1)
-    event = decode_lines(os.pread(descriptor, end, 0))[0] if end else None
-    if not isinstance(event, Start):
+    events, _ = decode_lines(os.pread(descriptor, end, 0), 0) if end else ((), 0)
+    if not (events and isinstance(events[0], Start)):
         raise DamagedLogError
-    return event
+    return events[0]
 
 
-def decode_lines(lines: bytes) -> Sequence[Event]:
-    """Return the events in these lines.
+def decode_lines(lines: bytes, after: int) -> tuple[Sequence[Event], int]:
+    """Return the events in these lines, without those of unknown types, and the last line's seq.
 
     Raises:
-        DamagedLogError: a line is not an event.
+        DamagedLogError: a line is no event, or the lines do not go on from the seq `after`.
     """
     try:
-        return _decode_lines(lines)
-    except ValueError:
-        raise DamagedLogError from None
+        events = _decode_lines(lines)
+    except (ValueError, RecursionError):
+        return _decode_each(lines, after)
+    if events[0].seq != after + 1:
+        raise DamagedLogError  # Somebody cut it, and its producer wrote on.
+    return events, events[-1].seq
 
 
-def last_whole_event(descriptor: int) -> tuple[Event | None, int]:
+def _decode_each(lines: bytes, after: int) -> tuple[Sequence[Event], int]:
+    """Do what `decode_lines` does where one of the lines is of an unknown type, or damaged."""
+    events: list[Event] = []
+    for line in lines.split(b"\n")[:-1]:
+        try:
+            event = decode_any(line)
+        except (ValueError, RecursionError):
+            raise DamagedLogError from None
+        after += 1
+        if event.seq != after:
+            raise DamagedLogError
+        if not isinstance(event, UnknownEvent):
+            events.append(event)
+    return events, after
+
+
+def last_whole_event(descriptor: int) -> tuple[Event | UnknownEvent | None, int]:
     """Return the last event and the offset behind it; `(None, 0)` if it cannot be read."""
     line, end = last_line(descriptor)
     try:
-        return decode(line), end
+        return decode_any(line), end
     except ValueError:
         return None, 0

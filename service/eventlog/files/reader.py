@@ -55,21 +55,18 @@ class FileReader(ChannelReader[FileLease]):
                     await asyncio.sleep(0)
                 end = block.rfind(b"\n") + 1
                 if end:
+                    events, self._seq = decode_lines(block[:end], self._seq)
                     self._place += end
-                    return self._in_order(decode_lines(block[:end]))
-                if len(block) < reach:
+                    if events:
+                        return events
+                elif len(block) < reach:
                     if os.fstat(self._descriptor).st_size < self._place:
                         raise DamagedLogError  # Truncated below what was read: nothing valid can follow.
                     return ()
-                reach *= 8  # An event longer than a read: a start with a long request, say.
+                else:
+                    reach *= 8  # An event longer than a read: a start with a long request, say.
         except OSError as error:
             raise unavailable(error) from error
-
-    def _in_order(self, events: Sequence[Event]) -> Sequence[Event]:
-        if events[0].seq != self._seq + 1:
-            raise DamagedLogError  # Truncated, and then written on by its producer.
-        self._seq = events[-1].seq
-        return events
 
     def orphaned(self) -> bool:
         if self._channel.lease is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from service.eventlog.base import Retention
 from service.eventlog.files.locks import LEASE, is_locked_by_another
 from service.eventlog.files.records import last_line
-from service.events import Terminal, decode, is_answer_id
+from service.events import Terminal, decode_any, is_answer_id
 from service.telemetry import metrics
 
 STEP = 256
@@ -191,7 +191,7 @@ class Sweep:
 def _unheld(descriptor: int) -> str:
     line, _ = last_line(descriptor)
     try:
-        event = decode(line)
+        event = decode_any(line)
     except ValueError:
         return "ended"  # Unreadable: it can neither be taken over nor sent.
     return "ended" if isinstance(event, Terminal) else "orphan"

@@ -20,22 +20,21 @@ import msgspec
 from service.request import GenerateRequest, Request
 
 ANSWER_ID_BYTES = 16
-"""128 random bits: without API keys the id is the capability to read and to stop an answer."""
+"""Without API keys the id alone gives access to an answer, so it has 128 random bits."""
 
 _ANSWER_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):(0|[1-9][0-9]{0,9})", re.ASCII)
 
 MERGED_CHARACTERS = 16_384
-"""Neighbouring deltas are merged into one up to this length, so that one event stays small for whoever parses it."""
+"""Length from which a merged delta takes up no further one, so that each event stays small to parse"""
 
 StoppedBy = Literal["user", "unwatched", "shutdown"]
-
 
 Tokens = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens, as the upstream counted them."""
+    """Token counts of the upstream."""
 
     prompt_tokens: Tokens
     completion_tokens: Tokens
@@ -45,27 +44,26 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """How long an answer took, in seconds since its request; `first_chunk_seconds` is null if nothing came."""
+    """Durations in seconds since the request. `first_chunk_seconds` is null if no chunk came."""
 
     first_chunk_seconds: float | None
     duration_seconds: float
 
 
 class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
-    """The first event.
+    """The first event."""
 
-    `request`, `chat`, `at` (Unix time) and `owner` (see `service.keys`) are private: they stay in the log.
-
-    What was asked stands in one of `request` and `chat`. Twice would double the bytes of a long conversation.
-    """
-
+    # The fields from `request` on are private: they stay in the log. What was asked stands in one of `request` and
+    # `chat`: in both, it would double the bytes of a long conversation.
     seq: int
     answer: str
     model: str
     request: GenerateRequest | None = None
     """What was asked, where the form of `/generate` can express it. Versions before `chat` read no other field."""
     at: float = 0.0
+    """Unix time of the request."""
     owner: str = ""
+    """Whose the answer is (see `service.keys`)."""
     chat: Request | None = None
     """What was asked, where only the neutral form can express it."""
 
@@ -80,12 +78,14 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
         return self.chat if self.request is None else self.request.neutral()
 
     def public(self) -> "Start":
-        """Return the part that followers may see."""
+        """Return the event without its private fields."""
         return Start(seq=self.seq, answer=self.answer, model=self.model)
 
 
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices; a newer version's may have none that is known here."""
+    """A piece of the answer, in exactly one of its three voices."""
+
+    # One that a newer version wrote may have none of them.
 
     seq: int
     text: str | None = None
@@ -94,7 +94,7 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
-    """Forget the text so far: the answer begins anew."""
+    """The answer begins anew: discard its text, reasoning and refusal so far."""
 
     seq: int
 
@@ -109,14 +109,14 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
-    """Somebody, or nobody's watching, ended the answer before the upstream did."""
+    """The answer was ended before the upstream finished it: by a user, the lack of followers, or a shutdown."""
 
     seq: int
     by: StoppedBy
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The answer could not be finished; `message` is fit for a user, `retryable` says whether a retry makes sense."""
+    """The answer could not be finished. `message` is fit for users. `retryable` says whether a retry may help."""
 
     seq: int
     code: str
@@ -133,7 +133,7 @@ class UnknownEvent(msgspec.Struct, frozen=True):
 Event = Start | Delta | Restart | Done | Stopped | Failed
 Terminal = Done | Stopped | Failed
 TERMINAL = frozenset({Done, Stopped, Failed})
-"""The same, for a look at an event's type on every chunk's way: `isinstance` with a union takes five times as long."""
+"""The same as a set of types, for checks on each chunk: `isinstance` with a union takes five times as long."""
 
 _TAGS = frozenset([kind.__struct_config__.tag for kind in Event.__args__])
 
@@ -144,7 +144,7 @@ _encode_lines = _encoder.encode_lines
 
 
 def encode(event: Event) -> bytes:
-    """Return the event as one line of JSON, without its line end. JSON escapes CR and LF, so it is always one line."""
+    """Return the event as one line of JSON, without a line end. JSON escapes CR and LF, so it is always one line."""
     return _encode(event)
 
 
@@ -154,10 +154,11 @@ def encode_lines(events: Sequence[Event]) -> bytes:
 
 
 def decode(line: bytes) -> Event:
-    """Return the event that `encode` made a line of.
+    """Return the event in a line that `encode` wrote.
 
     Raises:
-        ValueError: the line is not an event (`msgspec.ValidationError` and `msgspec.DecodeError` are ValueErrors).
+        ValueError: the line is not an event of this version (`msgspec.ValidationError` and `msgspec.DecodeError` are
+            ValueErrors).
     """
     return _decoder.decode(line)
 
@@ -173,10 +174,10 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 
 
 def decode_any(line: bytes) -> Event | UnknownEvent:
-    """Return the event that this or a newer version made a line of.
+    """Return the event in a line that this or a newer version wrote.
 
     Raises:
-        ValueError: the line is not an event, or one of a known type with a known field of another kind.
+        ValueError: the line is not an event, or a known field of a known type holds something else.
     """
     try:
         return _decoder.decode(line)
@@ -188,12 +189,12 @@ def decode_any(line: bytes) -> Event | UnknownEvent:
 
 
 def new_answer_id() -> str:
-    """Return an id that nobody can guess and that is never used again."""
+    """Return a new, unguessable id."""
     return secrets.token_hex(ANSWER_ID_BYTES)
 
 
 def is_answer_id(text: str) -> bool:
-    """Tell whether the text has the form of an answer id, and so is safe as a file's name."""
+    """Return whether the text has the form of an answer id, and so is safe as a file name."""
     return _ANSWER_ID.fullmatch(text) is not None
 
 

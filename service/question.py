@@ -1,7 +1,7 @@
-"""The JSON that `POST /generate` takes, decoded in one pass that stops at the first thing that is wrong.
+"""The body of `POST /generate`: decode it, name what is wrong with it, and translate it into a `Request`.
 
-FastAPI makes objects of all that a body holds and then an error of each wrong one. A history of 340,000 times `{}`,
-which is 1 MiB, took 2.3 seconds and 600 MiB of a worker that way. msgspec decodes by type and makes nothing else.
+Decoding stops at the first error. FastAPI builds objects from the whole body and an error for each invalid one: a
+history of 340,000 times `{}`, 1 MiB in all, took 2.3 seconds and 600 MiB of a worker. msgspec decodes by type.
 """
 
 import codecs
@@ -30,18 +30,18 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decode: Callable[[bytes], Question | None] = msgspec.json.Decoder(Question | None).decode
-_skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax, and makes nothing
+_skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax only
 
 _HALF = re.compile(
     rb"\\u[dD](?:[89abAB]XX(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]XX\\u[dD])[c-fC-F]XX)".replace(b"X", b"[0-9a-fA-F]")
 )
-"""The escape of half a surrogate pair, which JSON's grammar allows and UTF-8 cannot carry."""
+"""Escape of half a surrogate pair, which JSON's grammar allows and UTF-8 cannot encode"""
 _MARK = "\uffff"
-"""Stands for it: a code point that is no character."""
+"""Replacement for such an escape: a code point that is not a character"""
 _MOST_MARKS = 10_000
-"""Halves that are looked for. A body with more of them is refused as invalid JSON."""
+"""Limit on replaced escapes. A body with more of them is rejected as invalid JSON."""
 
-_WANTED = {  # the sentence for each field, whatever is wrong with it
+_WANTED = {  # the message for each field, for every error in it
     "query": "Should be a string",
     "history": "Should be an array of turns",
     "role": "Should be user or assistant, or system where the service allows it",
@@ -53,18 +53,18 @@ _WANTED = {  # the sentence for each field, whatever is wrong with it
 
 _NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _AT = re.compile(rf" - at `\$((?:\.(?:{'|'.join(_WANTED)})|\[[0-9]{{1,9}}\]){{1,3}})`\Z")
-"""The parts of msgspec's messages that are used. The others may repeat a value."""
+"""Parts of msgspec's messages that are used. Other parts may repeat a value that was sent."""
 _MOST_AT = 100
-"""Characters of the longest path."""
+"""Length of the longest path, in characters"""
 
 
 def decode(body: bytes) -> Question | None:
     """Return the question in the body; None for the JSON `null`.
 
     Raises:
-        BadInput: the body is no JSON, or no question.
+        BadInput: the body is not JSON, or not a question.
     """
-    body = body.removeprefix(codecs.BOM_UTF8)  # which some clients on Windows send, and RFC 8259 lets a reader ignore
+    body = body.removeprefix(codecs.BOM_UTF8)  # Some clients on Windows send it. RFC 8259 lets a parser ignore it.
     try:
         return _decode(body)
     except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ def to_request(
     max_tokens: float | None = None,
     traceparent: str = "",
 ) -> Request:
-    """Return the request that a question makes: the history as its messages, the query as the last one."""
+    """Return the question as a request: its history as messages, its query as the last message."""
     tokens = None if max_tokens is None else int(max_tokens)
     return GenerateRequest(query, model, tuple(history), temperature, tokens, traceparent).neutral()
 
@@ -88,7 +88,7 @@ def to_request(
 def _reason(body: bytes) -> BadInput:
     """Return the error for a body that cannot be decoded.
 
-    msgspec stops at what it meets first. That the body is no JSON counts more than that it is no question.
+    Invalid JSON takes precedence over an invalid question, although msgspec stops at whichever comes first.
     """
     marked = _HALF.sub(rb"\\uffff", body, count=_MOST_MARKS)
     try:
@@ -105,7 +105,7 @@ def _reason(body: bytes) -> BadInput:
 
 
 def _misfit(said: str) -> BadInput:
-    """Return the error for a body that does not fit its type, by what msgspec says of it."""
+    """Return the error for a body that does not fit its type, from msgspec's message."""
     path = ""
     if at := _AT.search(said, max(0, len(said) - _MOST_AT)):
         path = at[1].removeprefix(".").replace("[", ".").replace("]", "")

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message that is a text and nothing else."""
+    """A turn of the conversation: a message that is a text and nothing else."""
 
     role: Literal["user", "assistant", "system"]
     content: str

@@ -1,4 +1,4 @@
-"""A response's body, decoded, with an end to each wait."""
+"""A response's body: read and decoded, with a time limit on each wait."""
 
 import asyncio
 
@@ -11,7 +11,10 @@ from service.upstream.errors import timed_out
 
 
 class Body:
-    """A response's body, decoded, with an end to each wait."""
+    """Reads deltas from one response.
+
+    Time limits: `TimeOuts.first_chunk` until the first delta, `TimeOuts.silence` between two.
+    """
 
     def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
@@ -25,10 +28,10 @@ class Body:
         self._set_timer()
 
     async def read(self) -> list[Delta]:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
-        """Return at least one delta, or none at a whole end.
+        """Return the next deltas, at least one; an empty list once the answer is complete.
 
         Raises:
-            UpstreamError: the stream fell silent, was cut, or is unreadable.
+            UpstreamError: the stream timed out, was cut, ended early, or cannot be decoded.
         """
         decoder = self.decoder
         while True:
@@ -57,11 +60,11 @@ class Body:
                 self._give_up_at = self._loop.time() + self._silence_seconds
                 if not self.begun:
                     self.begun = True
-                    self._set_timer()  # The first chunk may have had longer than the next one has.
+                    self._set_timer()  # The first chunk's time limit may be longer than the next one's.
                 return deltas
 
     def close(self) -> None:
-        """Close the connection, unless the body has ended."""
+        """Close the connection, unless the body was read to its end and the connection is back in the pool."""
         self._stop_looking()
         if not self._ended:
             self._exchange.close()
@@ -72,12 +75,12 @@ class Body:
             self._timer = None
 
     def _end(self) -> list[Delta]:
-        # The model is done; whether the server also closed its stream well is no longer of interest.
+        # The model is done. Whether the server also closes its stream properly does not matter any more.
         deltas = self.decoder.finish()
         if deltas:
             self.begun = True
         else:
-            # Some servers never tell a finish_reason. `[DONE]` behind a text is an end by the server's own word.
+            # Some servers never send a finish_reason. `[DONE]` after a text states the end, too.
             if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
                 raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
             self._stop_looking()
@@ -96,7 +99,7 @@ class Body:
         self._timer = self._loop.call_at(self._give_up_at, self._look)
 
     def _look(self) -> None:
-        # One timer for the whole stream, set again when it fires too early, costs less than one for each chunk.
+        # One timer for the whole stream, set again if it fires too early, costs less than one for each chunk.
         if self._loop.time() < self._give_up_at:
             self._set_timer()
         else:

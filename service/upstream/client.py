@@ -1,4 +1,4 @@
-"""One endpoint of the OpenAI-compatible API, its connections, and what is known of it."""
+"""One endpoint of the OpenAI-compatible API: its connections, its breakers, and the options that it accepts."""
 
 import asyncio
 import math
@@ -19,40 +19,40 @@ from service.upstream.errors import BAD_REQUEST, is_accepted, status_error, time
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 
 BREAKER_QUESTIONS = 5
-"""After so many different questions have failed in a row, with all their tries, an upstream is not asked any more,"""
+"""Different questions that fail in a row, each with all its tries, before the breaker opens"""
 BREAKER_SECONDS = 2.0
-"""but for one question in so many seconds, and for answers that are taken over: those have begun, and are few."""
+"""Interval in which an open breaker admits one question. Take-overs always pass: they have begun, and are few."""
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
-"""The reasons that the breaker counts: the upstream is not there, or not well. A refusal is an answer."""
+"""Reasons that the breaker counts: the upstream is missing or unwell. A refusal is not counted: it is an answer."""
 
 WITH_USAGE = {"stream_options": {"include_usage": True}}
-"""Asks for usage in a last chunk. A server that does not know the option is asked without it from then on."""
+"""Request usage in a last chunk. It is left out for a model whose server rejected it once."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Client:
-    """One endpoint, its connections, and what is known of it.
+    """One endpoint with its connection pool.
 
-    The openai package makes the request once. From one answer to the next only the body differs, and to make the rest
-    of it again, and to send it, the package takes 1.9 million instructions, half of an answer's set-up; for a model
-    object of each chunk, as its `chat.completions.create` makes them, ten times what a chunk costs in all.
+    The openai package builds the request once, because only the body differs between answers. Building and sending each
+    request with the package takes 1.9 million instructions, half of an answer's set-up. The package's object for each
+    chunk (`chat.completions.create`) costs ten times as much as all else that a chunk takes.
     """
 
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._max_tokens_name = endpoint.max_tokens_name
         self._time_outs = time_outs
-        # Each model has its own: behind a router, one model's server may be down and another's not.
+        # One breaker a model: behind a router, one model's server may be down while another's works.
         self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
-        self._takes_stream_options: dict[str, bool] = {}  # each model, once it has been seen
+        self._takes_stream_options: dict[str, bool] = {}  # by model, once known
         self._pool = Pool(request_to(endpoint), time_outs.connect)
 
     def admit(self, request: Request) -> None:
-        """Let one more question be asked.
+        """Return if the endpoint may be asked one more question.
 
         Raises:
-            UpstreamError: the endpoint has failed too often just now.
+            UpstreamError: the breaker is open.
         """
         if not self._breakers[request.model].admits():
             raise UpstreamError(
@@ -63,7 +63,7 @@ class Client:
             )
 
     def failed(self, request: Request, error: UpstreamError) -> None:
-        """Note how the last try of a question ended."""
+        """Record the error of a question's last try."""
         breaker = self._breakers[request.model]
         if error.reason in ABSENT:
             breaker.failed(hash(_encode(request.messages)))
@@ -71,10 +71,12 @@ class Client:
             breaker.succeeded()
 
     async def open(self, request: Request, last_seq: int, said: str) -> "Body":
-        """Ask; return the body once a status has come that is accepted.
+        """Send the request; return the response's body once the status is known and accepted.
+
+        The deltas are numbered on from `last_seq`. `said` is the text that the answer goes on from, or empty.
 
         Raises:
-            UpstreamError: another status came, or none.
+            UpstreamError: the status is an error, or none came.
         """
         body = await self._open(request, last_seq, said)
         self._breakers[request.model].succeeded()
@@ -107,7 +109,7 @@ class Client:
         if is_accepted(exchange.status):
             self._takes_stream_options[request.model] = True
         elif exchange.status in BAD_REQUEST and not takes:
-            # Not every server knows the option; whether that was what it disliked shows when it is left out.
+            # Not every server knows the option. A second request without it shows whether the option was to blame.
             exchange.close()
             exchange = await self._pool.send(_encode(payload))
             if is_accepted(exchange.status):

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible API: a request in, deltas out. Its statuses become errors of ours here."""
+"""The upstream: turns a request into deltas, and chooses which endpoint is asked, and how often."""
 
 import asyncio
 import random
@@ -12,11 +12,11 @@ from service.upstream.client import Client
 from service.upstream.endpoint import Endpoint, TimeOuts
 
 RETRY_SECONDS = (0.1, 0.4)
-"""The pause before the same upstream is asked again, chosen at random between the two so that a crowd disperses."""
+"""Bounds of the random pause before the same endpoint is asked again. Randomness spreads out a crowd of retries."""
 
 
 class Upstream:
-    """The endpoints, in the order in which they are asked."""
+    """The endpoints, in the order in which they are tried."""
 
     def __init__(self, endpoints: Sequence[Endpoint], time_outs: TimeOuts, *, retries: int) -> None:
         self._clients = [Client(endpoint, time_outs) for endpoint in endpoints]
@@ -24,7 +24,7 @@ class Upstream:
 
     @property
     def continues(self) -> bool:
-        """Whether the first endpoint can go on from a given text."""
+        """Whether the first endpoint can continue a given text."""
         return self._clients[0].endpoint.continuation != "none"
 
     def stream(
@@ -36,7 +36,11 @@ class Upstream:
         taken_over: bool = False,
         on_status: Callable[[], None] | None = None,
     ) -> "UpstreamStream":
-        """Return the answer to come, its deltas numbered on from `last_seq`, the text on from `said`."""
+        """Return the stream of one answer. Nothing is sent before its first `read`.
+
+        The deltas are numbered on from `last_seq`. With `said`, only the first endpoint is asked to continue it.
+        An answer that was `taken_over` passes the breaker. `on_status` is called at each status that is accepted.
+        """
         clients = self._clients[:1] if said else self._clients
         tries = [client for client in clients for _ in range(1 + self._retries)]
         return UpstreamStream(tries, request, last_seq, said, on_status, taken_over=taken_over)
@@ -48,7 +52,7 @@ class Upstream:
 
 
 class UpstreamStream:
-    """One answer from the upstream. `ended` is set when it came to a whole end, `finish_reason` and `usage` with it."""
+    """One answer from the upstream. `ended`, `finish_reason` and `usage` are set once the answer is complete."""
 
     def __init__(
         self,
@@ -72,12 +76,12 @@ class UpstreamStream:
         self.usage: Usage | None = None
 
     async def read(self) -> list[Delta]:
-        """Return the deltas that have come since the last call: at least one, or none at the end.
+        """Return the deltas since the last call, at least one; an empty list once the answer is complete.
 
-        Before the first delta, failures that another try or another endpoint may not have are retried there.
+        Until the first delta, a failure is retried if another try or another endpoint may succeed.
 
         Raises:
-            UpstreamError: the answer could not be had, or broke off.
+            UpstreamError: all tries failed, or the answer broke off.
         """
         body = self._body
         deltas = await body.read() if body is not None and body.begun else await self._first()
@@ -88,7 +92,7 @@ class UpstreamStream:
         return deltas
 
     def close(self) -> None:
-        """Close the connection, at once. May be called at any time, and twice."""
+        """Close the connection at once. May be called at any time, and twice."""
         if self._body is not None:
             self._body.close()
 
@@ -97,7 +101,7 @@ class UpstreamStream:
         client, asked = next(tries), None
         while True:
             try:
-                # Each question may be refused before it is asked; one that has begun is owed every try.
+                # The breaker may reject a question before its first try at an endpoint, and not between two tries.
                 if client is not asked and not self._taken_over:
                     client.admit(self._request)
                 asked = client
@@ -118,9 +122,10 @@ class UpstreamStream:
 
 
 def _next_try(tries: Iterator[Client], client: Client, error: UpstreamError) -> Client | None:
-    """Return the endpoint to ask after the error: the same one if the error may have passed, else the next, or None.
+    """Return the endpoint to ask after the error, or None.
 
-    Another endpoint may know another model, or take a longer question; a request that is wrong is wrong for each.
+    It is the same endpoint where the error may be temporary, and else the next one, which may know another model or
+    accept a longer question. An invalid request is sent to no other endpoint: it is invalid for each.
     """
     if error.reason == "bad_request":
         return None

@@ -1,0 +1,70 @@
+"""The application without a server: requests as ASGI scopes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+
+REQUEST_ID = "a-request-of-a-test"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response that has ended."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    body: bytes
+
+
+async def ask(
+    app: FastAPI, method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()
+) -> Reply:
+    """Send a request and return the whole response."""
+    path, _, query = target.partition("?")
+    messages: list[MutableMapping[str, Any]] = []
+    pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> MutableMapping[str, Any]:
+        if (piece := next(pieces, None)) is None:
+            await asyncio.get_running_loop().create_future()
+        assert piece is not None
+        return piece
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        messages.append(message)
+
+    given = [("host", "x"), ("x-request-id", REQUEST_ID), *headers]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+        "state": {},
+    }
+    await app(scope, receive, send)
+    start, *rest = messages
+    return Reply(
+        start["status"],
+        {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]},
+        b"".join(message.get("body", b"") for message in rest),
+    )
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[FastAPI]:
+    """Start the application, and end it."""
+    async with app.router.lifespan_context(app):
+        yield app

@@ -95,12 +95,7 @@ class Answers:
         try:
             reader = await self._open(answer_id, caller, after)
         except AheadOfLogError:
-            raise BadInput(
-                "bad_last_event_id",
-                "Last-Event-ID, or after, is ahead of the answer.",
-                field="Last-Event-ID",
-                status=400,
-            ) from None
+            raise BadInput("bad_last_event_id", "ahead", field="Last-Event-ID") from None
         if reader.at_end:
             reader.close()
             return None
@@ -145,7 +140,7 @@ class Answers:
                         self._supervisor.adopt(answer_id)
                     await reader.wait(ORPHAN_POLL_SECONDS)
         except TimeoutError:
-            raise Unavailable("stop_pending", "The answer will stop, but has not stopped yet.") from None
+            raise Unavailable("stop_pending") from None
         finally:
             reader.close()
 
@@ -166,7 +161,7 @@ class Answers:
             Unavailable: the log does not work, or this worker is leaving.
         """
         if self._drain is not None:
-            raise Unavailable("draining", "This worker is leaving.")
+            raise Unavailable("draining")
         await self._log.check()
 
     @property
@@ -204,7 +199,7 @@ class Answers:
         with ExitStack() as undo:
             undo.callback(reader.close)
             if self._followers >= self._policy.followers:
-                raise Unavailable("too_many_followers", "Too many answers are being read. Try again in a moment.")
+                raise Unavailable("too_many_followers")
             reader.watch()
             undo.pop_all()
         self._followers += 1

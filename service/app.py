@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import __version__
 from service.answers import Answers, Policy
 from service.config import Settings
-from service.errors import CODES, UPSTREAM_REASONS
+from service.errors import response_codes, upstream_reasons
 from service.eventlog import Retention, open_event_log
 from service.http_errors import HANDLERS
 from service.keys import Keys
@@ -37,8 +37,8 @@ def create_app(settings: Settings) -> FastAPI:
         metrics.begin(
             settings.allowed_models,
             {rendering.name for _, rendering in RENDERINGS},
-            error_codes=CODES,
-            upstream_reasons=UPSTREAM_REASONS,
+            error_codes=response_codes(),
+            upstream_reasons=upstream_reasons(),
         )
         metrics.bounds(
             streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes

@@ -1,46 +1,61 @@
-"""The errors, drawn once.
+"""The errors: their classes, and one table of their codes.
 
-    FolyamError                     a code, a sentence fit for a user, an HTTP status
+    FolyamError                     a code, an HTTP status, a sentence fit for a user
     ├── BadInput            4xx     the request is wrong; names the field
-    ├── Unauthorized        401     the request has none of the keys that are asked for
-    ├── UnknownAnswer       404     no such answer, or it has expired, or it is another key's
-    ├── TooMany             429     this client has enough under way; a retry makes sense
-    ├── Unavailable         503     this worker cannot take the request now; a retry makes sense
+    ├── HTTPError           any     the HTTP layer refused the request: no such address, another method
+    ├── Unauthorized        401     the request has none of the required keys
+    ├── UnknownAnswer       404     the answer is unknown, expired or not the caller's
+    ├── TooMany             429     this client is at its limit; retry later
+    ├── Unavailable         503     temporarily unavailable; retry later
     └── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
         ├── (before the first byte) becomes the response's status
         └── (later)                 becomes the answer's `failed` event
 
-Foreign exceptions are turned into these where they arise, and never shown to a client.
+An error is raised by its code; the table has the rest. Foreign exceptions are turned into these where they arise, and
+never shown to a client. `python -m service.errors` prints the table as docs/protocol/errors.json has it.
 """
 
+import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
 
 class FolyamError(Exception):
-    """An error with a code for programs and a sentence for people. Neither carries what anybody wrote."""
+    """An error with a code for programs and a sentence for people. Neither repeats what a client or a model wrote.
+
+    Args:
+        code: A code of the table.
+        case: Which of the code's sentences; needed only where it has several.
+        field: The part of the request to blame: a field, a parameter or a header.
+        retry_after: Seconds, in place of the table's.
+        values: What the sentence's other placeholders stand for, such as a limit.
+
+    Raises:
+        LookupError: the table has no such code or case, or the sentence needs another value.
+        TypeError: the code belongs to another class.
+    """
 
     def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        status: int,
-        field: str | None = None,
-        retryable: bool = False,
-        retry_after: str | None = None,
+        self, code: str, case: str = "", *, field: str | None = None, retry_after: str | None = None, **values: object
     ) -> None:
         super().__init__(code)
+        row = TABLE[code]
+        if not isinstance(self, row.kind):
+            raise TypeError(f"{code} is {row.kind.__name__}, not {type(self).__name__}")
         self.code = code
-        self.message = message
-        self.status = status
+        self._case = case
+        self.message = row.sentence(case).format_map({"field": field, **values})
+        self.status = row.status or 0
         self.field = field
-        self.retryable = retryable
-        self.retry_after = retry_after
+        self.retryable = row.retryable
+        self.retry_after = retry_after or row.retry_after
 
     def body(self, request_id: str | None) -> dict[str, dict[str, str]]:
-        """Return the error in the contract's form."""
+        """Return the error in the form of docs/protocol.md."""
         error = {"code": self.code, "message": self.message}
         if self.field:
             error["field"] = self.field
@@ -49,7 +64,7 @@ class FolyamError(Exception):
         return {"error": error}
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that go with it."""
+        """Return the response's headers."""
         headers = {"Cache-Control": "no-store"}
         if self.retry_after:
             headers["Retry-After"] = self.retry_after
@@ -57,135 +72,321 @@ class FolyamError(Exception):
 
 
 class BadInput(FolyamError):
-    """The request is wrong, and the client can right it."""
+    """The request is wrong, and the client can correct it."""
 
-    def __init__(self, code: str, message: str, *, field: str | None = None, status: int = 422) -> None:
-        super().__init__(code, message, status=status, field=field)
+
+class HTTPError(FolyamError):
+    """The HTTP layer refused the request. Only `http_error` takes its status from the call."""
+
+    def __init__(self, code: str, *, status: int | None = None) -> None:
+        super().__init__(code)
+        self.status = self.status or status or 0
+
+
+class Unauthorized(FolyamError):
+    """The request has none of the required keys."""
+
+    def __init__(self) -> None:
+        super().__init__("unauthorized", field="Authorization")
+
+    def headers(self) -> dict[str, str]:
+        """Add the challenge, which RFC 9110 requires with a 401."""
+        return {**super().headers(), "WWW-Authenticate": 'Bearer realm="folyam"'}
+
+
+class UnknownAnswer(FolyamError):
+    """The answer is unknown, expired or not the caller's."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown_answer")
+
+
+class TooMany(FolyamError):
+    """This client is at its limit."""
+
+
+class Unavailable(FolyamError):
+    """Temporarily unavailable; retry later."""
+
+
+class UpstreamError(FolyamError):
+    """The upstream did not answer, or not to the end."""
+
+    @property
+    def reason(self) -> str:
+        """The metric's label: the case, where that is a label, or else the code's usual one."""
+        reasons = TABLE[self.code].reasons
+        return self._case if self._case in reasons else reasons[0]
 
 
 def unknown_field(parent: str, name: str) -> BadInput:
     """Return the error for an unknown field of the object at `parent`, which is empty for the outermost object."""
     if _NAME.fullmatch(name):
-        field = f"{parent}.{name}" if parent else name
-        return BadInput("invalid_input", f"{field}: There is no such field.", field=field)
+        return BadInput("invalid_input", "unknown_field", field=f"{parent}.{name}" if parent else name)
     # A name that is no word may be any text, of any length. Errors do not repeat what was sent.
-    message = "There is an unknown field."
-    return BadInput("invalid_input", f"{parent}: {message}" if parent else message, field=parent or None)
+    if parent:
+        return BadInput("invalid_input", "unknown_name_within", field=parent)
+    return BadInput("invalid_input", "unknown_name")
 
 
-class Unauthorized(FolyamError):
-    """The request has none of the keys that are asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "unauthorized", "A key is needed, as Authorization: Bearer <key>.", status=401, field="Authorization"
-        )
-
-    def headers(self) -> dict[str, str]:
-        """Add what RFC 9110 wants with a 401."""
-        return {**super().headers(), "WWW-Authenticate": 'Bearer realm="folyam"'}
+Source = Literal["service", "answer", "nginx"]
+"""Where a code comes from: a response of the service, an answer's `failed` event, nginx's own response."""
 
 
-class UnknownAnswer(FolyamError):
-    """No such answer, or no longer, or not for who asks."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one code."""
 
-    def __init__(self) -> None:
-        super().__init__("unknown_answer", "There is no such answer, or it has expired.", status=404)
+    code: str
+    status: int | None
+    """The HTTP status. None: an answer's end alone has this code, or the status varies."""
+    sentences: str | Mapping[str, str]
+    """One sentence for every case, or one a case. `{…}` are values that the error is raised with."""
+    kind: type[FolyamError] = FolyamError
+    retryable: bool = False
+    retry_after: str | None = None
+    """Seconds, unless the error is raised with another time."""
+    reasons: tuple[str, ...] = ()
+    """The labels of the metric for upstreams' errors, the usual one first."""
+    sources: tuple[Source, ...] = ("service",)
+
+    def sentence(self, case: str) -> str:
+        """Return the sentence of a case.
+
+        Raises:
+            LookupError: there is no such case.
+        """
+        if not isinstance(self.sentences, str):
+            return self.sentences[case]
+        if case and case not in self.reasons:
+            raise LookupError(case)
+        return self.sentences
+
+    def data(self) -> dict[str, Any]:
+        """Return the row as docs/protocol/errors.json has it."""
+        return {
+            "code": self.code,
+            "status": self.status,
+            "sentences": [self.sentences] if isinstance(self.sentences, str) else list(self.sentences.values()),
+            "retryable": self.retryable,
+            "retry_after": self.retry_after and int(self.retry_after),
+            "sources": list(self.sources),
+        }
 
 
-class TooMany(FolyamError):
-    """This client has enough under way."""
-
-    def __init__(self, code: str, message: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(code, message, status=429, retryable=True, retry_after=str(retry_after_seconds))
-
-
-class Unavailable(FolyamError):
-    """Not now, but soon."""
-
-    def __init__(self, code: str, message: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(code, message, status=503, retryable=True, retry_after=str(retry_after_seconds))
-
-
-class UpstreamError(FolyamError):
-    """The upstream did not answer, or not to the end. `reason` is the metric label."""
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        status: int = 502,
-        retryable: bool = True,
-        retry_after: str | None = None,
-        reason: str | None = None,
-    ) -> None:
-        super().__init__(code, message, status=status, retryable=retryable, retry_after=retry_after)
-        self.reason = reason or code.removeprefix("upstream_")
+def _upstream(code: str, status: int, sentences: str | Mapping[str, str], *reasons: str, again: bool = True) -> Row:
+    """Return a row of `UpstreamError`. It can come as a status, and as the end of an answer that had begun."""
+    return Row(
+        code,
+        status,
+        sentences,
+        UpstreamError,
+        retryable=again,
+        reasons=reasons or (code.removeprefix("upstream_"),),
+        sources=("service", "answer"),
+    )
 
 
-UPSTREAM_REASONS = (
-    "answer_timeout",
-    "answer_too_long",
-    "bad_request",
-    "breaker",
-    "connect_timeout",
-    "credentials",
-    "cut",
-    "error",
-    "first_chunk_timeout",
-    "malformed",
-    "not_found",
-    "rate_limited",
-    "redirected",
-    "silence_timeout",
-    "status_timeout",
-    "too_long",
-    "truncated",
-    "unavailable",
-    "unreachable",
-    "upstream_timeout",
+def _unavailable(
+    code: str, sentence: str, *, retry_after: str = "1", sources: tuple[Source, ...] = ("service",)
+) -> Row:
+    return Row(code, 503, sentence, Unavailable, retryable=True, retry_after=retry_after, sources=sources)
+
+
+_ROWS = (
+    # The request.
+    Row("invalid_json", 400, "The body is not valid JSON.", BadInput),
+    Row(
+        "invalid_input",
+        422,
+        {
+            "value": "{field}: {wanted}.",
+            "required": "{field}: This field is required.",
+            "unknown_field": "{field}: There is no such field.",
+            "unknown_name": "There is an unknown field.",
+            "unknown_name_within": "{field}: There is an unknown field.",
+            "surrogate": "The text must not contain half of a surrogate pair.",
+            "surrogate_within": "{field}: The text must not contain half of a surrogate pair.",
+            "body": "The body must be a JSON object, sent as application/json.",
+            "no_body": "The body must be a JSON object with a query.",
+            "no_query": "query is missing.",
+            "parameters": "The address may have at most {most} parameters.",
+        },
+        BadInput,
+    ),
+    Row("empty_query", 422, "query must not be empty.", BadInput),
+    Row("query_too_long", 422, "query must have at most {most} characters.", BadInput),
+    Row("history_too_long", 422, "history must have at most {most} turns.", BadInput),
+    Row("unknown_model", 422, "model is not one that this service offers.", BadInput),
+    Row(
+        "bad_last_event_id",
+        400,
+        {
+            "form": "Last-Event-ID must be <answer id>:<seq>.",
+            "answer": "Last-Event-ID is of another answer.",
+            "ahead": "Last-Event-ID, or after, is ahead of the answer.",
+        },
+        BadInput,
+    ),
+    Row("unauthorized", 401, "A key is needed, as Authorization: Bearer <key>.", Unauthorized),
+    Row("cross_site", 403, "Another site may not ask for an answer."),
+    Row("not_found", 404, "There is nothing at this address.", HTTPError),
+    Row("unknown_answer", 404, "There is no such answer, or it has expired.", UnknownAnswer),
+    Row("method_not_allowed", 405, "This address does not take that method.", HTTPError),
+    Row(
+        "not_acceptable",
+        406,
+        {
+            "any": "Accept must allow one of {offered}.",
+            "http_1_0": "Accept must allow one of {offered}. Plain text needs HTTP/1.1 or later: a cut would look like"
+            " its end.",
+        },
+    ),
+    Row("body_too_large", 413, "The request's body is too large.", HTTPError),
+    Row("http_error", None, "The request cannot be served.", HTTPError),
+    # The service.
+    Row("internal", 500, "Something went wrong here.", retryable=True, sources=("service", "answer")),
+    _unavailable("draining", "The service is restarting. Try again in a moment."),
+    _unavailable(
+        "log_full",
+        "There is no room left for answers. Try again later.",
+        retry_after="10",
+        sources=("service", "answer"),
+    ),
+    _unavailable("log_unavailable", "The service cannot store or read answers now.", sources=("service", "answer")),
+    _unavailable("stop_pending", "The answer will stop, but has not stopped yet."),
+    _unavailable("too_many_answers", "Too many answers are under way. Try again in a moment."),
+    Row(
+        "too_many_answers_of_yours",
+        429,
+        "You have too many answers under way. Let one of them end first.",
+        TooMany,
+        retryable=True,
+        retry_after="1",
+    ),
+    _unavailable("too_many_followers", "Too many answers are being read. Try again in a moment."),
+    # The upstream.
+    _upstream(
+        "upstream_bad_request",
+        400,
+        {
+            "": "The model's server refused the request.",
+            "with_code": "The model's server refused the request ({said}).",
+        },
+        again=False,
+    ),
+    _upstream("upstream_too_long", 413, "The question is too long for the model's server.", again=False),
+    _upstream("upstream_rate_limited", 429, "The model's server takes no more requests for now."),
+    _upstream("upstream_credentials", 502, "The model's server refused this service's credentials.", again=False),
+    _upstream("upstream_not_found", 502, "The model's server does not know the model or the address.", again=False),
+    _upstream(
+        "upstream_redirected",
+        502,
+        "The model's server redirects to another address ({status}), and redirects are not followed.",
+        again=False,
+    ),
+    _upstream("upstream_unavailable", 502, "The model's server cannot answer now.", "unavailable", "breaker"),
+    _upstream("upstream_unreachable", 502, "The model's server cannot be reached."),
+    _upstream("upstream_error", 502, "The model's server reported an error instead of going on."),
+    _upstream(
+        "upstream_malformed",
+        502,
+        {
+            "response": "The model's server sent a response that is not valid HTTP.",
+            "stream": "The model's server sent something other than a stream of events.",
+            "event": "The model's server sent an event that cannot be read.",
+            "event_length": "The model's server sent an event that is too long.",
+        },
+    ),
+    _upstream("upstream_cut", 502, "The connection to the model's server was cut."),
+    _upstream("upstream_truncated", 502, "The model's server ended its answer without finishing it."),
+    _upstream(
+        "upstream_timeout",
+        504,
+        {
+            "connect_timeout": "The model's server could not be reached in time.",
+            "status_timeout": "The model's server did not answer in time.",
+            "upstream_timeout": "The model's server did not answer in time.",
+            "first_chunk_timeout": "The model's server accepted the question but did not begin to answer in time.",
+            "silence_timeout": "The model's server stopped sending in the middle of its answer.",
+        },
+        "upstream_timeout",
+        "connect_timeout",
+        "status_timeout",
+        "first_chunk_timeout",
+        "silence_timeout",
+    ),
+    _upstream("answer_timeout", 504, "The answer took too long and was cut."),
+    _upstream("answer_too_long", 502, "The answer grew too long and was cut.", again=False),
+    Row(
+        "interrupted",
+        None,
+        "The answer was interrupted and could not be continued.",
+        retryable=True,
+        sources=("answer",),
+    ),
 )
-"""Every `reason` that there is."""
 
-CODES = (
-    "answer_timeout",
-    "answer_too_long",
-    "bad_last_event_id",
-    "body_too_large",
-    "cross_site",
-    "draining",
-    "empty_query",
-    "history_too_long",
-    "http_error",
-    "internal",
-    "invalid_input",
-    "invalid_json",
-    "log_full",
-    "log_unavailable",
-    "method_not_allowed",
-    "not_acceptable",
-    "not_found",
-    "query_too_long",
-    "stop_pending",
-    "too_many_answers",
-    "too_many_answers_of_yours",
-    "too_many_followers",
-    "unauthorized",
-    "unknown_answer",
-    "unknown_model",
-    "upstream_bad_request",
-    "upstream_credentials",
-    "upstream_cut",
-    "upstream_error",
-    "upstream_malformed",
-    "upstream_not_found",
-    "upstream_rate_limited",
-    "upstream_redirected",
-    "upstream_timeout",
-    "upstream_too_long",
-    "upstream_truncated",
-    "upstream_unavailable",
-    "upstream_unreachable",
+
+def _nginx(code: str, status: int, sentence: str, *, again: bool = False, retry_after: str | None = None) -> Row:
+    return Row(code, status, sentence, HTTPError, retryable=again, retry_after=retry_after, sources=("nginx",))
+
+
+_NGINX_ROWS = (
+    _nginx("bad_request", 400, "The request could not be understood."),
+    _nginx("forbidden", 403, "Access to this address is forbidden."),
+    _nginx("not_found", 404, "There is nothing here."),
+    _nginx("method_not_allowed", 405, "This address does not take that method."),
+    _nginx("request_timeout", 408, "The request took too long to arrive.", again=True),
+    _nginx("precondition_failed", 412, "The file does not meet the conditions of the request."),
+    _nginx("body_too_large", 413, "The request body is too large."),
+    _nginx("uri_too_long", 414, "The address is too long. Send the query with POST."),
+    _nginx("misdirected_request", 421, "This connection is for another host."),
+    _nginx("too_many_requests", 429, "Too many requests. Please try again in a moment.", again=True, retry_after="2"),
+    _nginx("headers_too_large", 431, "The request headers are too large."),
+    _nginx("internal_error", 500, "Something went wrong here. Please try again.", again=True),
+    _nginx("not_implemented", 501, "This transfer encoding is not supported."),
+    _nginx(
+        "service_unreachable",
+        502,
+        "The service is not running or just restarting. Please try again in a moment.",
+        again=True,
+        retry_after="2",
+    ),
+    _nginx(
+        "service_unavailable",
+        503,
+        "The service cannot take the request now. Please try again in a moment.",
+        again=True,
+        retry_after="2",
+    ),
+    _nginx(
+        "service_timeout", 504, "The service did not answer in time. Please try again.", again=True, retry_after="2"
+    ),
+    _nginx("http_version_not_supported", 505, "This version of HTTP is not supported."),
 )
-"""Every `code` of an error that has an HTTP status."""
+
+TABLE: Mapping[str, Row] = {row.code: row for row in _ROWS}
+"""Every code that the service raises."""
+NGINX: Mapping[str, Row] = {row.code: row for row in _NGINX_ROWS}
+"""Every code of nginx.conf. Clients see them beside the service's; some are in both."""
+
+
+def response_codes() -> list[str]:
+    """Return the codes that the service's responses may have."""
+    return [row.code for row in TABLE.values() if "service" in row.sources]
+
+
+def upstream_reasons() -> list[str]:
+    """Return the labels of the metric for upstreams' errors."""
+    return [reason for row in TABLE.values() for reason in row.reasons]
+
+
+def table() -> str:
+    """Return both tables as docs/protocol/errors.json has them."""
+    rows = [row.data() for row in (*TABLE.values(), *NGINX.values())]
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    print(table())  # noqa: T201 (python -m service.errors writes docs/protocol/errors.json)

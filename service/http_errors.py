@@ -9,15 +9,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from service.context import context_of
-from service.errors import BadInput, FolyamError, UpstreamError, unknown_field
+from service.errors import TABLE, BadInput, FolyamError, HTTPError, UpstreamError, unknown_field
 from service.telemetry import metrics
 
 _METHOD_NOT_ALLOWED = 405
-_FRAMEWORK_ERRORS = {
-    404: ("not_found", "There is nothing at this address."),
-    405: ("method_not_allowed", "This address does not take that method."),
-    413: ("body_too_large", "The request's body is too large."),
-}
+_BY_STATUS = {row.status: row.code for row in TABLE.values() if row.kind is HTTPError and row.status}
 
 
 class UpstreamHTTPException(HTTPException):
@@ -39,8 +35,8 @@ async def respond(request: Request, error: FolyamError) -> JSONResponse:
 async def _on_http_exception(request: Request, error: StarletteHTTPException) -> JSONResponse:
     if isinstance(error, UpstreamHTTPException):
         return await respond(request, error.error)
-    code, message = _FRAMEWORK_ERRORS.get(error.status_code, ("http_error", "The request cannot be served."))
-    response = await respond(request, FolyamError(code, message, status=error.status_code))
+    code = _BY_STATUS.get(error.status_code, "http_error")
+    response = await respond(request, HTTPError(code, status=error.status_code))
     response.headers.update(error.headers or {})
     if error.status_code == _METHOD_NOT_ALLOWED and (methods := _methods(request)):
         response.headers["Allow"] = ", ".join(sorted(methods))
@@ -61,11 +57,11 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
     if first["type"] == "extra_forbidden":
         return await respond(request, unknown_field("", field))
     # pydantic's sentence names what is wanted and never what was sent.
-    return await respond(request, BadInput("invalid_input", f"{field}: {first['msg']}.", field=field))
+    return await respond(request, BadInput("invalid_input", "value", field=field, wanted=first["msg"]))
 
 
 async def _on_any_error(request: Request, _error: Exception) -> JSONResponse:
-    return await respond(request, FolyamError("internal", "Something went wrong here.", status=500))
+    return await respond(request, FolyamError("internal"))
 
 
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {

@@ -67,7 +67,7 @@ class ParameterLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-            error = BadInput("invalid_input", f"The address may have at most {MOST_PARAMETERS} parameters.")
+            error = BadInput("invalid_input", "parameters", most=MOST_PARAMETERS)
             response = await http_errors.respond(Request(scope), error)
             await response(scope, receive, send)
             return

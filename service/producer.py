@@ -168,7 +168,7 @@ class Producer:
             terminal = self._failed(error)
         except Exception:  # Whatever it is, the answer's followers are told.
             _logger.exception("answer_broke", answer=self.answer_id)
-            terminal = Failed(self._lease.last_seq + 1, "internal", "Something went wrong here.", retryable=True)
+            terminal = self._failed(FolyamError("internal"))
         self._ending = True
         try:
             await self._end(terminal)
@@ -177,12 +177,7 @@ class Producer:
 
     async def _produce(self) -> Terminal:
         if self._taken_over == "fail":
-            return Failed(
-                self._lease.last_seq + 1,
-                "interrupted",
-                "The answer was interrupted and not taken up again.",
-                retryable=True,
-            )
+            return self._failed(FolyamError("interrupted"))
         if self._taken_over == "restart":
             await self._lease.append([Restart(self._lease.last_seq + 1)])
         asked_at = arrived_at = self._loop.time()
@@ -210,9 +205,9 @@ class Producer:
                     if self._unwatched_until is not None:
                         metrics.chunks_unwatched(len(deltas))
                     if self._lease.size > self._limits.answer_bytes:
-                        raise UpstreamError("answer_too_long", "The answer grew too long and was cut.", retryable=False)
+                        raise UpstreamError("answer_too_long")
         except TimeoutError:
-            raise UpstreamError("answer_timeout", "The answer took too long and was cut.", status=504) from None
+            raise UpstreamError("answer_timeout") from None
         finally:
             stream.close()
         return Done(self._lease.last_seq + 1, stream.finish_reason or "", stream.usage, self._timing())

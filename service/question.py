@@ -94,14 +94,13 @@ def _reason(body: bytes) -> BadInput:
     try:
         _skip(marked.decode())
     except (ValueError, RecursionError):
-        return BadInput("invalid_json", "The body is not valid JSON.", status=400)
+        return BadInput("invalid_json")
     try:
         question = _decode(marked)
     except msgspec.ValidationError as error:
         return _misfit(str(error))
     field = _marked_field(question) if question else None
-    message = "The text must not hold half a character."
-    return BadInput("invalid_input", f"{field}: {message}" if field else message, field=field)
+    return BadInput("invalid_input", "surrogate_within" if field else "surrogate", field=field)
 
 
 def _misfit(said: str) -> BadInput:
@@ -115,11 +114,11 @@ def _misfit(said: str) -> BadInput:
         if how == "contains unknown":
             return unknown_field(path, name)
         field = f"{path}.{name}" if path else name
-        return BadInput("invalid_input", f"{field}: This field is required.", field=field)
+        return BadInput("invalid_input", "required", field=field)
     if not path:
-        return BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
+        return BadInput("invalid_input", "body")
     wanted = _WANTED.get(path.rpartition(".")[2], "Should be an object with a role and a content")
-    return BadInput("invalid_input", f"{path}: {wanted}.", field=path)
+    return BadInput("invalid_input", "value", field=path, wanted=wanted)
 
 
 def _marked_field(question: Question) -> str | None:

@@ -79,11 +79,9 @@ class Supervisor:
         """
         # Told at once, in place of a queue: who waits unseen reloads, and asks again.
         if len(self._running) >= self._bounds.answers:
-            raise Unavailable("too_many_answers", "Too many answers are under way. Try again in a moment.")
+            raise Unavailable("too_many_answers")
         if self._clients[client] >= self._bounds.answers_per_client:
-            raise TooMany(
-                "too_many_answers_of_yours", "You have too many answers under way. Let one of them end first."
-            )
+            raise TooMany("too_many_answers_of_yours")
         lease = await self._log.create(Start.asking(answer_id, request, at=round(time.time(), 3), owner=owner))
         counted = AnswerMetrics.of(request.model, self._models)
         counted.started()

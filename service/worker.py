@@ -71,6 +71,7 @@ class ThriftyProtocol(HttpToolsProtocol):
         """
         request_id = secrets.token_hex(8)  # The client's own id may follow the unreadable part.
         self.logger.warning("%s request_id=%s", msg, request_id)
+        # `bad_request` of service/errors.py. The master imports this module, and nothing else of ours.
         error = {"code": "bad_request", "message": "The request could not be understood.", "request_id": request_id}
         body = json.dumps({"error": error}).encode()
         head = (

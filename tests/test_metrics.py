@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
-from service.errors import CODES, UPSTREAM_REASONS
+from service.errors import TABLE, response_codes, upstream_reasons
 from service.events import Usage
 from service.renderings import RENDERINGS
 from service.telemetry import metrics
@@ -53,7 +53,7 @@ def counted_series() -> set[tuple[str, str]]:
 def test_a_series_is_there_before_its_first_event() -> None:
     model = uuid.uuid4().hex
     renderings = {rendering.name for _, rendering in RENDERINGS}
-    metrics.begin([model], renderings, error_codes=CODES, upstream_reasons=UPSTREAM_REASONS)
+    metrics.begin([model], renderings, error_codes=response_codes(), upstream_reasons=upstream_reasons())
     from_the_start = counted_series()
     counted = AnswerMetrics(model)
     for takeover in ("continue", "restart", "fail"):
@@ -65,10 +65,11 @@ def test_a_series_is_there_before_its_first_event() -> None:
         counted.first_chunk_sent(0.1)
         counted.chunks_arrived(0.1)
         counted.finished(outcome, 1.0, Usage(1, 2, 3))
-    for reason in UPSTREAM_REASONS:
-        counted.upstream_failed(reason)
-    for code in CODES:
-        metrics.rejected(code)
+    for row in TABLE.values():
+        for reason in row.reasons:
+            counted.upstream_failed(reason)
+        if row.status is not None or row.code == "http_error":
+            metrics.rejected(row.code)
     for rendering in renderings:
         metrics.resumed(rendering)
     metrics.chunks_unwatched(1)

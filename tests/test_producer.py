@@ -345,7 +345,7 @@ async def test_a_moment_without_descriptors_ends_no_watch_over_answers(
 
         def used_up() -> NoReturn:
             looked.append(True)
-            raise Unavailable("log_unavailable", "")
+            raise Unavailable("log_unavailable")
 
         with monkeypatch.context() as failing:
             failing.setattr(producer._lease, "stop_requested", used_up)
@@ -770,7 +770,7 @@ async def test_one_client_beyond_its_bound_leaves_room_for_others(url: str, upst
 async def test_a_log_that_cannot_be_tended_is_logged_once_until_it_can(
     here: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full, unreachable = Unavailable("log_full", "Full."), Unavailable("log_unavailable", "Unreachable.")
+    full, unreachable = Unavailable("log_full"), Unavailable("log_unavailable")
     outcomes = iter([full, full, unreachable, unreachable, None, unreachable])
     over = asyncio.Event()
 

@@ -46,7 +46,7 @@ async def read_answer(
     context = _context(request, answer_id)
     resume = last_event_id(request)
     if resume and resume[0] != answer_id:
-        raise BadInput("bad_last_event_id", "Last-Event-ID is of another answer.", field="Last-Event-ID", status=400)
+        raise BadInput("bad_last_event_id", "answer", field="Last-Event-ID")
     if not stream:
         return await _answer(request, context, answer_id)
     rendering = rendering_for(request)

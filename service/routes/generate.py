@@ -49,10 +49,10 @@ async def generate(request: Request) -> Response:
     if resume := last_event_id(request):
         return await _resume(request, *resume)
     if body and not _is_json(request.headers.get("content-type", "")):
-        raise BadInput("invalid_input", "The body must be a JSON object, sent as application/json.")
+        raise BadInput("invalid_input", "body")
     question = decode(body) if body else None
     if question is None:
-        raise BadInput("invalid_input", "The body must be a JSON object with a query.", field="query")
+        raise BadInput("invalid_input", "no_body", field="query")
     return await _answer(request, question)
 
 
@@ -68,7 +68,7 @@ async def generate_from_url(request: Request, question: Annotated[QuestionInUrl,
     if resume := last_event_id(request):
         return await _resume(request, *resume)
     if question.query is None:
-        raise BadInput("invalid_input", "query is missing.", field="query")
+        raise BadInput("invalid_input", "no_query", field="query")
     return await _answer(
         request,
         Question(
@@ -164,7 +164,7 @@ def _check_site(request: Request, settings: Settings) -> None:
         request.headers.get("sec-fetch-site") == "cross-site"
         and request.headers.get("origin") not in settings.cors_origins
     ):
-        raise FolyamError("cross_site", "Another site may not ask for an answer.", status=403)
+        raise FolyamError("cross_site")
 
 
 def _check(question: Question, settings: Settings) -> str:
@@ -174,21 +174,17 @@ def _check(question: Question, settings: Settings) -> str:
         BadInput: it is over one of them, or empty, or names an unknown model.
     """
     if not question.query.strip():
-        raise BadInput("empty_query", "query must not be empty.", field="query")
+        raise BadInput("empty_query", field="query")
     if len(question.query) > settings.max_query_characters:
-        raise BadInput(
-            "query_too_long", f"query must have at most {settings.max_query_characters} characters.", field="query"
-        )
+        raise BadInput("query_too_long", field="query", most=settings.max_query_characters)
     if len(question.history) > settings.max_history_turns:
-        raise BadInput(
-            "history_too_long", f"history must have at most {settings.max_history_turns} turns.", field="history"
-        )
+        raise BadInput("history_too_long", field="history", most=settings.max_history_turns)
     for number, turn in enumerate(question.history):
         if turn.role == "system" and (number or not settings.allow_system):
             field = f"history.{number}.role"
             wanted = "Only the first turn may be system's" if settings.allow_system else "Should be user or assistant"
-            raise BadInput("invalid_input", f"{field}: {wanted}.", field=field)
+            raise BadInput("invalid_input", "value", field=field, wanted=wanted)
     model = settings.model if question.model is None else question.model
     if model not in settings.allowed_models:
-        raise BadInput("unknown_model", "model is not one that this service offers.", field="model")
+        raise BadInput("unknown_model", field="model")
     return model

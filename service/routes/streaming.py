@@ -119,10 +119,9 @@ def rendering_for(request: Request) -> Rendering:
     offered = MEDIA_TYPES if cuts_show else WITH_TERMINAL_EVENT
     rendering = choose_rendering(", ".join(accepted) if accepted else None, offered)
     if rendering is None:
-        message = f"Accept must allow one of {', '.join(offered)}."
-        if not cuts_show:
-            message += " Plain text needs HTTP/1.1 or later: a cut would look like its end."
-        raise FolyamError("not_acceptable", message, status=406, field="Accept")
+        raise FolyamError(
+            "not_acceptable", "any" if cuts_show else "http_1_0", field="Accept", offered=", ".join(offered)
+        )
     context_of(request.scope).rendering = rendering.name
     return rendering
 
@@ -148,9 +147,7 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
         return None
     parsed = parse_event_id(text)
     if parsed is None:
-        raise BadInput(
-            "bad_last_event_id", "Last-Event-ID must be <answer id>:<seq>.", field="Last-Event-ID", status=400
-        )
+        raise BadInput("bad_last_event_id", "form", field="Last-Event-ID")
     return parsed
 
 
@@ -190,7 +187,7 @@ async def answer_response(
         if isinstance(error, CutShortError) and error.damaged:
             raise UnknownAnswer from None  # What is left of the log is not the answer that the client knows.
         if isinstance(error, CutShortError):
-            raise Unavailable("draining", "This worker is leaving. Another one is there.") from None
+            raise Unavailable("draining") from None
         raise
     return AnswerResponse(stream, first, presence, answer_id=answer_id, rendering=rendering)
 

@@ -7,7 +7,6 @@ from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import BrokenConnectionError, Exchange
 from service.upstream.endpoint import TimeOuts
-from service.upstream.errors import timed_out
 
 
 class Body:
@@ -46,7 +45,7 @@ class Body:
                     raise self._silent() from None
                 data = b""
             except BrokenConnectionError:
-                decoder.failure = UpstreamError("upstream_cut", "The connection to the model's server was cut.")
+                decoder.failure = UpstreamError("upstream_cut")
                 data = b""
             if data:
                 deltas = decoder.feed(data)
@@ -82,7 +81,7 @@ class Body:
         else:
             # Some servers never send a finish_reason. `[DONE]` after a text states the end, too.
             if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
-                raise UpstreamError("upstream_truncated", "The model's server ended its answer without finishing it.")
+                raise UpstreamError("upstream_truncated")
             self._stop_looking()
             self._ended = True
             self._exchange.leave()
@@ -90,8 +89,8 @@ class Body:
 
     def _silent(self) -> UpstreamError:
         if self.begun:
-            return timed_out("silence", "fell silent in the middle of its answer")
-        return timed_out("first_chunk", "accepted the question but did not begin to answer")
+            return UpstreamError("upstream_timeout", "silence_timeout")
+        return UpstreamError("upstream_timeout", "first_chunk_timeout")
 
     def _set_timer(self) -> None:
         if self._timer is not None:

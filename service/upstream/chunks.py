@@ -126,7 +126,7 @@ class ChunkDecoder:
                     name = line[6:].strip()
             self._name = name
             if (self._tail or self._data) and len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
-                raise _malformed("an event is too long")
+                self.failure = UpstreamError("upstream_malformed", "event_length")
         except UpstreamError as error:
             self.failure = error
         return deltas
@@ -154,11 +154,9 @@ class ChunkDecoder:
         if self.done or self.finish_reason is not None:
             return deltas
         if self._at_start and self._is_odd:
-            self.failure = _malformed("it is no event stream")
+            self.failure = UpstreamError("upstream_malformed", "stream")
         elif self.failure is None or self.failure.code == "upstream_malformed":  # by half an event
-            self.failure = UpstreamError(
-                "upstream_truncated", "The model's server ended its answer without finishing it."
-            )
+            self.failure = UpstreamError("upstream_truncated")
         return deltas + self.finish()
 
     def finish(self) -> list[Delta]:
@@ -192,7 +190,7 @@ class ChunkDecoder:
         for number, line in enumerate([*lines, self._tail]):
             start = line.removeprefix(_BYTE_ORDER_MARK)
             if start.lstrip().startswith(_NO_STREAM):
-                raise _malformed("it is no event stream")
+                raise UpstreamError("upstream_malformed", "stream")
             if number == len(lines):
                 return
             if _FIELD.match(start):
@@ -213,13 +211,13 @@ class ChunkDecoder:
         except (ValueError, RecursionError):
             chunk = self._decode_loosely(name, event)
         if chunk.error is not _NULL and bytes(chunk.error) not in _NO_ERROR:
-            raise _broke_off()
+            raise UpstreamError("upstream_error")
         if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
             self.usage = _usage(chunk.usage) or self.usage
         choices = chunk.choices
         if choices is None:
             if name == b"error" or _is_error(event):
-                raise _broke_off()
+                raise UpstreamError("upstream_error")
             return
         for choice in choices:
             # One answer was asked for. A server that sends more has them in the order of their index.
@@ -234,7 +232,7 @@ class ChunkDecoder:
             # event behind the finish takes nothing from the answer.
             is_chunk = name in (b"", b"message") or event.startswith(b"{")
             if is_chunk and self.finish_reason is None:
-                raise _malformed("an event is not a chunk") from None
+                raise UpstreamError("upstream_malformed", "event") from None
             return _Chunk()
 
     def _choice(self, choice: _Choice, deltas: list[Delta]) -> None:
@@ -246,10 +244,10 @@ class ChunkDecoder:
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
         if choice.error is not _NULL and bytes(choice.error) not in _NO_ERROR:
-            raise _broke_off()
+            raise UpstreamError("upstream_error")
         if choice.finish_reason:
             if _FAILURE.search(choice.finish_reason):
-                raise _broke_off()
+                raise UpstreamError("upstream_error")
             self.finish_reason = _in_whole_characters(choice.finish_reason)
 
     def _message(self, choice: _Choice) -> _Delta | None:
@@ -366,11 +364,3 @@ def _is_error(event: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return "error" in (other.kind, other.type)
-
-
-def _broke_off() -> UpstreamError:
-    return UpstreamError("upstream_error", "The model's server broke off with an error of its own.")
-
-
-def _malformed(what: str) -> UpstreamError:
-    return UpstreamError("upstream_malformed", f"The model's server sent something unreadable: {what}.")

@@ -15,7 +15,7 @@ from service.upstream.breaker import Breaker
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import Exchange
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
-from service.upstream.errors import BAD_REQUEST, is_accepted, status_error, timed_out
+from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 
 BREAKER_QUESTIONS = 5
@@ -55,12 +55,7 @@ class Client:
             UpstreamError: the breaker is open.
         """
         if not self._breakers[request.model].admits():
-            raise UpstreamError(
-                "upstream_unavailable",
-                "The model's server cannot answer now.",
-                reason="breaker",
-                retry_after=str(math.ceil(BREAKER_SECONDS)),
-            )
+            raise UpstreamError("upstream_unavailable", "breaker", retry_after=str(math.ceil(BREAKER_SECONDS)))
 
     def failed(self, request: Request, error: UpstreamError) -> None:
         """Record the error of a question's last try."""
@@ -89,11 +84,11 @@ class Client:
                 if not is_accepted(exchange.status):
                     raise status_error(exchange, await start_of_body(exchange))
         except TimeoutError:
-            raise timed_out("status", "did not answer") from None
+            raise UpstreamError("upstream_timeout", "status_timeout") from None
         except ConnectTimeOutError:
-            raise timed_out("connect", "could not be reached") from None
+            raise UpstreamError("upstream_timeout", "connect_timeout") from None
         except UnreachableError:
-            raise UpstreamError("upstream_unreachable", "The model's server cannot be reached.") from None
+            raise UpstreamError("upstream_unreachable") from None
         return Body(exchange, ChunkDecoder(last_seq), self._time_outs)
 
     def close(self) -> None:

@@ -49,13 +49,6 @@ _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
-def timed_out(phase: str, what: str) -> UpstreamError:
-    """Return the error for an upstream that did not do something in time; the phase is for the metrics."""
-    return UpstreamError(
-        "upstream_timeout", f"The model's server {what} in time.", status=504, reason=f"{phase}_timeout"
-    )
-
-
 def is_accepted(status: int) -> bool:
     """Return whether a body follows that is to be read as an answer. Some frameworks answer a POST with 201."""
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
@@ -65,46 +58,28 @@ def status_error(exchange: Exchange, body: bytes) -> UpstreamError:
     """Return the error for a status that is not accepted."""
     status = exchange.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return UpstreamError(
-            "upstream_rate_limited",
-            "The model's server takes no more requests for now.",
-            status=429,
-            retry_after=_retry_after(exchange),
-        )
+        return UpstreamError("upstream_rate_limited", retry_after=_retry_after(exchange))
     if status in _TIMED_OUT:
-        return timed_out("upstream", "did not answer")
+        return UpstreamError("upstream_timeout", "upstream_timeout")
     if status in _PASSING or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_FOUND):
-        return UpstreamError("upstream_unavailable", "The model's server cannot answer now.")
+        return UpstreamError("upstream_unavailable")
     return _refused(status, body)
 
 
 def _refused(status: int, body: bytes) -> UpstreamError:
     """Return the error for a status that would only come again."""
     if status in _CREDENTIALS:
-        return UpstreamError(
-            "upstream_credentials", "The model's server refused this service's credentials.", retryable=False
-        )
+        return UpstreamError("upstream_credentials")
     if status in _NOT_FOUND:
-        return UpstreamError(
-            "upstream_not_found", "The model's server does not know the model or the address.", retryable=False
-        )
+        return UpstreamError("upstream_not_found")
     if status < HTTPStatus.BAD_REQUEST:
-        return UpstreamError(
-            "upstream_redirected",
-            f"The model's server redirects to another address ({status}), and redirects are not followed.",
-            retryable=False,
-        )
+        return UpstreamError("upstream_redirected", status=status)
     code, kind = _error_words(body)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or not _TOO_LONG.isdisjoint((code, kind)):
-        return UpstreamError(
-            "upstream_too_long", "The question is too long for the model's server.", status=413, retryable=False
-        )
-    return UpstreamError(
-        "upstream_bad_request",
-        "The model's server refused the request" + (f" ({code})." if code else "."),
-        status=400,
-        retryable=False,
-    )
+        return UpstreamError("upstream_too_long")
+    if code:
+        return UpstreamError("upstream_bad_request", "with_code", said=code)
+    return UpstreamError("upstream_bad_request")
 
 
 def _retry_after(exchange: Exchange) -> str | None:

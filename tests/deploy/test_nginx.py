@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -13,10 +14,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import crossplane
 import pytest
 
 from deploy.local import ports, web
+from service.errors import NGINX
 from tests.deploy.backend import Backend, Request, chunk, respond
 
 ROOT = Path(__file__).parents[2]
@@ -240,6 +244,32 @@ def test_streams_are_not_compressed(nginx: Nginx, backend: Backend) -> None:
     backend.answer = respond("200 OK", b"{}\n" * 1000, "Content-Type: application/json")
     assert nginx.request("/generate", Accept_Encoding="gzip").headers["Content-Encoding"] is None
     assert "accept-encoding" not in backend.requests[0].headers
+
+
+def directives(block: list[dict[str, Any]], name: str, *last: str) -> list[dict[str, Any]]:
+    """The directives of that name whose arguments end so."""
+    return [each for each in block if each["directive"] == name and each["args"][-len(last) :] == list(last)]
+
+
+def test_nginxs_own_errors_are_those_of_the_table() -> None:
+    [configuration] = crossplane.parse(str(ROOT / "nginx.conf"), single=True, strict=False)["config"]
+    [http] = directives(configuration["parsed"], "http")
+    [server] = directives(http["block"], "server")
+    [errors] = directives(http["block"], "map", "$folyam_error")
+    written = {case["directive"]: json.loads(f"{{{case['args'][0]}}}") for case in errors["block"]}
+
+    caught = [page["args"][:-1] for page in directives(server["block"], "error_page", "/.error")]
+    # An answer under another status is `=status`, behind the statuses that get it.
+    sent = {status for args in caught for status in ([args[-1][1:]] if args[-1].startswith("=") else args)}
+    assert sent == {str(row.status) for row in NGINX.values()}
+    told = {status: written.get(status, written["default"]) for status in sent}
+    assert told == {str(row.status): {"code": row.code, "message": row.sentences} for row in NGINX.values()}
+
+    [retries] = directives(http["block"], "map", "$folyam_retry_after")
+    [(passing, seconds)] = [(case["directive"], case["args"][0]) for case in retries["block"] if case["args"][0]]
+    for row in NGINX.values():
+        matches = re.search(passing.removeprefix("~"), f"/.error {row.status}") is not None
+        assert row.retry_after == (seconds if matches else None)
 
 
 def test_a_service_that_is_down_gives_a_json_error(nginx: Nginx, backend: Backend) -> None:

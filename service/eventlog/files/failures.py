@@ -19,5 +19,5 @@ def as_unavailable() -> Iterator[None]:
 def unavailable(error: OSError) -> Unavailable:
     """Return the error for a response: `log_full` if no space is left, `log_unavailable` for every other reason."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable("log_full", "There is no room left for answers. Try again later.", retry_after_seconds=10)
-    return Unavailable("log_unavailable", "The log of answers cannot be reached.")
+        return Unavailable("log_full")
+    return Unavailable("log_unavailable")

@@ -54,14 +54,12 @@ class FolyamError(Exception):
         self.retryable = row.retryable
         self.retry_after = retry_after or row.retry_after
 
-    def body(self, request_id: str | None) -> dict[str, dict[str, str]]:
+    def body(self, request_id: str) -> dict[str, dict[str, str]]:
         """Return the error in the form of docs/protocol.md."""
         error = {"code": self.code, "message": self.message}
         if self.field:
             error["field"] = self.field
-        if request_id:
-            error["request_id"] = request_id
-        return {"error": error}
+        return {"error": {**error, "request_id": request_id}}
 
     def headers(self) -> dict[str, str]:
         """Return the response's headers."""

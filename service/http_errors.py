@@ -1,18 +1,27 @@
-"""Errors as HTTP: `{"error": {"code", "message", "field"?, "request_id"}}`, whatever went wrong."""
+"""Errors as HTTP responses, in the form of the endpoint family that was asked.
 
-from collections.abc import Callable, Coroutine
+docs/protocol.md describes the usual form. A family with another protocol has a form of its own, for every error at its
+addresses: also for those that arise before a route is known, in middleware or in routing.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from fastapi import HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from service.context import context_of
 from service.errors import TABLE, BadInput, FolyamError, HTTPError, UpstreamError, unknown_field
 from service.telemetry import metrics
 
+ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
+"""Make the status and the JSON body of an error's response, from the error and the request's id."""
+
 _METHOD_NOT_ALLOWED = 405
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _BY_STATUS = {row.status: row.code for row in TABLE.values() if row.kind is HTTPError and row.status}
 
 
@@ -24,12 +33,33 @@ class UpstreamHTTPException(HTTPException):
         self.error = error
 
 
+def use_error_form(app: FastAPI, prefix: str, form: ErrorForm) -> None:
+    """Give every error at the address `prefix` and below it in this form. The longest matching prefix counts."""
+    forms = {**_forms(app), prefix: form}
+    app.state.error_forms = dict(sorted(forms.items(), key=lambda item: len(item[0]), reverse=True))
+
+
 async def respond(request: Request, error: FolyamError) -> JSONResponse:
     """Return the error as the response, and count it."""
     context = context_of(request.scope)
     context.error = error.code
     metrics.rejected(error.code)
-    return JSONResponse(error.body(context.request_id), status_code=error.status, headers=error.headers())
+    status, body = _form(request)(error, context.request_id)
+    return JSONResponse(body, status_code=status, headers=error.headers())
+
+
+def _usual_form(error: FolyamError, request_id: str) -> tuple[int, Mapping[str, Any]]:
+    return error.status, error.body(request_id)
+
+
+def _forms(app: FastAPI) -> dict[str, ErrorForm]:
+    return getattr(app.state, "error_forms", {})
+
+
+def _form(request: Request) -> ErrorForm:
+    path: str = request.scope["path"]
+    matching = (form for prefix, form in _forms(request.app).items() if f"{path}/".startswith(f"{prefix}/"))
+    return next(matching, _usual_form)
 
 
 async def _on_http_exception(request: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -39,14 +69,18 @@ async def _on_http_exception(request: Request, error: StarletteHTTPException) ->
     response = await respond(request, HTTPError(code, status=error.status_code))
     response.headers.update(error.headers or {})
     if error.status_code == _METHOD_NOT_ALLOWED and (methods := _methods(request)):
-        response.headers["Allow"] = ", ".join(sorted(methods))
+        response.headers["Allow"] = ", ".join(methods)
     return response
 
 
-def _methods(request: Request) -> set[str]:
-    """Return what the address takes: Starlette names only what the first of its routes does."""
-    route = request.scope.get("route")
-    return {method.upper() for method in request.app.openapi()["paths"].get(getattr(route, "path", ""), {})}
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the address takes. Starlette's own 405 names only those of the first matching route."""
+
+    def is_taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_taken(method)]
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

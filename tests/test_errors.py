@@ -143,7 +143,7 @@ def test_an_error_is_an_object_in_the_form_of_the_protocol() -> None:
             "request_id": "0f",
         }
     }
-    assert UnknownAnswer().body(None)["error"].keys() == {"code", "message"}
+    assert UnknownAnswer().body("0f")["error"].keys() == {"code", "message", "request_id"}
     assert json.loads(json.dumps(error.body("0f"))) == error.body("0f")
 
 

@@ -94,14 +94,9 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
     return await respond(request, BadInput("invalid_input", "value", field=field, wanted=first["msg"]))
 
 
-async def _on_any_error(request: Request, _error: Exception) -> JSONResponse:
-    return await respond(request, FolyamError("internal"))
-
-
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     FolyamError: respond,
     HTTPException: _on_http_exception,
     StarletteHTTPException: _on_http_exception,
     RequestValidationError: _on_validation_error,
-    Exception: _on_any_error,
 }

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import http_errors
 from service.context import RequestContext, context_of
-from service.errors import BadInput, Unauthorized
+from service.errors import BadInput, FolyamError, Unauthorized
 from service.keys import Keys
 from service.telemetry import tracing
 
@@ -136,8 +136,11 @@ class RequestLine:
         try:
             await self._app(scope, receive, observe)
         except Exception:
-            # Who asked has been told, or sees the response cut. uvicorn would print what the exception says.
+            # Not left to uvicorn, which would print the exception's text.
             _logger.exception("request_broke", request_id=request_id)
+            if not status:  # A response that has begun is cut.
+                response = await http_errors.respond(Request(scope), FolyamError("internal"))
+                await response(scope, receive, observe)
         finally:
             del context.send  # It leads back to the scope, and only the collector would free the two.
             if not quiet:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from fastapi import APIRouter, FastAPI, Request
+from structlog.testing import capture_logs
 
 from service.app import create_app
 from service.config import Settings
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "a-key-0123456789abcdef"
 WITH_KEY = [("authorization", f"Bearer {KEY}")]
+JSON = ("content-type", "application/json")
 MOST_SECONDS = 0.02
 UNKNOWN = "0" * 32
 
@@ -39,6 +41,8 @@ async def complete(request: Request) -> None:
     match json.loads(await request.body()):
         case "upstream":
             raise UpstreamHTTPException(UpstreamError("upstream_rate_limited", retry_after="7"))
+        case "bug":
+            raise ZeroDivisionError
         case _:
             raise BadInput("query_too_long", field="messages", most=1)
 
@@ -74,6 +78,7 @@ POST = ("POST", "/v1/chat/completions")
     [
         ((*POST, b'"question"', WITH_KEY), 400, "query_too_long", "messages"),
         ((*POST, b'"upstream"', WITH_KEY), 429, "upstream_rate_limited", None),
+        ((*POST, b'"bug"', WITH_KEY), 500, "internal", None),
         ((*POST, b"x" * 1001, WITH_KEY), 413, "body_too_large", None),  # where the body is read
         ((*POST, b'"question"'), 401, "unauthorized", "Authorization"),  # in middleware
         (("GET", "/v1/chat/completions?" + "&" * 100, b"", WITH_KEY), 400, "invalid_input", None),  # in middleware
@@ -87,7 +92,8 @@ POST = ("POST", "/v1/chat/completions")
 async def test_every_error_below_a_familys_prefix_is_in_its_form(
     app: FastAPI, asked: tuple[Any, ...], status: int, code: str, param: str | None
 ) -> None:
-    reply = await ask(app, *asked)
+    with capture_logs():
+        reply = await ask(app, *asked)
     body = json.loads(reply.body)
     assert (reply.status, body["error"]["code"], body["error"]["param"]) == (status, code, param)
     assert body["request_id"] == reply.headers["x-request-id"] == REQUEST_ID
@@ -112,6 +118,18 @@ async def test_the_longest_prefix_chooses_the_form(app: FastAPI) -> None:
     use_error_form(app, "/v1/chat/inner", another)
     assert json.loads((await ask(app, "GET", "/v1/chat/inner/x", b"", WITH_KEY)).body) == {"another": "not_found"}
     assert "error" in json.loads((await ask(app, "GET", "/v1/chat/x", b"", WITH_KEY)).body)
+
+
+async def test_a_fault_of_the_service_is_told_in_the_usual_form(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.routes.generate.decode", fail)
+    with capture_logs() as logged:
+        reply = await ask(app, "POST", "/generate", b"{}", [*WITH_KEY, JSON])
+    assert "request_broke" in [line["event"] for line in logged]
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (500, "internal")
+    assert reply.headers["x-request-id"] == REQUEST_ID
 
 
 # What a refusal costs

@@ -53,6 +53,11 @@ def _drain_seconds() -> float:
     return float(os.environ.get("FOLYAM_DRAIN_SECONDS") or 30)
 
 
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    """Tell uvicorn's warning of a malformed request from `send_400_response`'s, which has the request's id."""
+    return record.msg != "Invalid HTTP request received."
+
+
 class ThriftyProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a smaller write buffer, which is the memory that a stalled reader costs.
 
@@ -112,6 +117,7 @@ class FolyamWorker(UvicornWorker):
 
     def init_process(self) -> None:
         """Start and serve. A worker that cannot start does not end the service if another worker has ever served."""
+        _logger.addFilter(_is_not_repeated)
         try:
             super().init_process()
         except (Exception, SystemExit) as error:

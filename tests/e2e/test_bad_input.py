@@ -185,6 +185,8 @@ def test_what_is_no_http_to_the_service_alone_is_refused_too(stack: Stack, reque
     assert_error(reply, 400, "bad_request", None)
     assert reply.headers["Cache-Control"] == "no-store"
     assert eventually(lambda: reply.headers["X-Request-Id"] in stack.service.log.read_text())
+    warnings = [line for line in stack.service.log.read_text().splitlines() if "Invalid HTTP request" in line]
+    assert [line for line in warnings if "request_id=" not in line] == []
 
 
 @pytest.mark.parametrize("way", ["through nginx", "direct"])

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.upstream.connection import HEAD_BYTES, BrokenConnectionError, Connection
+from service.upstream.connection import HEAD_BYTES, BrokenConnectionError, Connection, MalformedResponseError
 from tests.fuzz.targets import SilentTransport
 
 
@@ -25,8 +25,41 @@ async def test_a_head_without_end_is_given_up(piece: bytes) -> None:
         connection.data_received(piece)
         taken += len(piece)
         assert taken < 2 * HEAD_BYTES
-    with pytest.raises(BrokenConnectionError):
+    with pytest.raises(MalformedResponseError):
         await exchange.head()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 ok\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * HEAD_BYTES + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * (HEAD_BYTES + 1) + b"\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ],
+    ids=["another protocol", "status", "header", "length", "many headers", "long header", "upgrade"],
+)
+async def test_a_head_that_is_no_http_is_malformed_and_its_connection_closed(data: bytes) -> None:
+    connection, transport = connected()
+    exchange = connection.send(b"")
+    connection.data_received(data)
+    connection.connection_lost(None)
+    with pytest.raises(MalformedResponseError):
+        await exchange.head()
+    assert transport.closed
+
+
+async def test_a_head_that_ends_too_soon_is_a_cut_and_not_malformed() -> None:
+    connection, _ = connected()
+    exchange = connection.send(b"")
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-")
+    connection.connection_lost(None)
+    with pytest.raises(BrokenConnectionError) as broken:
+        await exchange.head()
+    assert not isinstance(broken.value, MalformedResponseError)
 
 
 async def test_a_long_body_right_behind_its_head_is_none() -> None:

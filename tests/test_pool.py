@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service.upstream.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange
+from service.upstream.connection import HIGH_WATER_BYTES, BrokenConnectionError, Exchange, MalformedResponseError
 from service.upstream.pool import (
     ERROR_BODY_BYTES,
     ConnectTimeOutError,
@@ -237,11 +237,38 @@ async def test_a_body_that_breaks_off_is_no_whole_one_and_what_came_is_kept(
             await exchange.read()
 
 
-@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 2",), (b"SSH-2.0-OpenSSH\r\n",)], ids=["none", "half", "another's"])
+@pytest.mark.parametrize("pieces", [(), (b"HTTP/1.1 2",)], ids=["none", "half"])
 async def test_a_response_that_does_not_begin_is_an_error(sender: Sender, pieces: tuple[bytes, ...]) -> None:
     async with server(saying(*pieces)) as port:
         with pytest.raises(UnreachableError):
             await sender.ask(f"http://127.0.0.1:{port}/")
+
+
+@pytest.mark.parametrize("pieces", [(b"SSH-2.0-OpenSSH\r\n",), (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 20_000)])
+async def test_a_response_that_is_no_http_is_malformed(sender: Sender, pieces: tuple[bytes, ...]) -> None:
+    async with server(saying(*pieces)) as port:
+        with pytest.raises(MalformedResponseError):
+            await sender.ask(f"http://127.0.0.1:{port}/")
+
+
+async def test_a_malformed_response_on_a_kept_connection_is_not_asked_for_again(sender: Sender) -> None:
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        for response in (CHUNKED + HELLO + END, b"SSH-2.0-OpenSSH\r\n"):
+            await request_on(reader)
+            asked += 1
+            writer.write(response)
+            await writer.drain()
+        await reader.read()
+
+    async with server(serve) as port:
+        url = f"http://127.0.0.1:{port}/"
+        assert await whole(await sender.ask(url)) == b"hello"
+        with pytest.raises(MalformedResponseError):
+            await sender.ask(url)
+        assert asked == 2
 
 
 async def test_what_is_not_read_makes_the_server_wait(sender: Sender) -> None:
@@ -429,6 +456,20 @@ async def test_an_https_proxy_makes_a_tunnel_and_sees_nothing_of_what_goes_throu
         assert await whole(await trusting.ask(f"https://localhost:{port}/v1")) == b"hello"
     assert seen[0].split(b"\r\n")[0] == b"CONNECT localhost:%d HTTP/1.1" % port
     assert b"question" not in b"".join(seen)
+
+
+async def test_a_proxy_that_speaks_no_http_is_no_malformed_answer(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH\r\n")
+        await reader.read()
+
+    async with server(proxy) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(UnreachableError):
+            await sender.ask("https://upstream.example/")
 
 
 async def test_a_proxy_that_refuses_is_an_error(trusting: Sender, monkeypatch: pytest.MonkeyPatch) -> None:

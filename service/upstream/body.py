@@ -7,6 +7,7 @@ from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import BrokenConnectionError, Exchange
 from service.upstream.endpoint import TimeOuts
+from service.upstream.errors import broken_body
 
 
 class Body:
@@ -44,8 +45,8 @@ class Body:
                 if decoder.finish_reason is None:
                     raise self._silent() from None
                 data = b""
-            except BrokenConnectionError:
-                decoder.failure = UpstreamError("upstream_cut")
+            except BrokenConnectionError as error:
+                decoder.failure = broken_body(error)
                 data = b""
             if data:
                 deltas = decoder.feed(data)

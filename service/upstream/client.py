@@ -13,7 +13,7 @@ from service.request import Request
 from service.upstream.body import Body
 from service.upstream.breaker import Breaker
 from service.upstream.chunks import ChunkDecoder
-from service.upstream.connection import Exchange
+from service.upstream.connection import Exchange, MalformedResponseError
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
@@ -87,6 +87,8 @@ class Client:
             raise UpstreamError("upstream_timeout", "status_timeout") from None
         except ConnectTimeOutError:
             raise UpstreamError("upstream_timeout", "connect_timeout") from None
+        except MalformedResponseError:
+            raise UpstreamError("upstream_malformed", "response") from None
         except UnreachableError:
             raise UpstreamError("upstream_unreachable") from None
         return Body(exchange, ChunkDecoder(last_seq), self._time_outs)

@@ -16,7 +16,11 @@ _FIRST_FINAL_STATUS = 200
 
 
 class BrokenConnectionError(Exception):
-    """The connection ended, or carried something other than HTTP, before the response was whole."""
+    """The connection ended before the response was whole."""
+
+
+class MalformedResponseError(BrokenConnectionError):
+    """The server sent something other than HTTP, or a head without end. The connection was closed for it."""
 
 
 class Exchange:
@@ -32,6 +36,7 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._pieces: list[bytes] = []
         self.head_bytes = 0
+        self.header_bytes = 0
         self._held = 0
         self._error: BaseException | None = None
 
@@ -40,6 +45,7 @@ class Exchange:
 
         Raises:
             BrokenConnectionError: they will not come.
+            MalformedResponseError: something else came.
         """
         while not self.begun:
             await self._more()
@@ -175,20 +181,20 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read on."""
         exchange = self._exchange
+        if exchange is not None and not exchange.begun:
+            exchange.head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break()
             return
-        if exchange is not None and not exchange.begun:
-            exchange.head_bytes += len(data)
-            if exchange.head_bytes > HEAD_BYTES:
-                self._break()
+        if exchange is not None and not exchange.begun and exchange.head_bytes > HEAD_BYTES:
+            self._break()
 
     def _break(self) -> None:
         self.close()
         if self._exchange is not None:
-            self._exchange.fail(BrokenConnectionError())
+            self._exchange.fail(MalformedResponseError())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End. That also ends a body that told neither its length nor its chunks."""
@@ -202,9 +208,18 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        if self._exchange is not None and not self._exchange.begun:  # Those behind a body are of no use.
-            self._exchange.headers.append((name, value))
+        """Take a header.
+
+        Raises:
+            MalformedResponseError: the headers are too long. The parser passes it on as an error of its own.
+        """
+        exchange = self._exchange
+        if exchange is not None and not exchange.begun:  # Those behind a body are of no use.
+            exchange.headers.append((name, value))
+            # One read may bring a whole head that is too long, and its body's start, which does not count.
+            exchange.header_bytes += len(name) + len(b": ") + len(value) + len(b"\r\n")
+            if exchange.header_bytes > HEAD_BYTES:
+                raise MalformedResponseError
 
     def on_headers_complete(self) -> None:
         """Take the status."""

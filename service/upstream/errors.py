@@ -13,7 +13,7 @@ from http import HTTPStatus
 import msgspec
 
 from service.errors import UpstreamError
-from service.upstream.connection import Exchange
+from service.upstream.connection import BrokenConnectionError, Exchange, MalformedResponseError
 
 BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 """The statuses with which servers refuse an option that they do not know."""
@@ -47,6 +47,13 @@ _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "ex
 """How servers that answer 400 say that a question is too long: OpenAI and those like it; llama.cpp, as the `type`."""
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+
+
+def broken_body(error: BrokenConnectionError) -> UpstreamError:
+    """Return the error for a body that broke off. Bytes that are not HTTP are no cut: asking again would pay again."""
+    if isinstance(error, MalformedResponseError):
+        return UpstreamError("upstream_malformed", "response")
+    return UpstreamError("upstream_cut")
 
 
 def is_accepted(status: int) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx2
 
-from service.upstream.connection import BrokenConnectionError, Connection, Exchange
+from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
 
 ERROR_BODY_BYTES = 1 << 16
 """As much of an error's body as anybody reads; it may be endless."""
@@ -56,6 +56,7 @@ class Pool:
         Raises:
             ConnectTimeOutError: there was no connection within `connect_seconds`.
             UnreachableError: there is none, or it ended before the response began.
+            MalformedResponseError: the response is not HTTP. The question may have been paid for.
         """
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
         try:
@@ -74,6 +75,8 @@ class Pool:
             return await _begun(connection.send(request))
         except TimeoutError:
             raise ConnectTimeOutError from None
+        except MalformedResponseError:
+            raise
         except (BrokenConnectionError, OSError, ValueError) as error:
             raise UnreachableError from error
 
@@ -142,7 +145,10 @@ async def start_of_body(exchange: Exchange) -> bytes:
 async def _tunnel(connection: Connection, proxy: "_Proxy", target: str) -> None:
     """Have the proxy connect to the target."""
     exchange = connection.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.authorization}\r\n".encode())
-    await exchange.head()
+    try:
+        await exchange.head()
+    except MalformedResponseError:
+        raise UnreachableError from None  # The upstream itself has been asked nothing.
     if exchange.status != httpx2.codes.OK:
         connection.close()
         raise BrokenConnectionError

@@ -12,7 +12,7 @@ msgspec decodes the usual chunk in one pass. What it refuses is read again, slow
 import contextlib
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,6 +22,8 @@ from service.events import Delta, Usage
 EVENT_BYTES = 1 << 20
 """A longer event than this is not a model's answer but a server gone wrong; reading on would only fill the memory."""
 
+MOST_TOKENS = 1_000_000_000
+"""A count above it is a server's mistake. Passed on, 10^400 would be no number to a reader, nor to a metric."""
 
 _NULL = msgspec.Raw(b"null")
 _NO_ERROR = (b"null", b'""', b"false", b"0", b"[]")
@@ -75,7 +77,18 @@ class _Other(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
-_decode_usage = msgspec.json.Decoder(Usage).decode
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: dict[str, _Count | None] | None = None
+    completion_tokens_details: dict[str, _Count | None] | None = None
+
+
+_decode_usage = msgspec.json.Decoder(_Usage).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax, and makes nothing
 _CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
@@ -346,15 +359,19 @@ def _raw(value: object) -> msgspec.Raw:
 def _usage(raw: msgspec.Raw) -> Usage | None:
     """Return the usage, without details of another form. Usage that cannot be read is no reason to lose an answer."""
     with contextlib.suppress(ValueError, RecursionError):
-        return _decode_usage(raw)
+        return Usage(*msgspec.structs.astuple(_decode_usage(raw)))
     with contextlib.suppress(ValueError, RecursionError, AttributeError):
         usage = msgspec.json.decode(raw)
         for name in ("prompt_tokens_details", "completion_tokens_details"):
             details = usage.get(name)
             counts = details.items() if isinstance(details, dict) else ()
-            usage[name] = {key: count for key, count in counts if type(count) is int} or None
-        return msgspec.convert(usage, Usage)
+            usage[name] = {key: count for key, count in counts if count is None or _is_count(count)} or None
+        return Usage(*msgspec.structs.astuple(msgspec.convert(usage, _Usage)))
     return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 def _is_error(event: bytes) -> bool:

@@ -16,7 +16,7 @@ from service.errors import UpstreamError
 from service.upstream.connection import BrokenConnectionError, Exchange, MalformedResponseError
 
 BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""The statuses with which servers refuse an option that they do not know."""
+"""Statuses for a request with an unknown option."""
 
 _CREDENTIALS = (
     HTTPStatus.UNAUTHORIZED,
@@ -28,7 +28,7 @@ _NOT_FOUND = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.GONE,  # a model that has been withdrawn
-    HTTPStatus.NOT_IMPLEMENTED,  # what a server of files says to a POST
+    HTTPStatus.NOT_IMPLEMENTED,  # a file server's response to a POST
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
 )
 _TIMED_OUT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT)
@@ -39,12 +39,12 @@ _PASSING = (
     HTTPStatus.FAILED_DEPENDENCY,  # a generation that broke: Hugging Face's TGI
     HTTPStatus.TOO_EARLY,
     498,  # no capacity: Groq
-    499,  # a proxy's word for a connection that ended behind it
+    499,  # a proxy whose own connection ended
 )
-"""The 4xx that speak of the upstream's state and not of the question."""
+"""Statuses 4xx that are about the upstream's state and not about the question."""
 
 _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
-"""How servers that answer 400 say that a question is too long: OpenAI and those like it; llama.cpp, as the `type`."""
+"""The `code` of a 400 for a question that is too long: OpenAI and compatible servers; llama.cpp has it as `type`."""
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -57,7 +57,7 @@ def broken_body(error: BrokenConnectionError) -> UpstreamError:
 
 
 def is_accepted(status: int) -> bool:
-    """Return whether a body follows that is to be read as an answer. Some frameworks answer a POST with 201."""
+    """Return whether the body is to be read as an answer. Some frameworks respond to a POST with 201."""
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
@@ -74,7 +74,7 @@ def status_error(exchange: Exchange, body: bytes) -> UpstreamError:
 
 
 def _refused(status: int, body: bytes) -> UpstreamError:
-    """Return the error for a status that would only come again."""
+    """Return the error for a status that would be the same at another try."""
     if status in _CREDENTIALS:
         return UpstreamError("upstream_credentials")
     if status in _NOT_FOUND:
@@ -90,10 +90,10 @@ def _refused(status: int, body: bytes) -> UpstreamError:
 
 
 def _retry_after(exchange: Exchange) -> str | None:
-    """Return the seconds after which to ask again, whole and not 0, or None where the upstream tells none.
+    """Return Retry-After in whole seconds, at least 1; None where the upstream sends none that is usable.
 
-    A date becomes seconds here: the reader's clock may be wrong. 0, or a date that is past, would make readers ask
-    without a pause; without the header they keep to a pause of their own.
+    A date is turned into seconds, because the client's clock may be wrong. 0 and past dates are dropped: clients would
+    retry without a pause, while without the header they use their own backoff.
     """
     given = next((value.decode("latin-1") for name, value in exchange.headers if name.lower() == b"retry-after"), "")
     if _SECONDS.fullmatch(given):

@@ -238,6 +238,17 @@ def test_voices_are_never_merged_with_each_other() -> None:
     ]
 
 
+def test_a_delta_in_no_known_voice_is_passed_on_as_it_is() -> None:
+    """A newer version wrote it. Alone or among others, it gets no voice that it does not have."""
+    unknown = Delta(4)
+    assert list(merge_deltas([unknown])) == [unknown]
+    assert list(merge_deltas([Delta(2, refusal="a"), Delta(3, refusal="b"), unknown, Delta(5, refusal="c")])) == [
+        Delta(3, refusal="ab"),
+        unknown,
+        Delta(5, refusal="c"),
+    ]
+
+
 def test_deltas_are_not_merged_over_a_restart() -> None:
     events: list[Event] = [Delta(2, text="a"), Restart(3), Delta(4, text="b"), Delta(5, text="c"), Stopped(6, "user")]
     assert list(merge_deltas(events)) == [Delta(2, text="a"), Restart(3), Delta(5, text="bc"), Stopped(6, "user")]

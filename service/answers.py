@@ -1,13 +1,14 @@
 """The use cases: ask for an answer, follow, read, stop and erase it, and who may. Routes speak to nothing else."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from service.answer import AnswerState
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import AheadOfLogError, EventLog, Reader
-from service.events import Event, StoppedBy, Terminal
+from service.events import StoppedBy, Terminal
 from service.follower import Follower
 from service.keys import Caller
 from service.renderings import Rendering
@@ -104,19 +105,18 @@ class Answers:
             metrics.resumed(rendering.name)
         return follower
 
-    async def read(self, answer_id: str, caller: Caller) -> AsyncGenerator[Sequence[Event]]:
-        """Yield the events that are there.
+    async def read(self, answer_id: str, caller: Caller) -> AnswerState:
+        """Return the answer as far as it is.
 
         Raises:
             UnknownAnswer: the caller may not have the answer, or there is none.
             Unavailable: the log cannot be read.
         """
-        reader = await self._open(answer_id, caller)
-        try:
+        state = AnswerState()
+        with closing(await self._open(answer_id, caller)) as reader:
             while events := await reader.read():
-                yield events
-        finally:
-            reader.close()
+                state.advance(events)
+        return state
 
     async def stop(self, answer_id: str, caller: Caller, by: StoppedBy = "user") -> None:
         """Stop the answer, whichever worker produces it; return once its terminal event is in the log.

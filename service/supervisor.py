@@ -4,13 +4,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import structlog
 
+from service.answer import AnswerState
 from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
-from service.events import Delta, Restart, Start, StoppedBy
+from service.events import Start, StoppedBy
 from service.producer import Limits, Producer, Recovery
 from service.request import Request
 from service.telemetry import metrics
@@ -153,10 +155,12 @@ class Supervisor:
             self._adopting.discard(answer_id)
 
     async def _take_over(self, lease: Lease) -> None:
-        start, said, only_text = await self._history(lease)
+        state = await self._state(lease.answer_id)
+        start = state.start or Start(1, lease.answer_id, "")
         request = start.asked()
         how: Recovery = self._recovery
-        if how == "continue" and not (said and only_text):
+        all_known = not state.has_unknown_events and state.last_seq == lease.last_seq
+        if how == "continue" and not (state.text and state.only_text and all_known):
             # Reasoning cannot be handed back to a model in mid-thought, nor can events that only a newer version knows.
             # A restart takes both back from the followers, and asks again with all that was asked.
             how = "restart"
@@ -172,36 +176,19 @@ class Supervisor:
         begun_at = asyncio.get_running_loop().time() - age
         producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at, taken_over=how)
         if how == "continue":
-            producer.said = said
+            producer.said = state.text
         self._run(producer)
 
-    async def _history(self, lease: Lease) -> tuple[Start, str, bool]:
-        """Return the log's start, the text since it last began, and whether text is all there is."""
-        reader = await self._log.open(lease.answer_id, watch=False)
-        start: Start | None = None
-        said: list[str] = []
-        only_text = True
-        seq = 0
-        try:
-            while events := await reader.read():
-                for event in events:
-                    seq += 1
-                    if event.seq != seq:  # Those between are of types that this version does not know.
-                        only_text = False
-                        seq = event.seq
-                    if isinstance(event, Start):
-                        start = event
-                    elif isinstance(event, Restart):
-                        said.clear()
-                        only_text = True
-                    elif isinstance(event, Delta):
-                        said.append(event.text or "")
-                        only_text = only_text and event.text is not None
-        except DamagedLogError:
-            start = None
-        finally:
-            reader.close()
-        return start or Start(1, lease.answer_id, ""), "".join(said), only_text and seq == lease.last_seq
+    async def _state(self, answer_id: str) -> AnswerState:
+        """Return what the answer's log makes of it; nothing, where the log is damaged."""
+        state = AnswerState()
+        with closing(await self._log.open(answer_id, watch=False)) as reader:
+            try:
+                while events := await reader.read():
+                    state.advance(events)
+            except DamagedLogError:
+                return AnswerState()
+        return state
 
     async def _watch(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from service.answers import Answers
 from service.context import RequestContext, context_of
 from service.errors import BadInput, UnknownAnswer
-from service.events import Delta, Done, Failed, Restart, Stopped, is_answer_id
+from service.events import is_answer_id
 from service.routes.openapi import LAST_EVENT_ID, empty, errors, streamed, whole
 from service.routes.streaming import follow, last_event_id, rendering_for
 
@@ -90,23 +90,13 @@ def _context(request: Request, answer_id: str) -> RequestContext:
 
 async def _answer(request: Request, context: RequestContext, answer_id: str) -> Response:
     answers: Answers = request.app.state.answers
-    answer = Answer(id=answer_id, state="running", text="", last_seq=0)
-    parts: list[str] = []
-    async for events in answers.read(answer_id, context.caller):
-        answer.last_seq = events[-1].seq
-        for event in events:
-            match event:
-                case Delta(text=text, refusal=refusal):
-                    parts.append(text or refusal or "")
-                case Restart():
-                    parts.clear()
-                case Done(usage=usage, timing=timing):
-                    answer.state = "done"
-                    answer.usage = to_builtins(usage)
-                    answer.timing = to_builtins(timing)
-                case Stopped():
-                    answer.state = "stopped"
-                case Failed():
-                    answer.state = "failed"
-    answer.text = "".join(parts)
+    state = await answers.read(answer_id, context.caller)
+    answer = Answer(
+        id=answer_id,
+        state=state.state,
+        text=state.reply,
+        last_seq=state.last_seq,
+        usage=to_builtins(state.usage),
+        timing=to_builtins(state.timing),
+    )
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,114 @@
+"""What an answer is so far: a fold of its log's events. No I/O and no clock.
+
+Reading an answer as a whole, taking it over, and renderings that need more than the next event all begin here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Terminal, Timing, Usage, merge_deltas
+
+State = Literal["running", "done", "stopped", "failed"]
+
+_STATES: dict[type[Terminal], State] = {Done: "done", Stopped: "stopped", Failed: "failed"}
+
+
+class AnswerState:
+    """An answer after some of its events, from the first one on.
+
+    It changes only by `advance`, whose time is linear in the events. Each reading of a voice joins its pieces anew.
+    """
+
+    __slots__ = ("_gap_seq", "deltas", "end", "has_unknown_events", "last_seq", "restart_seq", "start")
+
+    def __init__(self) -> None:
+        self.start: Start | None = None
+        """Model, request and owner; None before the first event."""
+        self.deltas: list[Delta] = []
+        """The deltas since the last restart. Neighbours of one voice may be merged, as they came together or not."""
+        self.end: Terminal | None = None
+        self.last_seq = 0
+        self.restart_seq = 0
+        """The seq of the last restart; 0 without one."""
+        self._gap_seq = 0
+        """The seq of the event behind the last gap."""
+        self.has_unknown_events = False
+        """Whether seqs are missing since the last restart: events of types that this version does not know."""
+
+    def advance(self, events: Sequence[Event]) -> None:
+        """Take in the log's next events, unmerged."""
+        if events and events[-1].seq != self.last_seq + len(events):
+            self._look_for_gaps(events)
+        for event in merge_deltas(events):
+            match event:
+                case Delta():
+                    self.deltas.append(event)
+                case Restart():
+                    self.deltas.clear()
+                    self.restart_seq = event.seq
+                    self.has_unknown_events = self._gap_seq > event.seq
+                case Start():
+                    self.start = event
+                case _:
+                    self.end = event
+            self.last_seq = event.seq
+
+    def _look_for_gaps(self, events: Sequence[Event]) -> None:
+        seq = self.last_seq
+        for event in events:
+            if event.seq != seq + 1:
+                self._gap_seq = event.seq
+                self.has_unknown_events = True
+            seq = event.seq
+
+    @property
+    def state(self) -> State:
+        """The terminal event's kind, or `running` before it."""
+        return "running" if self.end is None else _STATES[type(self.end)]
+
+    @property
+    def text(self) -> str:
+        """The text since the last restart."""
+        return "".join([delta.text or "" for delta in self.deltas])
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning since the last restart."""
+        return "".join([delta.reasoning or "" for delta in self.deltas])
+
+    @property
+    def refusal(self) -> str:
+        """The refusal since the last restart."""
+        return "".join([delta.refusal or "" for delta in self.deltas])
+
+    @property
+    def reply(self) -> str:
+        """Text and refusal since the last restart, in the order in which they came."""
+        return "".join([delta.text or delta.refusal or "" for delta in self.deltas])
+
+    @property
+    def only_text(self) -> bool:
+        """Whether every delta since the last restart is text."""
+        return all(delta.text is not None for delta in self.deltas)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of an answer that is done, where the upstream counted them."""
+        return self.end.usage if isinstance(self.end, Done) else None
+
+    @property
+    def timing(self) -> Timing | None:
+        """The timing of an answer that is done."""
+        return self.end.timing if isinstance(self.end, Done) else None
+
+    @property
+    def failure(self) -> Failed | None:
+        """Code, message and retryability of an answer that failed."""
+        return self.end if isinstance(self.end, Failed) else None
+
+
+def fold(events: Iterable[Event]) -> AnswerState:
+    """Return the state of an answer after these events, which begin with the log's first."""
+    state = AnswerState()
+    state.advance(list(events))
+    return state

@@ -9,7 +9,7 @@ from service.answer import AnswerState
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import AheadOfLogError, EventLog, Reader
 from service.events import StoppedBy, Terminal
-from service.follower import Follower
+from service.follower import Follower, encoder_at
 from service.keys import Caller
 from service.renderings import Rendering
 from service.request import Request
@@ -72,7 +72,8 @@ class Answers:
             owner=caller.mark(answer_id),
         )
         try:
-            follower = self._follower(await self._log.open(answer_id), rendering, producer.first_chunk_sent)
+            reader = await self._log.open(answer_id)
+            follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent)
         except FolyamError:
             producer.stop("unwatched")
             raise
@@ -100,7 +101,7 @@ class Answers:
         if reader.at_end:
             reader.close()
             return None
-        follower = self._follower(reader, rendering)
+        follower = await self._follower(reader, after, rendering)
         if after:
             metrics.resumed(rendering.name)
         return follower
@@ -193,20 +194,23 @@ class Answers:
             undo.pop_all()
         return reader
 
-    def _follower(
-        self, reader: Reader, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
+    async def _follower(
+        self, reader: Reader, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
     ) -> Follower:
         with ExitStack() as undo:
             undo.callback(reader.close)
             if self._followers >= self._policy.followers:
                 raise Unavailable("too_many_followers")
+            self._followers += 1
+            undo.callback(self._follower_left)
             reader.watch()
+            encoder = await encoder_at(self._log, reader.answer_id, after, rendering)
             undo.pop_all()
-        self._followers += 1
         came_at = asyncio.get_running_loop().time()
         return Follower(
             reader,
             rendering,
+            encoder,
             heartbeat_seconds=self._policy.heartbeat_seconds,
             on_orphan=self._supervisor.adopt,
             has_left=lambda: self._has_left(came_at),

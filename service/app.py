@@ -19,7 +19,7 @@ from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
 from service.producer import Limits
-from service.renderings import RENDERINGS
+from service.renderings import NAMES
 from service.routes import answers, generate, health
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
@@ -36,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         log_loop_errors(asyncio.get_running_loop())
         metrics.begin(
             settings.allowed_models,
-            {rendering.name for _, rendering in RENDERINGS},
+            NAMES,
             error_codes=response_codes(),
             upstream_reasons=upstream_reasons(),
         )

@@ -1,15 +1,20 @@
 """One response that follows an answer: its history from an offset, then its live tail, until the terminal event."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from operator import attrgetter
 
-from service.eventlog import DamagedLogError, Reader
-from service.events import TERMINAL, Delta, Event, merge_deltas
-from service.renderings import Rendering
+from service.eventlog import DamagedLogError, EventLog, Reader
+from service.events import TERMINAL, Delta, Event
+from service.renderings import Encoder, Rendering
 from service.telemetry import metrics
 
-LOOK_SECONDS = 1.0
-"""How often a follower that hears nothing looks whether the answer still has a producer."""
+ORPHAN_POLL_SECONDS = 1.0
+"""Poll interval for detecting an orphaned answer, while a follower waits for its next event."""
+
+_seq = attrgetter("seq")
 
 
 class CutShortError(Exception):
@@ -20,13 +25,37 @@ class CutShortError(Exception):
         self.damaged = damaged
 
 
+async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rendering) -> Encoder:
+    """Return an encoder for a follower whose reader was opened behind the event `after`.
+
+    Where the rendering is `from_start`, the encoder has then taken in the log up to that event, through a reader of its
+    own. The follower's reader is opened first, for it tells whether there is such an event.
+
+    Raises:
+        UnknownAnswer: the log is gone or damaged.
+        Unavailable: the log cannot be read.
+    """
+    encoder = rendering.encoder(answer_id)
+    if rendering.from_start and after:
+        with closing(await log.open(answer_id, watch=False)) as reader:
+            while events := await reader.read():
+                encoder.advance(events[: bisect_right(events, after, key=_seq)])
+                if events[-1].seq >= after:
+                    break
+    return encoder
+
+
 class Follower:
-    """Reads a log and renders what it reads. It holds an offset and never a queue: a slow reader costs no memory."""
+    """Reads a log and sends it through an encoder.
+
+    It holds an offset and no queue: the memory that it takes does not grow with how slow its reader is.
+    """
 
     def __init__(
         self,
         reader: Reader,
         rendering: Rendering,
+        encoder: Encoder,
         *,
         heartbeat_seconds: float,
         on_orphan: Callable[[str], None],
@@ -36,6 +65,7 @@ class Follower:
     ) -> None:
         self._reader = reader
         self._rendering = rendering
+        self._encoder = encoder
         self._heartbeat_seconds = heartbeat_seconds
         self._on_orphan = on_orphan
         self._has_left = has_left
@@ -50,10 +80,10 @@ class Follower:
         metrics.follower_came()
 
     async def next(self) -> bytes | None:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
-        """Return the next bytes to send, waiting for them; None after the terminal event.
+        """Wait for the next bytes to send and return them; None after the end.
 
-        They are events or, where there were none for `heartbeat_seconds`, a sign of life. Where the first event is yet
-        to come, the rendering's opening comes first and at once, so that the response can begin.
+        The bytes are events or, where there were none for `heartbeat_seconds`, a heartbeat. Where the first event is
+        yet to come, the rendering's opening comes first and at once, so that the response can begin.
 
         Raises:
             CutShortError: this worker has left before the terminal event, or the log was damaged.
@@ -68,8 +98,8 @@ class Follower:
             except DamagedLogError:
                 raise CutShortError(damaged=True) from None
             if events:
-                data = self._render(events)
-                if data or not self._begun or self._ended:
+                data = self._encode(events)
+                if data or self._ended:
                     self._begun = True
                     return data
                 continue
@@ -87,7 +117,7 @@ class Follower:
                 if self._rendering.heartbeat:
                     return self._rendering.heartbeat
                 left = self._heartbeat_seconds
-            await self._reader.wait(min(left, LOOK_SECONDS))
+            await self._reader.wait(min(left, ORPHAN_POLL_SECONDS))
             waited = True
 
     def close(self) -> None:
@@ -99,13 +129,18 @@ class Follower:
             if self._on_close is not None:
                 self._on_close()
 
-    def _render(self, events: Sequence[Event]) -> bytes:
+    def _encode(self, events: Sequence[Event]) -> bytes:
         self._heard_at = self._time()
-        self._ended = type(events[-1]) in TERMINAL
-        data = self._rendering.render(self._reader.answer_id, merge_deltas(events))
+        encoder = self._encoder
+        data = encoder.encode(events)
+        if encoder.finished:
+            self._ended = True
+        elif type(events[-1]) in TERMINAL:
+            self._ended = True
+            data += self._rendering.closing
         if self._on_first_chunk is not None and any(type(event) is Delta for event in events):
             self._on_first_chunk()
             self._on_first_chunk = None
-        if self._preamble:
+        if self._preamble and data:
             data, self._preamble = self._preamble + data, b""
         return data

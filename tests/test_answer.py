@@ -126,7 +126,8 @@ def test_neighbours_that_come_together_are_kept_as_one() -> None:
     ],
 )
 def test_a_missing_seq_since_the_last_restart_is_an_event_that_this_version_does_not_know(
-    events: list[Event], has_unknown_events: bool
+    events: list[Event],
+    has_unknown_events: bool,  # noqa: FBT001
 ) -> None:
     whole = fold(events)
     one_by_one = AnswerState()

@@ -1,6 +1,7 @@
 """Followers of logs on every backend: history, then live, then the end, in each rendering."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from service.errors import UnknownAnswer
 from service.eventlog import EventLog, Lease, Retention, open_event_log
 from service.events import Delta, Done, Event, Restart, Start, Stopped, Terminal, Timing, new_answer_id
-from service.follower import CutShortError, Follower
+from service.follower import CutShortError, Follower, encoder_at
 from service.question import to_request
 from service.renderings import Rendering
 from service.renderings.ndjson import JsonLines
@@ -53,6 +54,7 @@ async def follower_of(
     return Follower(
         await log.open(answer, after),
         rendering,
+        await encoder_at(log, answer, after, rendering),
         heartbeat_seconds=heartbeat_seconds,
         on_orphan=on_orphan,
         has_left=has_left,
@@ -103,9 +105,9 @@ async def test_history_is_followed_by_what_comes_live(log: EventLog) -> None:
         waiting = asyncio.create_task(next_of(follower))
         await asyncio.sleep(0)
         await lease.append([say(seq)])
-        assert await waiting == SSE.render(lease.answer_id, [say(seq)])
+        assert await waiting == SSE.encoder(lease.answer_id).encode([say(seq)])
     await lease.append([Stopped(6, "user")])
-    assert await rest_of(follower) == SSE.render(lease.answer_id, [Stopped(6, "user")])
+    assert await rest_of(follower) == SSE.encoder(lease.answer_id).encode([Stopped(6, "user")])
 
 
 async def test_whoever_resumes_gets_every_later_event_once(log: EventLog) -> None:
@@ -145,6 +147,55 @@ async def test_a_follower_that_is_behind_gets_neighbours_merged_under_the_last_s
     sent = await rest_of(await follower_of(log, lease.answer_id))
     assert seqs(sent) == [1, 49, 50, 51]
     assert "".join(f"w{seq} " for seq in range(2, 50)) in parse(sent).messages[1].data
+
+
+VOICES = ("text", "reasoning", "refusal")
+SPOKEN: list[Event] = [
+    Delta(2, reasoning="hm"),
+    Delta(3, reasoning=", hm"),
+    Delta(4, refusal="No"),
+    Delta(5, refusal=", no."),
+    Delta(6, text="But"),
+    Delta(7, text=" a river"),
+    Delta(8, refusal=" Still"),
+    Delta(9, refusal=" no."),
+    Delta(10, reasoning="!"),
+]
+
+
+def objects(rendering: Rendering, body: bytes) -> list[dict[str, object]]:
+    """The events' JSON in the body."""
+    lines = [message.data.encode() for message in parse(body).messages] if rendering is SSE else body.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("rendering", [SSE, JSON])
+async def test_a_reader_that_is_behind_hears_each_voice_as_itself(log: EventLog, rendering: Rendering) -> None:
+    lease = await begin(log)
+    prompt = await follower_of(log, lease.answer_id, rendering)
+    heard = await next_of(prompt) or b""
+    for event in [*SPOKEN, Stopped(11, "user")]:
+        await lease.append([event])
+        heard += await next_of(prompt) or b""
+    prompt.close()
+    late = objects(rendering, await rest_of(await follower_of(log, lease.answer_id, rendering)))
+    assert [
+        (name, value) for each in late if each["type"] == "delta" for name, value in each.items() if name in VOICES
+    ] == [
+        ("reasoning", "hm, hm"),
+        ("refusal", "No, no."),
+        ("text", "But a river"),
+        ("refusal", " Still no."),
+        ("reasoning", "!"),
+    ]
+    for voice in VOICES:
+        words = ["".join(str(each.get(voice, "")) for each in read) for read in (late, objects(rendering, heard))]
+        assert words[0] == words[1]
+
+
+async def test_a_terminal_that_is_behind_hears_text_and_refusal_in_their_order(log: EventLog) -> None:
+    lease = await begin(log, *SPOKEN, Done(11, "stop", None, DONE))
+    assert await rest_of(await follower_of(log, lease.answer_id, TEXT)) == b"No, no.But a river Still no."
 
 
 async def test_an_answer_that_is_not_there_cannot_be_followed(log: EventLog) -> None:
@@ -214,9 +265,9 @@ async def test_a_stream_that_resumes_at_the_end_begins_at_once(log: EventLog) ->
     follower = await follower_of(log, lease.answer_id, after=2)
     assert await next_of(follower) == SSE.opening
     await lease.append([say(3)])
-    assert await next_of(follower) == SSE.preamble + SSE.render(lease.answer_id, [say(3)])
+    assert await next_of(follower) == SSE.preamble + SSE.encoder(lease.answer_id).encode([say(3)])
     await lease.append([say(4)])
-    assert await next_of(follower) == SSE.render(lease.answer_id, [say(4)])
+    assert await next_of(follower) == SSE.encoder(lease.answer_id).encode([say(4)])
     follower.close()
 
 
@@ -226,7 +277,7 @@ async def test_a_stream_without_room_for_an_opening_begins_at_once_too(log: Even
     follower = await follower_of(log, lease.answer_id, rendering, after=2)
     assert await next_of(follower) == b""
     await lease.append([say(3)])
-    assert await next_of(follower) == rendering.render(lease.answer_id, [say(3)])
+    assert await next_of(follower) == rendering.encoder(lease.answer_id).encode([say(3)])
     follower.close()
 
 
@@ -255,7 +306,7 @@ async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: EventLog) -> N
     claimed = await log.claim(lease.answer_id)
     assert claimed is not None
     await claimed.append([Stopped(3, "user")])
-    assert await waiting == SSE.render(lease.answer_id, [Stopped(3, "user")])
+    assert await waiting == SSE.encoder(lease.answer_id).encode([Stopped(3, "user")])
     follower.close()
 
 

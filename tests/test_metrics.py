@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from service.errors import TABLE, response_codes, upstream_reasons
 from service.events import Usage
-from service.renderings import RENDERINGS
+from service.renderings import NAMES
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.telemetry.exposition import exposition
@@ -52,8 +52,7 @@ def counted_series() -> set[tuple[str, str]]:
 
 def test_a_series_is_there_before_its_first_event() -> None:
     model = uuid.uuid4().hex
-    renderings = {rendering.name for _, rendering in RENDERINGS}
-    metrics.begin([model], renderings, error_codes=response_codes(), upstream_reasons=upstream_reasons())
+    metrics.begin([model], NAMES, error_codes=response_codes(), upstream_reasons=upstream_reasons())
     from_the_start = counted_series()
     counted = AnswerMetrics(model)
     for takeover in ("continue", "restart", "fail"):
@@ -70,7 +69,7 @@ def test_a_series_is_there_before_its_first_event() -> None:
             counted.upstream_failed(reason)
         if row.status is not None or row.code == "http_error":
             metrics.rejected(row.code)
-    for rendering in renderings:
+    for rendering in NAMES:
         metrics.resumed(rendering)
     metrics.chunks_unwatched(1)
     metrics.stop_took(0.1)

@@ -44,7 +44,7 @@ def test_the_page_names_every_event_and_its_fields() -> None:
 
 
 def test_the_page_names_every_rendering_and_what_is_fixed() -> None:
-    for media_type, rendering in RENDERINGS:
+    for media_type, rendering in RENDERINGS.items():
         assert re.search(
             rf"^\|.*`{re.escape(media_type)}` \| `{re.escape(rendering.media_type)}` \|", PAGE, re.MULTILINE
         )
@@ -59,7 +59,7 @@ def test_the_grammar_of_server_sent_events_is_what_is_sent() -> None:
         return "".join(text or values[name] for text, name in re.findall(r'"([^"]*)"|([\w-]+)', rule)).encode()
 
     sse = ServerSentEvents()
-    assert written(rules["event"]) == sse.render(ANSWER, [Delta(2, text="a")])
+    assert written(rules["event"]) == sse.encoder(ANSWER).encode([Delta(2, text="a")])
     assert written(rules["sign"]) == sse.opening == sse.heartbeat
     first = re.fullmatch(r" \*sign \[ (.*) event \*\( event / sign \) \]", rules["body"])
     assert first

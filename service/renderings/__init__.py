@@ -3,33 +3,45 @@
 from collections.abc import Sequence
 
 from service.renderings.accept import quality, ranges
-from service.renderings.base import Rendering
+from service.renderings.base import Encoder, Rendering
 from service.renderings.ndjson import JsonLines
 from service.renderings.sse import ServerSentEvents
 from service.renderings.text import PlainText
 
-__all__ = ["RENDERINGS", "Rendering", "choose_rendering"]
+__all__ = [
+    "MEDIA_TYPES",
+    "NAMES",
+    "RENDERINGS",
+    "SELF_DELIMITING",
+    "Encoder",
+    "Rendering",
+    "choose_rendering",
+]
 
-RENDERINGS: tuple[tuple[str, Rendering], ...] = (
+_RENDERINGS: tuple[Rendering, ...] = (
     # In the order of preference among equals: a client that takes anything gets JSON lines.
-    ("application/json", JsonLines("application/json")),
-    ("application/x-ndjson", JsonLines("application/x-ndjson")),
-    ("text/event-stream", ServerSentEvents()),
-    ("text/plain", PlainText()),
+    JsonLines("application/json"),
+    JsonLines("application/x-ndjson"),
+    ServerSentEvents(),
+    PlainText(),
 )
-MEDIA_TYPES = tuple(media_type for media_type, _ in RENDERINGS)
-WITH_TERMINAL_EVENT = tuple(media_type for media_type in MEDIA_TYPES if media_type != "text/plain")
-"""Those whose body shows by itself whether it is whole. Plain text relies on how HTTP ends a body."""
+RENDERINGS = {rendering.media_type.partition(";")[0]: rendering for rendering in _RENDERINGS}
+"""Every rendering, by its media type as `Accept` names it."""
+MEDIA_TYPES = tuple(RENDERINGS)
+SELF_DELIMITING = tuple(media_type for media_type, rendering in RENDERINGS.items() if rendering.self_delimiting)
+"""The media types to offer where HTTP does not tell a whole body from a cut one."""
+NAMES = frozenset(rendering.name for rendering in _RENDERINGS)
+"""The values of the metric label `rendering`."""
 
 
 def choose_rendering(accept: str | None, offered: Sequence[str] = MEDIA_TYPES) -> Rendering | None:
-    """Return the one of the offered renderings that the Accept header likes best; None where it takes none of them."""
+    """Return the offered rendering with the highest quality in the Accept header; None if it accepts none of them."""
     if not accept:
-        return RENDERINGS[0][1]
+        return RENDERINGS[MEDIA_TYPES[0]]
     liked = ranges(accept)
     best, best_quality = None, 0.0
-    for media_type, rendering in RENDERINGS:
-        this = quality(liked, media_type) if media_type in offered else 0.0
+    for media_type in offered:
+        this = quality(liked, media_type)
         if this > best_quality:
-            best, best_quality = rendering, this
+            best, best_quality = RENDERINGS[media_type], this
     return best

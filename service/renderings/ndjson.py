@@ -3,7 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.events import Event, Start, encode_lines
+from service.events import Event, Start, encode_lines, merge_deltas
+from service.renderings.base import Schema, StatelessEncoder
+
+
+class _LineEncoder(StatelessEncoder):
+    __slots__ = ()
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        events = merge_deltas(events)
+        if type(first := events[0]) is Start:
+            events = [first.public(), *events[1:]]
+        return encode_lines(events)
+
+
+_ENCODER = _LineEncoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +29,14 @@ class JsonLines:
     preamble: bytes = b""
     opening: bytes = b""
     heartbeat: bytes = b"\n"
+    closing: bytes = b""
+    from_start: bool = False
+    self_delimiting: bool = True
 
-    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (the start event carries the id)
-        """Return a line an event."""
-        if type(first := events[0]) is Start:
-            events = [first.public(), *events[1:]]
-        return encode_lines(events)
+    def encoder(self, answer_id: str) -> _LineEncoder:  # noqa: ARG002 (the start event carries the id)
+        """Return the encoder that all followers share."""
+        return _ENCODER
+
+    def description(self, event: Schema, event_id: Schema) -> Schema:  # noqa: ARG002 (a line has none)
+        """Describe one line."""
+        return {"schema": {"description": "Lines, each empty, as a sign of life, or one such object.", **event}}

@@ -14,10 +14,38 @@ Two rules of the layout are for clients that do not follow the standard:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.events import Event, Start, encode
+from service.events import Event, Start, encode, merge_deltas
+from service.renderings.base import Schema, StatelessEncoder
 
 RETRY_MILLISECONDS = 1000
-"""How long an EventSource waits before it reconnects. Its own default is some seconds, which a reader notices."""
+"""Time an EventSource waits before it reconnects. Its own default is some seconds, which a reader notices."""
+
+_NAMES: dict[type, bytes] = {
+    kind: str(kind.__struct_config__.tag).encode("ascii")
+    for kind in Event.__args__  # the union's members
+}
+
+
+class _EventEncoder(StatelessEncoder):
+    __slots__ = ("_answer_id",)
+
+    def __init__(self, answer_id: str) -> None:
+        self._answer_id = answer_id.encode("ascii")
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        answer_id = self._answer_id
+        return b"".join(
+            [
+                b"event: %b\ndata: %b\nid: %b:%d\n\n"
+                % (
+                    _NAMES[type(event)],
+                    encode(event.public() if type(event) is Start else event),
+                    answer_id,
+                    event.seq,
+                )
+                for event in merge_deltas(events)
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +58,19 @@ class ServerSentEvents:
     heartbeat: bytes = b":\n"
     # Not empty: Node's `http-proxy`, which Vite uses, holds a response's headers back until its first byte.
     opening: bytes = heartbeat
+    closing: bytes = b""
+    from_start: bool = False
+    self_delimiting: bool = True
 
-    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:
-        """Return an SSE event an event."""
-        answer = answer_id.encode("ascii")
-        return b"".join(
-            [
-                b"event: %b\ndata: %b\nid: %b:%d\n\n"
-                % (
-                    _NAMES[type(event)],
-                    encode(event.public() if type(event) is Start else event),
-                    answer,
-                    event.seq,
-                )
-                for event in events
-            ]
-        )
+    def encoder(self, answer_id: str) -> _EventEncoder:
+        """Return an encoder, which keeps the answer's id for its event ids and nothing else."""
+        return _EventEncoder(answer_id)
 
-
-_NAMES: dict[type, bytes] = {
-    kind: str(kind.__struct_config__.tag).encode("ascii")
-    for kind in Event.__args__  # the union's members
-}
+    def description(self, event: Schema, event_id: Schema) -> Schema:
+        """Describe one SSE event: OpenAPI 3.2's `itemSchema`."""
+        properties = {
+            "id": {"type": "string", **event_id},
+            "event": {"enum": [name.decode("ascii") for name in _NAMES.values()]},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": event},
+        }
+        return {"itemSchema": {"type": "object", "properties": properties, "required": list(properties)}}

@@ -4,14 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.events import Delta, Event, Failed, Restart, Stopped
+from service.renderings.base import Schema, StatelessEncoder
+
+
+class _TextEncoder(StatelessEncoder):
+    __slots__ = ()
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        return "".join([_text(event) for event in events]).encode()
+
+
+_ENCODER = _TextEncoder()
 
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
     """The answer's text and refusal; its reasoning is left out.
 
-    Plain text has no room for an event, so whatever is not a whole answer says so in a bracketed line of its own: a
-    failure must not look like a success.
+    Plain text has no room for an event. An answer that is not whole therefore says so in a bracketed line of its own:
+    a failure must not look like a success. A cut body shows only by HTTP's framing.
     """
 
     media_type: str = "text/plain; charset=utf-8"
@@ -19,10 +30,17 @@ class PlainText:
     preamble: bytes = b""
     opening: bytes = b""
     heartbeat: bytes = b""
+    closing: bytes = b""
+    from_start: bool = False
+    self_delimiting: bool = False
 
-    def render(self, answer_id: str, events: Sequence[Event]) -> bytes:  # noqa: ARG002 (a header carries the id)
-        """Return the text in the events."""
-        return "".join([_text(event) for event in events]).encode()
+    def encoder(self, answer_id: str) -> _TextEncoder:  # noqa: ARG002 (a header carries the id)
+        """Return the encoder that all followers share."""
+        return _ENCODER
+
+    def description(self, event: Schema, event_id: Schema) -> Schema:  # noqa: ARG002 (neither is in the text)
+        """Describe the body as a string."""
+        return {"schema": {"type": "string"}}
 
 
 def _text(event: Event) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from service.config import Settings
 from service.events import Delta, Done, Failed, Restart, Start, Stopped
 from service.question import MOST_TOKENS, Question
+from service.renderings import RENDERINGS
 
 EVENTS = (Start, Delta, Restart, Done, Stopped, Failed)
 PRIVATE = ("request", "chat", "at", "owner")
@@ -90,18 +91,11 @@ def streamed(*also: type[BaseModel]) -> Described:
     """Return the description of a response that follows an answer, in each rendering, or has nothing to send."""
     headers = _REQUEST_ID | _NOT_KEPT | _FOLLOWING
     event = {"oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in EVENTS]}
-    lines = {"description": "Lines, each empty, as a sign of life, or one such object.", **event}
-    if also:
-        alternatives = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in also]
-        whole_or_lines = {"description": lines["description"], "oneOf": [*event["oneOf"], *alternatives]}
-    else:
-        whole_or_lines = lines
-    content = {
-        "application/json": {"schema": whole_or_lines},
-        "application/x-ndjson": {"schema": lines},
-        "text/event-stream": {"itemSchema": _sse_event(event)},
-        "text/plain": {"schema": {"type": "string"}},
-    }
+    content = {media_type: rendering.description(event, EVENT_ID) for media_type, rendering in RENDERINGS.items()}
+    content["application/json"]["schema"]["oneOf"] = [
+        *event["oneOf"],
+        *({"$ref": f"#/components/schemas/{model.__name__}"} for model in also),
+    ]
     optional = {name: {**header, "required": False} for name, header in _FOLLOWING.items()}
     return {
         200: {
@@ -111,18 +105,6 @@ def streamed(*also: type[BaseModel]) -> Described:
             "links": {} if also else _LINKS,
         },
         204: {"description": "The answer has ended, and nothing comes behind that event.", "headers": headers},
-    }
-
-
-def _sse_event(event: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string", **EVENT_ID},
-            "event": {"enum": [kind.__struct_config__.tag for kind in EVENTS]},
-            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": event},
-        },
-        "required": ["id", "event", "data"],
     }
 
 

@@ -13,7 +13,7 @@ from service.context import context_of
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import parse_event_id
 from service.follower import CutShortError, Follower
-from service.renderings import MEDIA_TYPES, WITH_TERMINAL_EVENT, Rendering, choose_rendering
+from service.renderings import MEDIA_TYPES, SELF_DELIMITING, Rendering, choose_rendering
 
 
 class ClientGoneError(Exception):
@@ -116,7 +116,7 @@ def rendering_for(request: Request) -> Rendering:
     """
     accepted = request.headers.getlist("accept")  # Several are one list (RFC 9110, section 5.2).
     cuts_show = _cuts_show(request)
-    offered = MEDIA_TYPES if cuts_show else WITH_TERMINAL_EVENT
+    offered = MEDIA_TYPES if cuts_show else SELF_DELIMITING
     rendering = choose_rendering(", ".join(accepted) if accepted else None, offered)
     if rendering is None:
         raise FolyamError(

@@ -277,7 +277,8 @@ async def test_followers_are_sent_what_is_known_under_its_own_number(log: FileEv
     answer = put(tmp_path, START, NOVEL, DELTA, NOVEL, DELTA, '{"type":"delta","seq":@,"tool_calls":[]}', DELTA, DONE)
     follower = Follower(
         await log.open(answer),
-        ServerSentEvents(),
+        rendering := ServerSentEvents(),
+        rendering.encoder(answer),
         heartbeat_seconds=60,
         on_orphan=lambda _: None,
         has_left=lambda: False,

@@ -110,13 +110,13 @@ def false_done() -> None:
 
 def lost_delta() -> None:
     """Now and then a follower skips an event."""
-    render = follower.Follower._render
+    encode = follower.Follower._encode
 
     def skip(self: follower.Follower, events: Sequence[Event]) -> bytes:
         kept = [event for event in events if not (isinstance(event, Delta) and event.seq % 37 == 0)]
-        return render(self, kept or events[-1:])
+        return encode(self, kept or events[-1:])
 
-    _replace(follower.Follower, "_render", skip)
+    _replace(follower.Follower, "_encode", skip)
 
 
 def doubled_delta() -> None:

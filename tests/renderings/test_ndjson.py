@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given
 
-from service.events import Event, Start, decode
+from service.events import Event, Start, decode, merge_deltas
 from service.renderings.ndjson import JsonLines
 from tests.strategies import ANSWER, answers
 
@@ -18,10 +18,10 @@ def test_both_names_are_the_same_bytes_under_another_name(media_type: str) -> No
 
 @given(answers())
 def test_each_line_is_one_object_and_one_event(events: list[Event]) -> None:
-    body = JsonLines("application/json").render(ANSWER, events)
+    body = JsonLines("application/json").encoder(ANSWER).encode(events)
     assert body.endswith(b"\n")
     lines = body[:-1].split(b"\n")
-    public = [event.public() if isinstance(event, Start) else event for event in events]
+    public = [event.public() if isinstance(event, Start) else event for event in merge_deltas(events)]
     assert [decode(line) for line in lines] == public
     assert all(isinstance(json.loads(line), dict) for line in lines)
     assert b"\r" not in body
@@ -29,7 +29,7 @@ def test_each_line_is_one_object_and_one_event(events: list[Event]) -> None:
 
 @given(answers())
 def test_what_is_private_of_a_start_is_not_rendered(events: list[Event]) -> None:
-    first = JsonLines("application/json").render(ANSWER, events).split(b"\n")[0]
+    first = JsonLines("application/json").encoder(ANSWER).encode(events).split(b"\n")[0]
     assert json.loads(first).keys() == {"type", "seq", "answer", "model"}
 
 

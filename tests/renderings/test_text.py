@@ -17,7 +17,7 @@ def test_a_whole_answer_is_its_text_and_refusal_alone() -> None:
         Delta(4, refusal="no"),
         DONE,
     ]
-    assert TEXT.render(ANSWER, events) == "é😀\r\nno".encode()
+    assert TEXT.encoder(ANSWER).encode(events) == "é😀\r\nno".encode()
 
 
 def test_whatever_is_not_a_whole_answer_says_so_on_a_line_of_its_own() -> None:
@@ -30,12 +30,12 @@ def test_whatever_is_not_a_whole_answer_says_so_on_a_line_of_its_own() -> None:
         (Restart(3), "[restarted: the answer begins anew]"),
     ]
     for event, line in cases:
-        assert TEXT.render(ANSWER, [said, event]).decode().split("\n") == ["half an ans", line, ""]
+        assert TEXT.encoder(ANSWER).encode([said, event]).decode().split("\n") == ["half an ans", line, ""]
 
 
 @given(answers())
 def test_any_answer_is_its_words_in_their_order(events: list[Event]) -> None:
-    body = TEXT.render(ANSWER, events).decode()
+    body = TEXT.encoder(ANSWER).encode(events).decode()
     place = 0
     for event in events:
         if isinstance(event, Delta):

@@ -1,0 +1,31 @@
+"""What is derived from the table of renderings."""
+
+import pytest
+
+from service.renderings import MEDIA_TYPES, NAMES, RENDERINGS, SELF_DELIMITING, Rendering
+from service.routes.openapi import streamed
+from tests.strategies import ANSWER
+
+
+def test_the_table_holds_what_accept_the_metrics_and_a_reader_over_http_1_0_are_offered() -> None:
+    assert MEDIA_TYPES == ("application/json", "application/x-ndjson", "text/event-stream", "text/plain")
+    assert SELF_DELIMITING == ("application/json", "application/x-ndjson", "text/event-stream")
+    assert {"ndjson", "sse", "text"} == NAMES
+
+
+def test_every_rendering_is_described_by_its_media_type() -> None:
+    assert tuple(streamed()[200]["content"]) == MEDIA_TYPES
+
+
+@pytest.mark.parametrize("rendering", RENDERINGS.values(), ids=MEDIA_TYPES)
+def test_a_rendering_that_remembers_nothing_needs_no_history_and_ends_no_body(rendering: Rendering) -> None:
+    encoder = rendering.encoder(ANSWER)
+    assert not rendering.from_start
+    assert not encoder.finished
+    assert rendering.closing == b""
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson", "text/plain"])
+def test_followers_share_an_encoder_that_keeps_nothing(media_type: str) -> None:
+    rendering = RENDERINGS[media_type]
+    assert rendering.encoder(ANSWER) is rendering.encoder(ANSWER[::-1])

@@ -1,4 +1,4 @@
-"""A worker's producers, and what becomes of other workers' orphans."""
+"""Start, limit, stop and drain this worker's producers, and take over other workers' orphans."""
 
 import asyncio
 import time
@@ -19,30 +19,30 @@ from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
 
-LOOK_SECONDS = 0.25
-"""How often a producer looks whether it is watched and was asked to stop, where nothing told it before."""
-TEND_SECONDS = 1.0
-"""How often a worker looks for orphans and for what has expired, from start to start."""
+POLL_SECONDS = 0.25
+"""Poll interval for followers and requested stops, for producers that the log did not wake"""
+TEND_INTERVAL_SECONDS = 1.0
+"""Interval from one search for orphans and expired answers to the next, from start to start"""
 TEND_PAUSE_SECONDS = 0.25
-"""Least pause between two looks, where one takes long."""
-MOST_CLAIMS_WITHOUT_GROWTH = 3
-"""Take-overs in a row after which the answer did not grow before its worker died. After more, it is given up."""
-MOST_CLAIMS = 20
-"""Take-overs in all. An answer that kills each worker after its first words grows each time, and has to end, too."""
+"""Minimum pause between the end of a search and the start of the next"""
+CLAIMS_WITHOUT_GROWTH_LIMIT = 3
+"""Limit on take-overs in a row without growth of the answer. Beyond it, the answer is given up."""
+CLAIMS_LIMIT = 20
+"""Limit on take-overs in all. An answer that kills each worker after its first words grows each time."""
 
 _logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many answers one worker generates at once."""
+    """Limits on the answers that one worker generates at once."""
 
     answers: int
     answers_per_client: int
 
 
 class Supervisor:
-    """This worker's producers, and what becomes of other workers' orphans."""
+    """This worker's producers."""
 
     def __init__(
         self,
@@ -71,15 +71,16 @@ class Supervisor:
     async def start(
         self, request: Request, answer_id: str, *, client: str, begun_at: float, owner: str = ""
     ) -> Producer:
-        """Begin the answer: its log is there when this returns, the upstream is asked soon after.
+        """Begin the answer. Its log exists when this returns; the upstream is asked soon after.
 
-        `client` is who asked, of whatever form; `begun_at` is when, by the event loop's clock; `owner` is whose it is.
+        `client` identifies who asked, in any form. `begun_at` is when they asked, by the event loop's clock. `owner` is
+        the key that the answer belongs to.
 
         Raises:
-            TooMany: the client has as many answers under way as it may.
-            Unavailable: so has the worker, or the log cannot take it.
+            TooMany: the client is at its limit of running answers.
+            Unavailable: the worker is at its limit, or the log cannot take the answer.
         """
-        # Told at once, in place of a queue: who waits unseen reloads, and asks again.
+        # Reject instead of queueing: a user who sees nothing reloads, which doubles the load.
         if len(self._running) >= self._bounds.answers:
             raise Unavailable("too_many_answers")
         if self._clients[client] >= self._bounds.answers_per_client:
@@ -98,7 +99,7 @@ class Supervisor:
             del self._clients[client]
 
     def stop(self, answer_id: str, by: StoppedBy) -> bool:
-        """Stop the answer if this worker produces it; tell whether it does."""
+        """Stop the answer if this worker produces it. Return whether it does."""
         producer = self._running.get(answer_id)
         if producer is None:
             return False
@@ -106,13 +107,13 @@ class Supervisor:
         return True
 
     def adopt(self, answer_id: str) -> None:
-        """Claim an orphan, if it still is one, and carry it to its terminal event."""
+        """Claim the answer if it is an orphan, and carry it to its terminal event. Returns at once."""
         if answer_id not in self._adopting and answer_id not in self._running and not self._handing_over:
             self._adopting.add(answer_id)
             self._spawn(self._adopt(answer_id))
 
     async def drain(self, seconds: float) -> None:
-        """Let producers go on for so long; then leave what is unfinished to other workers."""
+        """Let producers run for up to `seconds`, then leave unfinished answers to other workers."""
         if self._running:
             await asyncio.wait([producer.task for producer in self._running.values()], timeout=seconds)
         self._handing_over = True
@@ -121,7 +122,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def aclose(self) -> None:
-        """Hand over what is still running and end."""
+        """Leave unfinished answers to other workers, and end."""
         self._watchman.cancel()
         self._tender.cancel()
         await self.drain(0)
@@ -165,13 +166,13 @@ class Supervisor:
             # A restart takes both back from the followers, and asks again with all that was asked.
             how = "restart"
         claims = lease.claims
-        if claims.without_growth > MOST_CLAIMS_WITHOUT_GROWTH or claims.total > MOST_CLAIMS or request is None:
+        if claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or claims.total > CLAIMS_LIMIT or request is None:
             how = "fail"
         if request is None:
             request = Request(start.model, ())
         counted = AnswerMetrics.of(start.model, self._models)
         counted.taken_over(how)
-        # The clocks of two processes agree only on the time of day, and that may have been set in between.
+        # Two machines share only the time of day, and it may have been set in between.
         age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)
         begun_at = asyncio.get_running_loop().time() - age
         producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at, taken_over=how)
@@ -192,7 +193,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             producers = list(self._running.values())
             for producer in producers:
                 producer.look()
@@ -208,7 +209,7 @@ class Supervisor:
                 await self._log.tend(self.adopt)
             except FolyamError as error:
                 failed = error.code
-            if failed and failed != logged:  # Once, and not each second for as long as it lasts.
+            if failed and failed != logged:  # once, not each second while it lasts
                 _logger.warning("log_not_tended", code=failed)
             logged = failed
-            await asyncio.sleep(max(TEND_PAUSE_SECONDS, begun_at + TEND_SECONDS - time_of_loop()))
+            await asyncio.sleep(max(TEND_PAUSE_SECONDS, begun_at + TEND_INTERVAL_SECONDS - time_of_loop()))

@@ -24,10 +24,11 @@ from service.events import (
     Terminal,
     new_answer_id,
 )
-from service.producer import OVERDUE_SECONDS, Recovery
+from service.lifecycle import Cause, State
+from service.producer import OVERDUE_GRACE_SECONDS, Recovery
 from service.question import to_request
 from service.request import Turn
-from service.supervisor import MOST_CLAIMS, MOST_CLAIMS_WITHOUT_GROWTH, Bounds
+from service.supervisor import CLAIMS_LIMIT, CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
 from tests.eventlog.another import AnotherWorker
@@ -35,6 +36,7 @@ from tests.eventlog.memory import MemoryEventLog
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
+from tests.walking import walks
 from tests.working import PATIENT, Worker, text_of, worker, worker_of
 
 FOREVER = 3600.0
@@ -68,6 +70,13 @@ async def closed(upstream: UpstreamProcess, key: str) -> dict[str, Any]:
 # A whole answer
 
 
+@walks(
+    (State.NEW, Cause.ASK),
+    (State.BEGUN, Cause.STEP),
+    (State.WAITING, Cause.CHUNK),
+    (State.STREAMING, Cause.FINISH),
+    (State.FINISHING, Cause.LOGGED),
+)
 async def test_an_answer_is_logged_from_its_start_to_its_end(here: Worker) -> None:
     request = to_request(
         command(chunks=3), model="test-model", history=[Turn("user", "hello")], temperature=0.5, max_tokens=99
@@ -118,6 +127,13 @@ async def test_a_finished_answer_leaves_nothing_running(here: Worker) -> None:
         reader.close()
 
 
+@walks((State.WAITING, Cause.FINISH))
+async def test_a_model_may_say_nothing(here: Worker) -> None:
+    events = await here.follow((await here.start(chunks=0)).answer_id)
+    assert isinstance(events[-1], Done)
+    assert len(events) == 2
+
+
 # The status
 
 
@@ -164,6 +180,7 @@ async def test_whoever_waits_for_the_status_of_an_answer_that_is_stopped_waits_n
         ({"first_chunk_delay": FOREVER}, "upstream_timeout", ""),
     ],
 )
+@walks((State.FAILING, Cause.LOGGED))
 async def test_a_failure_is_told_as_one_and_what_came_is_kept(
     url: str, upstream: UpstreamProcess, script: dict[str, Any], code: str, text: str
 ) -> None:
@@ -230,6 +247,7 @@ async def test_a_stop_ends_the_answer_and_closes_the_upstream_in_every_phase(
     assert record["closed_by"] == "client"
 
 
+@walks((State.BEGUN, Cause.STOP), (State.STOPPING, Cause.LOGGED))
 async def test_an_answer_can_be_stopped_before_it_has_begun(here: Worker, upstream: UpstreamProcess, key: str) -> None:
     producer = await here.start(key)
     here.supervisor.stop(producer.answer_id, "user")
@@ -299,6 +317,7 @@ async def test_an_answer_that_its_only_follower_leaves_is_stopped_in_every_phase
     assert events[-1].by == "unwatched"
 
 
+@walks((State.WATCHED, Cause.GO), (State.STREAMING, Cause.STOP))
 async def test_an_answer_that_nobody_follows_goes_on_for_a_while(url: str, upstream: UpstreamProcess, key: str) -> None:
     async with worker(url, upstream, limits=replace(PATIENT, unwatched_seconds=0.6)) as here:
         began = time.monotonic()
@@ -310,6 +329,7 @@ async def test_an_answer_that_nobody_follows_goes_on_for_a_while(url: str, upstr
     assert text_of(events).startswith("w1 w2 ")
 
 
+@walks((State.WATCHED, Cause.GO), (State.UNWATCHED, Cause.COME))
 async def test_somebody_who_comes_back_in_time_keeps_the_answer_going(url: str, upstream: UpstreamProcess) -> None:
     async with worker(url, upstream, limits=replace(PATIENT, unwatched_seconds=1)) as here:
         producer = await here.start(chunks=250, pace=0.01)
@@ -398,6 +418,12 @@ async def test_a_drain_lets_running_answers_end(here: Worker) -> None:
     assert isinstance(await here.log.last(producer.answer_id), Done)
 
 
+@walks(
+    (State.STREAMING, Cause.LEAVE),
+    (State.LEAVING, Cause.HAND_OVER),
+    (State.ORPHANED, Cause.CLAIM),
+    (State.CLAIMED, Cause.CONTINUE),
+)
 async def test_what_a_drain_leaves_unfinished_goes_on_in_another_worker(
     here: Worker, url: str, upstream: UpstreamProcess, key: str
 ) -> None:
@@ -480,6 +506,7 @@ async def test_an_orphan_goes_on_where_new_questions_are_refused_for_a_while(
         assert text_of(await here.follow(answer)) == "w1 w2 w3 w4 "
 
 
+@walks((State.ORPHANED, Cause.CLAIM), (State.CLAIMED, Cause.GIVE_UP))
 async def test_an_orphan_is_found_without_being_told_of(here: Worker, url: str) -> None:
     orphan = await orphan_of_nobody(url)
     events = await here.follow(orphan)  # Its start has no request: it can only fail.
@@ -487,6 +514,7 @@ async def test_an_orphan_is_found_without_being_told_of(here: Worker, url: str) 
     assert events[-1].code == "interrupted"
 
 
+@walks((State.CLAIMED, Cause.RESTART))
 async def test_an_answer_with_reasoning_begins_anew(url: str, upstream: UpstreamProcess, key: str) -> None:
     async with worker(url, upstream, recovery="continue") as here:
         answer = await orphan_of(here, key, chunks=2, reasoning=["hm ", "so "], first=[{"stall_after": 1}])
@@ -511,7 +539,7 @@ async def test_an_answer_that_kills_each_worker_before_it_grows_is_given_up(
 ) -> None:
     async with worker(url, upstream) as here:
         answer = await orphan_of(here, key, chunks=4, stall_after=2)
-        for _ in range(MOST_CLAIMS_WITHOUT_GROWTH):
+        for _ in range(CLAIMS_WITHOUT_GROWTH_LIMIT):
             lease = await here.log.claim(answer)
             assert lease is not None
             await lease.append([Restart(lease.last_seq + 1)])  # is no growth
@@ -526,7 +554,7 @@ async def test_an_answer_that_kills_each_worker_before_it_grows_is_given_up(
 async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
     url: str, upstream: UpstreamProcess, key: str, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deaths = 2 * MOST_CLAIMS_WITHOUT_GROWTH
+    deaths = 2 * CLAIMS_WITHOUT_GROWTH_LIMIT
     async with worker(url, upstream, recovery=recovery) as here:
         answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (deaths + 1))
         for _ in range(deaths):
@@ -549,7 +577,7 @@ async def test_an_answer_that_kills_each_worker_after_its_first_words_is_given_u
 ) -> None:
     async with worker(url, upstream, recovery=recovery) as here:
         answer = await orphan_of(here, key, chunks=4, stall_after=2)
-        for _ in range(MOST_CLAIMS):
+        for _ in range(CLAIMS_LIMIT):
             lease = await here.log.claim(answer)
             assert lease is not None
             await lease.append([Delta(lease.last_seq + 1, text="w")])
@@ -566,8 +594,8 @@ async def test_an_answer_that_is_handed_over_often_is_not_given_up(
     url: str, upstream: UpstreamProcess, key: str
 ) -> None:
     async with worker(url, upstream, recovery="continue") as here:
-        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (MOST_CLAIMS_WITHOUT_GROWTH + 2))
-        for number in range(MOST_CLAIMS_WITHOUT_GROWTH + 1):
+        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (CLAIMS_WITHOUT_GROWTH_LIMIT + 2))
+        for number in range(CLAIMS_WITHOUT_GROWTH_LIMIT + 1):
             here.supervisor.adopt(answer)
             await until(lambda: len(upstream.requests(key)) == number + 2)  # noqa: B023 (asked before it changes)
             here.supervisor._running[answer].hand_over()
@@ -709,7 +737,7 @@ async def test_an_answer_that_its_time_out_did_not_end_is_counted_until_it_ends(
     in_time, stuck = await here.start(stall_after=1), await here.start(stall_after=1)
     await here.read_to(stuck.answer_id, seq=2)
     # As if its time-out had passed and ended nothing.
-    stuck.begun_at -= PATIENT.answer_seconds + OVERDUE_SECONDS
+    stuck.begun_at -= PATIENT.answer_seconds + OVERDUE_GRACE_SECONDS
     await until(lambda: sample("folyam_streams_overdue") == 1)
     stuck.stop("user")
     await until(lambda: sample("folyam_streams_overdue") == 0)
@@ -780,7 +808,7 @@ async def test_a_log_that_cannot_be_tended_is_logged_once_until_it_can(
         elif isinstance(outcome, Unavailable):
             raise outcome
 
-    monkeypatch.setattr("service.supervisor.TEND_SECONDS", 0)
+    monkeypatch.setattr("service.supervisor.TEND_INTERVAL_SECONDS", 0)
     monkeypatch.setattr("service.supervisor.TEND_PAUSE_SECONDS", 0)
     monkeypatch.setattr(here.log, "tend", tend)
     with capture_logs() as said:

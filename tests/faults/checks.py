@@ -8,8 +8,8 @@ from tests.e2e.logfile import Event, read_log, unmerged
 from tests.faults.questions import Question
 from tests.faults.viewing import TERMINAL, Viewing
 
-MOST_CLAIMS = 20
-MOST_CLAIMS_WITHOUT_GROWTH = 3
+CLAIMS_LIMIT = 20
+CLAIMS_WITHOUT_GROWTH_LIMIT = 3
 """The service gives an answer up that was orphaned more often than this: in all, or since it last grew."""
 
 
@@ -32,7 +32,7 @@ class Circumstances:
         """Of `failed` events that are true in these circumstances, whatever the upstream did."""
         codes = set()
         without_growth = len(self.claims) - len(self.claims.rstrip("."))
-        given_up = without_growth > MOST_CLAIMS_WITHOUT_GROWTH or len(self.claims) > MOST_CLAIMS
+        given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or len(self.claims) > CLAIMS_LIMIT
         if given_up or self.claims_forgotten or (self.recovery == "fail" and self.claims):
             codes.add("interrupted")
         if self.disk_full or self.damaged:

@@ -1,0 +1,260 @@
+"""The states of an answer, and every transition between them. Whatever decides between states is in this module.
+
+The producer changes its state by `move` alone. Where the table has no transition, `move` raises. A producer takes that
+as a defect like any other: it logs it, and the answer ends as `failed` with the code `internal`.
+
+`python -m service.lifecycle` prints the diagram and the tables of docs/lifecycle.md. This module imports nothing of
+ours.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class State(StrEnum):
+    """A state of an answer, or, in `WATCH`, of its audience."""
+
+    NEW = "new"
+    BEGUN = "begun"
+    CLAIMED = "claimed"
+    WAITING = "waiting"
+    STREAMING = "streaming"
+    LEAVING = "leaving"
+    STOPPING = "stopping"
+    FINISHING = "finishing"
+    FAILING = "failing"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    ORPHANED = "orphaned"
+    LOST = "lost"
+    GONE = "gone"
+
+    WATCHED = "watched"
+    UNWATCHED = "unwatched"
+
+
+class Cause(StrEnum):
+    """The cause of a transition."""
+
+    ASK = "ask"
+    CLAIM = "claim"
+    STEP = "first step"
+    CONTINUE = "continue"
+    RESTART = "restart"
+    GIVE_UP = "give up"
+    CHUNK = "first chunk"
+    FINISH = "finish"
+    FAIL = "fail"
+    STOP = "stop"
+    LEAVE = "leave"
+    HAND_OVER = "hand over"
+    LOGGED = "logged"
+    NOT_LOGGED = "not logged"
+    DIE = "die"
+    LOSE = "lose"
+    ERASE = "erase"
+    EXPIRE = "expire"
+
+    COME = "come"
+    GO = "go"
+
+
+class UndeclaredTransitionError(Exception):
+    """The table has no transition from this state by this cause: a defect of the code that asked for it."""
+
+
+class Transition(NamedTuple):
+    """One row of the table."""
+
+    source: State
+    cause: Cause
+    target: State
+    writes: str = ""
+    """The event that the log gets with it, by its type."""
+
+
+WORKING = (State.BEGUN, State.CLAIMED, State.WAITING, State.STREAMING)
+"""The producer works. It can still be stopped and told to leave."""
+ENDING = (State.FINISHING, State.FAILING, State.STOPPING)
+"""How the answer ends is decided. Nothing but the log's own failure changes it."""
+PRODUCED = (*WORKING, State.LEAVING, *ENDING)
+"""A producer holds the answer's lease."""
+ENDED = (State.DONE, State.FAILED, State.STOPPED)
+"""The log has its terminal event."""
+STARTS = (State.BEGUN, State.CLAIMED)
+"""A producer before its task's first step."""
+WRITES_MANY = {State.STREAMING: "delta"}
+"""The events that a state writes, any number of them, without a transition."""
+
+
+def _from(sources: Sequence[State], cause: Cause, target: State) -> Iterator[Transition]:
+    return (Transition(source, cause, target) for source in sources)
+
+
+ANSWER: tuple[Transition, ...] = (
+    Transition(State.NEW, Cause.ASK, State.BEGUN, "start"),
+    Transition(State.ORPHANED, Cause.CLAIM, State.CLAIMED),
+    Transition(State.BEGUN, Cause.STEP, State.WAITING),
+    Transition(State.CLAIMED, Cause.CONTINUE, State.WAITING),
+    Transition(State.CLAIMED, Cause.RESTART, State.WAITING, "restart"),
+    Transition(State.CLAIMED, Cause.GIVE_UP, State.FAILING),
+    Transition(State.WAITING, Cause.CHUNK, State.STREAMING, "delta"),
+    *_from((State.WAITING, State.STREAMING), Cause.FINISH, State.FINISHING),
+    *_from(WORKING, Cause.FAIL, State.FAILING),
+    *_from((*WORKING, State.LEAVING), Cause.STOP, State.STOPPING),
+    *_from(WORKING, Cause.LEAVE, State.LEAVING),
+    Transition(State.LEAVING, Cause.HAND_OVER, State.ORPHANED),
+    Transition(State.FINISHING, Cause.LOGGED, State.DONE, "done"),
+    Transition(State.FAILING, Cause.LOGGED, State.FAILED, "failed"),
+    Transition(State.STOPPING, Cause.LOGGED, State.STOPPED, "stopped"),
+    *_from(ENDING, Cause.NOT_LOGGED, State.ORPHANED),
+    *_from(PRODUCED, Cause.DIE, State.ORPHANED),
+    *_from([state for state in PRODUCED if state is not State.BEGUN], Cause.LOSE, State.LOST),
+    *_from(ENDED, Cause.ERASE, State.GONE),
+    *_from(ENDED, Cause.EXPIRE, State.GONE),
+)
+"""The life of an answer, from its question to its log's removal."""
+
+WATCH: tuple[Transition, ...] = (
+    Transition(State.WATCHED, Cause.GO, State.UNWATCHED),
+    Transition(State.UNWATCHED, Cause.COME, State.WATCHED),
+)
+"""The audience of an answer that has a producer, beside the answer's own state."""
+
+_TARGETS = {(source, cause): target for source, cause, target, _ in (*ANSWER, *WATCH)}
+
+
+def move(state: State, cause: Cause) -> State:
+    """Return the state after the cause.
+
+    Raises:
+        UndeclaredTransitionError: the table has no such transition.
+    """
+    target = _TARGETS.get((state, cause))
+    if target is None:
+        raise UndeclaredTransitionError(f"{state}: {cause}")
+    return target
+
+
+def accepts(state: State, cause: Cause) -> bool:
+    """Return whether the table has a transition from the state by the cause."""
+    return (state, cause) in _TARGETS
+
+
+STATES = {
+    State.BEGUN: "The log has its `start`. The producer's task has not taken its first step.",
+    State.CLAIMED: "Another worker holds the lease of an orphan. Its producer has not asked the upstream.",
+    State.WAITING: "The upstream is asked, again where a try failed. No chunk has come from it.",
+    State.STREAMING: "Each chunk is in the log, as `delta`, before anyone receives it.",
+    State.LEAVING: "The worker leaves; the connection to the upstream is being closed.",
+    State.STOPPING: "The connection to the upstream is being closed, then `stopped` is written.",
+    State.FINISHING: "The upstream came to a whole end; `done` is being written.",
+    State.FAILING: "The answer cannot be finished; `failed` is being written.",
+    State.DONE: "The log has the whole text.",
+    State.STOPPED: "The log says who stopped it.",
+    State.FAILED: "The log says why.",
+    State.ORPHANED: "The log has no terminal event, and no worker holds its lease.",
+    State.LOST: "This producer may not write any more: the lease is another worker's, where the answer goes on.",
+    State.GONE: "There is no log any more. An answer's id is never used again.",
+    State.WATCHED: "The answer has a follower, on any worker, or has not been looked at yet.",
+    State.UNWATCHED: "It has none. It is stopped after `FOLYAM_UNWATCHED_SECONDS`.",
+}
+"""What each state means, for people."""
+
+CAUSES = {
+    Cause.ASK: "A question is accepted.",
+    Cause.CLAIM: "A worker finds the orphan, and takes its lease.",
+    Cause.STEP: "The producer's task runs, and asks the upstream.",
+    Cause.CONTINUE: "The upstream is asked to go on from the text so far.",
+    Cause.RESTART: "The upstream is asked anew.",
+    Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, or the answer was taken over too often.",
+    Cause.CHUNK: "The upstream's first chunk comes.",
+    Cause.FINISH: "The upstream's answer comes to a whole end.",
+    Cause.FAIL: "The upstream fails, a limit is reached, the log takes no more, or the service has a defect.",
+    Cause.STOP: "A client asks for it on any worker, or nobody followed for too long.",
+    Cause.LEAVE: "The worker ends, and its drain is over.",
+    Cause.HAND_OVER: "The connection to the upstream is closed; the producer gives up the lease.",
+    Cause.LOGGED: "The log takes the terminal event.",
+    Cause.NOT_LOGGED: "The log does not take the terminal event: its disk is full, say.",
+    Cause.DIE: "The worker dies, and its lease with it.",
+    Cause.LOSE: "The log says that the lease is another worker's.",
+    Cause.ERASE: "A client erases the answer, or its question was refused.",
+    Cause.EXPIRE: "It is older than `FOLYAM_RETENTION_SECONDS`, or there are too many.",
+    Cause.GO: "The last follower leaves, on whichever worker.",
+    Cause.COME: "A follower comes.",
+}
+"""What each cause is, for people."""
+
+
+def _names(states: Sequence[State]) -> str:
+    return ", ".join(f"`{state}`" for state in states)
+
+
+def _grouped(table: Sequence[Transition]) -> list[tuple[list[State], Cause, State, str]]:
+    """Return the rows, with the sources of rows that agree in all else put together."""
+    groups: dict[tuple[Cause, State, str], list[State]] = {}
+    for source, cause, target, writes in table:
+        groups.setdefault((cause, target, writes), []).append(source)
+    return [(sources, cause, target, writes) for (cause, target, writes), sources in groups.items()]
+
+
+def _table(table: Sequence[Transition]) -> list[str]:
+    lines = ["| from | cause | to | the log gets | |", "| --- | --- | --- | --- | --- |"]
+    for sources, cause, target, writes in _grouped(table):
+        start = "" if sources == [State.NEW] else _names(sources)
+        written = f"`{writes}`" if writes else ""
+        lines.append(f"| {start} | {cause} | `{target}` | {written} | {CAUSES[cause]} |")
+    return lines
+
+
+def _arrows(table: Sequence[Transition]) -> list[tuple[State | str, State, str]]:
+    """Return the arrows with their labels. What may happen to nearly every state with a producer is one arrow."""
+    arrows: dict[tuple[State | str, State], list[str]] = {}
+    for sources, cause, target, _ in _grouped(table):
+        if len(sources) >= len(PRODUCED) - 1:
+            others = [state for state in PRODUCED if state not in sources]
+            label = f"{cause} (not {', '.join(others)})" if others else str(cause)
+            arrows.setdefault(("produced", target), []).append(label)
+        else:
+            for source in sources:
+                arrows.setdefault((source, target), []).append(cause)
+    return [(source, target, ", ".join(labels)) for (source, target), labels in arrows.items()]
+
+
+def _diagram(table: Sequence[Transition]) -> list[str]:
+    """Return the diagram, with the states that have a producer in a box."""
+    box: list[str] = []
+    around: list[str] = []
+    for source, target, label in _arrows(table):
+        arrow = f"{'[*]' if source is State.NEW else source} --> {target}: {label}"
+        (box if source in PRODUCED and target in PRODUCED else around).append(arrow)
+    inside = ["    state produced {", *(f"        {arrow}" for arrow in box), "    }"] if box else []
+    return ["```mermaid", "stateDiagram-v2", *inside, *(f"    {arrow}" for arrow in around), "```"]
+
+
+def page() -> str:
+    """Return the generated part of docs/lifecycle.md, in Markdown."""
+    states = [f"| `{state}` | {meaning} |" for state, meaning in STATES.items()]
+    return "\n".join(
+        [
+            *_diagram(ANSWER),
+            "",
+            "| state | |",
+            "| --- | --- |",
+            *states,
+            "",
+            *_table(ANSWER),
+            "",
+            "The audience, while there is a producer:",
+            "",
+            *_diagram(WATCH),
+            "",
+            *_table(WATCH),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(page())  # noqa: T201 (python -m service.lifecycle writes the page)

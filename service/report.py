@@ -1,0 +1,126 @@
+"""What metrics, traces and the service's log are told of one producer's work."""
+
+import asyncio
+
+import structlog
+
+from service.events import Done, Failed, StoppedBy, Terminal, Timing
+from service.request import Request
+from service.telemetry import metrics, tracing
+from service.telemetry.answer_metrics import AnswerMetrics
+
+_logger = structlog.get_logger()
+
+
+class Report:
+    """One producer's part of an answer. `begun_at` is when it was asked for, by the event loop's clock."""
+
+    def __init__(
+        self,
+        counted: AnswerMetrics,
+        answer_id: str,
+        request: Request,
+        *,
+        begun_at: float,
+        taken_over: str | None,
+    ) -> None:
+        self._metrics = counted
+        self._answer_id = answer_id
+        self._request = request
+        self._begun_at = begun_at
+        self._taken_over = taken_over
+        self._time = asyncio.get_running_loop().time
+        self._span = tracing.NO_SPAN
+        self._stopped_by: StoppedBy | None = None
+        self._interrupted_at = 0.0
+        self._first_chunk_seconds: float | None = None
+        self._upstream_first_chunk_seconds: float | None = None
+
+    def begin(self) -> None:
+        """Begin the trace's span."""
+        self._span = tracing.start_generation(
+            self._answer_id,
+            model=self._request.model,
+            temperature=self._request.parameters.get("temperature"),
+            max_tokens=self._request.parameters.get("max_tokens"),
+            traceparent=self._request.traceparent,
+            taken_over=self._taken_over,
+        )
+
+    def first_chunk(self, now: float, asked_at: float) -> None:
+        """Note when the upstream's first chunk came, and when the upstream had been asked."""
+        self._first_chunk_seconds = now - self._begun_at
+        self._upstream_first_chunk_seconds = now - asked_at
+        self._metrics.upstream_first_chunk(now - asked_at)
+        self._span.add_event("folyam.first_chunk")
+
+    def first_chunk_sent(self) -> None:
+        """Note that the client that asked has been sent the first chunk."""
+        self._metrics.first_chunk_sent(self._time() - self._begun_at)
+
+    def stop(self, by: StoppedBy) -> None:
+        """Note that the answer is being stopped."""
+        self._stopped_by = by
+        self._interrupted_at = self._time()
+        self._span.add_event("folyam.stop")
+
+    def stop_took_effect(self) -> None:
+        """Note that the upstream's connection is closed."""
+        metrics.stop_took(self._time() - self._interrupted_at)
+
+    def leave(self) -> None:
+        """Note that the answer is being left to another worker."""
+        self._span.add_event("folyam.hand_over")
+
+    def timing(self) -> Timing:
+        """Return how long the answer has taken so far."""
+        first = self._first_chunk_seconds
+        return Timing(None if first is None else round(first, 4), round(self._time() - self._begun_at, 4))
+
+    def end(self, terminal: Terminal, size: int) -> None:
+        """Note how the answer ended. `size` is its log's length in bytes."""
+        timing = self.timing()
+        outcome = type(terminal).__name__.lower()
+        usage = terminal.usage if isinstance(terminal, Done) else None
+        self._metrics.finished(outcome, timing.duration_seconds, usage)
+        _logger.info(
+            "answer",
+            answer=self._answer_id,
+            model=self._request.model,
+            outcome=outcome,
+            code=getattr(terminal, "code", None),
+            by=self._stopped_by,
+            events=terminal.seq,
+            bytes=size,
+            tokens=usage.completion_tokens if usage else None,
+            first_chunk_seconds=timing.first_chunk_seconds,
+            duration_seconds=timing.duration_seconds,
+            taken_over=self._taken_over,
+            **tracing.log_fields(self._span),
+        )
+        self._trace(outcome, terminal)
+
+    def hand_over(self, last_seq: int) -> None:
+        """Note that the answer was left to another worker, with its last event."""
+        self._go_on_elsewhere("answer_handed_over", "handed_over", last_seq)
+
+    def lose(self, last_seq: int) -> None:
+        """Note that another worker has the answer's lease. This worker knows no end of the answer, and counts none."""
+        self._go_on_elsewhere("lease_lost", "lost", last_seq)
+
+    def _go_on_elsewhere(self, line: str, outcome: str, last_seq: int) -> None:
+        self._metrics.handed_over()
+        _logger.info(line, answer=self._answer_id, events=last_seq, **tracing.log_fields(self._span))
+        self._trace(outcome, None)
+
+    def _trace(self, outcome: str, terminal: Terminal | None) -> None:
+        done = terminal if isinstance(terminal, Done) else None
+        tracing.end_generation(
+            self._span,
+            outcome,
+            stopped_by=self._stopped_by,
+            first_chunk_seconds=self._upstream_first_chunk_seconds,
+            finish_reason=done.finish_reason if done else None,
+            usage=done.usage if done else None,
+            error=terminal.code if isinstance(terminal, Failed) else None,
+        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.lifecycle import ANSWER, ENDED, PRODUCED, WRITES_MANY, Cause, State, Transition
 from tests.e2e.logfile import Event, read_log, unmerged
 from tests.faults.questions import Question
 from tests.faults.viewing import TERMINAL, Viewing
@@ -78,9 +79,65 @@ def check_log(log: Sequence[Event], question: Question, around: Circumstances, *
         wrong.append("the log does not begin with its one start")
     if any(event["type"] in TERMINAL for event in log[:-1]):
         wrong.append("the log goes on behind a terminal event")
+    wrong += check_written(log)
     if log[-1]["type"] not in TERMINAL:
         return [*wrong, "no terminal event came"]
     return [*wrong, *check_end(log, question, around, asked_stop=asked_stop)]
+
+
+def check_written(log: Sequence[Event]) -> list[str]:
+    """Check that a walk through the table of an answer's transitions writes this log."""
+    states = {State.NEW}
+    for event in log:
+        kind, states = event["type"], _silently_reached(states)
+        states = {row.target for row in ANSWER if row.source in states and row.writes == kind} | {
+            state for state in states if WRITES_MANY.get(state) == kind
+        }
+        if not states:
+            return [f"no walk through the lifecycle's table writes this {kind}"]
+    return []
+
+
+def _silently_reached(states: set[State]) -> set[State]:
+    """Return these states and those that are reached from them by transitions that write nothing."""
+    reached = set(states)
+    while more := {row.target for row in ANSWER if row.source in reached and not row.writes} - reached:
+        reached |= more
+    return reached
+
+
+def check_moves(moves: Sequence[Transition], log: Sequence[Event]) -> list[str]:
+    """Check the moves of an answer's producers, one after the other, against the table and the end of the log.
+
+    The log is empty where the answer was erased or has expired. A producer whose worker dies moves no more; its last
+    move may not have been recorded. The next producer begins with an orphan.
+    """
+    table = {(row.source, row.cause): row.target for row in ANSWER}
+    wrong = []
+    state = State.NEW
+    for source, cause, target, _ in moves:
+        died = source is State.ORPHANED and state in (State.NEW, *PRODUCED)
+        if source is not state and not died:
+            wrong.append(f"a producer left {state} without a move, for {source}")
+        if table.get((source, cause)) is not target:
+            wrong.append(f"a transition that is not in the table: {source}, {cause}, {target}")
+        state = target
+    if log:
+        end = log[-1]["type"]
+        if end in TERMINAL or state in ENDED:
+            said = table.get((state, Cause.LOGGED), state)  # Killed in between, it wrote the end and did not record it.
+            if end != said:
+                wrong.append(f"the log ends with {end}, and its last producer with {state}")
+    return wrong
+
+
+def moves_of(file: Path) -> dict[str, list[Transition]]:
+    """Return the moves that the workers recorded, in their order, by answer."""
+    moves: dict[str, list[Transition]] = {}
+    for line in file.read_text(encoding="ascii").splitlines():
+        answer, source, cause, target = line.split("\t")
+        moves.setdefault(answer, []).append(Transition(State(source), Cause(cause), State(target)))
+    return moves
 
 
 def check_end(events: Sequence[Event], question: Question, around: Circumstances, *, asked_stop: bool) -> list[str]:

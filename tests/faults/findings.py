@@ -40,6 +40,8 @@ class Findings:
     unreached: int = 0
     refused_without_retry_after: int = 0
     takeovers: int = 0
+    moves: Counter[str] = field(default_factory=Counter)
+    """Of producers: from where and by what."""
     waits: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from a producer's death to its successor's request to the upstream, by what had ended it."""
     pauses: dict[str, list[float]] = field(default_factory=dict)
@@ -92,6 +94,8 @@ class Findings:
             *(f"  {name:34}{count:9}" for name, count in sorted(self.ends.items())),
             f"{'logs checked':36}{self.logs:9}",
             f"{'take-overs':36}{self.takeovers:9}",
+            f"{'moves of producers':36}{self.moves.total():9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.moves.items())),
             f"{'resumes':36}{self.resumes:9}",
             f"{'requests that nobody took':36}{self.unreached:9}",
             f"{'requests refused':36}{sum(self.refusals.values()):9}",

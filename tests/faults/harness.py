@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from tests.faults import questions, viewing
-from tests.faults.checks import Circumstances, check_damaged, check_log, check_viewing, claims_of, log_of
+from tests.faults.checks import (
+    Circumstances,
+    check_damaged,
+    check_log,
+    check_moves,
+    check_viewing,
+    claims_of,
+    log_of,
+    moves_of,
+)
 from tests.faults.findings import Findings
 from tests.faults.kinds import ClockJumped, Planned, WorkerHung, WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
@@ -354,6 +363,7 @@ class Run:
         self._late.clear()
         for path in sorted(self._stack.logs.glob("*.jsonl")):
             self._check_left(path.stem)
+        self._check_moves()
         await self._check_upstream()
 
     def _unended(self, among: Sequence[str] | None = None) -> list[str]:
@@ -394,6 +404,15 @@ class Run:
             self.found.set()
             self._say(f"VIOLATION {answer}: {'; '.join(wrong)}")
             self.findings.keep_log(path)
+
+    def _check_moves(self) -> None:
+        for answer, moves in moves_of(self._stack.moves).items():
+            self.findings.moves.update(f"{move.source}, {move.cause}" for move in moves)
+            if answer in self._damaged:
+                continue
+            for what in check_moves(moves, log_of(self._stack.logs, answer)):
+                self.findings.violate(what, answer)
+                self.found.set()
 
     async def _check_upstream(self) -> None:
         """Check that nobody is paid for words that nobody reads."""

@@ -11,6 +11,7 @@ from service.eventlog.files import lease, log, logfile, reader
 from service.eventlog.files.lease import FileLease
 from service.eventlog.files.reader import FileReader
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
+from service.lifecycle import Cause, State
 
 
 def no_lease() -> None:
@@ -129,6 +130,18 @@ def deaf_to_leaving() -> None:
     _replace(FileLease, "watched", lambda _: True)
 
 
+def undeclared_move() -> None:
+    """A producer goes back, past the table, from streaming to waiting."""
+    move = producer.Producer._move
+
+    def stray(self: producer.Producer, cause: Cause) -> None:
+        move(self, cause)
+        if cause is Cause.CHUNK:
+            self._state = State.WAITING
+
+    _replace(producer.Producer, "_move", stray)
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -140,6 +153,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         lost_delta,
         doubled_delta,
         deaf_to_leaving,
+        undeclared_move,
     )
 }
 

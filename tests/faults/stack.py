@@ -22,7 +22,7 @@ from tests.disk import small_disk
 from tests.e2e.client import Client
 from tests.e2e.stack import READY_SECONDS, ROOT, Nginx, Program, eventually, is_ready
 from tests.faults.questions import SILENCE_SECONDS
-from tests.faults.worker import CLOCK, HarnessWorker
+from tests.faults.worker import CLOCK, MOVES, HarnessWorker
 from tests.upstream.process import UpstreamProcess
 
 UNWATCHED_SECONDS = 8.0
@@ -63,6 +63,7 @@ class Stack:
         self.directory = directory
         self.logs = directory / "answers"
         self.clock = directory / "clock"
+        self.moves = directory / MOVES
         self.recovery = recovery
         self.workers_wanted = workers
         self.small_disk = small_disk

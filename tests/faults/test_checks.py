@@ -5,9 +5,19 @@ import random
 
 import pytest
 
+from service.lifecycle import Cause, State, Transition
 from tests.e2e.logfile import Event
 from tests.faults import questions, viewing
-from tests.faults.checks import Circumstances, as_text, check_damaged, check_log, check_viewing, text_of
+from tests.faults.checks import (
+    Circumstances,
+    as_text,
+    check_damaged,
+    check_log,
+    check_moves,
+    check_viewing,
+    check_written,
+    text_of,
+)
 from tests.faults.harness import Happened, held_still
 from tests.faults.kinds import WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
@@ -78,6 +88,64 @@ def test_a_log(events: list[Event], around: Circumstances, wrong: str) -> None:
     found = check_log(events, QUESTION, around, asked_stop=False)
     assert bool(found) == bool(wrong)
     assert wrong in "; ".join(found)
+
+
+def test_a_log_that_no_walk_through_the_table_writes() -> None:
+    restart, stopped = {"type": "restart"}, {"type": "stopped", "by": "user"}
+    for events in (WHOLE, log(DONE), log(stopped), log(restart, restart, *WHOLE[1:]), log(delta("w1 "), restart)):
+        assert not check_written(events)
+    for events in (log(delta("w1 "), START), log(DONE, delta("w1 ")), log(stopped, restart), WHOLE[1:]):
+        assert check_written(events)
+
+
+ASKED = [
+    Transition(State.NEW, Cause.ASK, State.BEGUN),
+    Transition(State.BEGUN, Cause.STEP, State.WAITING),
+    Transition(State.WAITING, Cause.CHUNK, State.STREAMING),
+]
+CLAIMED = [
+    Transition(State.ORPHANED, Cause.CLAIM, State.CLAIMED),
+    Transition(State.CLAIMED, Cause.CONTINUE, State.WAITING),
+]
+ENDED = [
+    Transition(State.WAITING, Cause.FINISH, State.FINISHING),
+    Transition(State.FINISHING, Cause.LOGGED, State.DONE),
+]
+
+
+@pytest.mark.parametrize(
+    ("moves", "wrong"),
+    [
+        ([*ASKED, *CLAIMED, *ENDED], ""),
+        ([*ASKED[:1], *CLAIMED[:1], *CLAIMED, *ENDED], ""),
+        ([*CLAIMED, *ENDED], ""),
+        ([*ASKED, *ENDED], "left streaming without a move, for waiting"),
+        ([*ASKED[:2], *ENDED, *CLAIMED], "left done without a move, for orphaned"),
+        ([*ASKED[:2], *ASKED[1:2]], "left waiting without a move, for begun"),
+        ([*ASKED[:2], Transition(State.WAITING, Cause.FINISH, State.DONE)], "not in the table"),
+        ([*ASKED[:2], Transition(State.WAITING, Cause.LOGGED, State.WAITING)], "not in the table"),
+    ],
+)
+def test_the_moves_of_an_answers_producers(moves: list[Transition], wrong: str) -> None:
+    found = check_moves(moves, [])
+    assert bool(found) == bool(wrong)
+    assert wrong in "; ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("moves", "events", "right"),
+    [
+        ([*ASKED[:2], *ENDED], WHOLE, True),
+        ([*ASKED[:2], *ENDED[:1]], WHOLE, True),
+        ([*ASKED[:2], *ENDED], [], True),
+        (ASKED, WHOLE[:-1], True),
+        (ASKED, WHOLE, False),
+        ([*ASKED[:2], *ENDED], WHOLE[:-1], False),
+        ([*ASKED[:2], *ENDED], log({"type": "stopped", "by": "user"}), False),
+    ],
+)
+def test_the_last_move_is_what_the_log_ends_with(moves: list[Transition], events: list[Event], *, right: bool) -> None:
+    assert right == (not check_moves(moves, events))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def has_one(found: set[str], signs: tuple[str, ...]) -> bool:
         ("lost_delta", ("what was seen", "the text seen")),
         ("doubled_delta", ("what was seen", "lost:")),
         ("deaf_to_leaving", ("no terminal event",)),
+        ("undeclared_move", ("not in the table",)),
     ],
 )
 def test_a_broken_service_is_caught(tmp_path: Path, sabotage: str, signs: tuple[str, ...]) -> None:

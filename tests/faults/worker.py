@@ -12,6 +12,9 @@ CLOCK = "FOLYAM_TEST_CLOCK"
 SABOTAGE = "FOLYAM_TEST_SABOTAGE"
 """Names what is broken: one of `tests.faults.sabotage.SABOTAGES`."""
 
+MOVES = "moves"
+"""The file, in the harness's directory, to which the workers write each move of each producer."""
+
 TELL_SECONDS = 0.1
 
 
@@ -27,6 +30,7 @@ class HarnessWorker(FolyamWorker):
         time.time = lambda: true_time() + float(file.read_text())
         # Opened before the service gives up the right to write anywhere but its log.
         self._told = os.open(file.with_name(f"tasks-{os.getpid()}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _record_moves(file.with_name(MOVES))
         super().init_process()
 
     async def _serve(self) -> None:
@@ -38,7 +42,25 @@ class HarnessWorker(FolyamWorker):
         asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
 
 
-class SabotagedWorker(FolyamWorker):
+def _record_moves(file: Path) -> None:
+    # Not sooner: the master imports this module, and must not import the service.
+    from service.lifecycle import Cause  # noqa: PLC0415
+    from service.producer import Producer  # noqa: PLC0415
+
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    move = Producer._move
+
+    def recorded(self: Producer, cause: Cause) -> None:
+        source = self._state
+        try:
+            move(self, cause)
+        finally:
+            os.write(descriptor, f"{self.answer_id}\t{source}\t{cause}\t{self._state}\n".encode())
+
+    Producer._move = recorded  # type: ignore[method-assign]
+
+
+class SabotagedWorker(HarnessWorker):
     """Breaks it before the application is made."""
 
     def init_process(self) -> None:

@@ -237,9 +237,10 @@ class Producer:
         except FolyamError as error:
             # The log cannot take the end either. Released, the answer is an orphan, and ends when the log works again.
             self._move(Cause.NOT_LOGGED)
-            _logger.warning("end_not_logged", answer=self.answer_id, code=error.code)
+            self._report.not_logged(error.code, self._lease.last_seq)
+        else:
+            self._report.end(terminal, self._lease.size)
         self._watch.end()
-        self._report.end(terminal, self._lease.size)
 
     def _leave(self) -> None:
         self._move(Cause.HAND_OVER)

@@ -102,15 +102,23 @@ class Report:
 
     def hand_over(self, last_seq: int) -> None:
         """Note that the answer was left to another worker, with its last event."""
-        self._go_on_elsewhere("answer_handed_over", "handed_over", last_seq)
+        _logger.info("answer_handed_over", answer=self._answer_id, events=last_seq, **tracing.log_fields(self._span))
+        self._go_on_elsewhere("handed_over")
 
     def lose(self, last_seq: int) -> None:
         """Note that another worker has the answer's lease. This worker knows no end of the answer, and counts none."""
-        self._go_on_elsewhere("lease_lost", "lost", last_seq)
+        _logger.info("lease_lost", answer=self._answer_id, events=last_seq, **tracing.log_fields(self._span))
+        self._go_on_elsewhere("lost")
 
-    def _go_on_elsewhere(self, line: str, outcome: str, last_seq: int) -> None:
+    def not_logged(self, code: str, last_seq: int) -> None:
+        """Note that the log did not take the answer's end. The worker that takes the answer over counts its end."""
+        _logger.warning(
+            "end_not_logged", answer=self._answer_id, code=code, events=last_seq, **tracing.log_fields(self._span)
+        )
+        self._go_on_elsewhere("not_logged")
+
+    def _go_on_elsewhere(self, outcome: str) -> None:
         self._metrics.handed_over()
-        _logger.info(line, answer=self._answer_id, events=last_seq, **tracing.log_fields(self._span))
         self._trace(outcome, None)
 
     def _trace(self, outcome: str, terminal: Terminal | None) -> None:

@@ -195,14 +195,19 @@ async def test_a_failure_in_any_state_is_the_answers_end(
 
 
 @walks_from(ENDING, Cause.NOT_LOGGED)
-async def test_an_answer_whose_end_the_log_does_not_take_is_an_orphan(log: FileEventLog, state: State) -> None:
+async def test_an_answer_whose_end_the_log_does_not_take_is_an_orphan_and_not_counted_as_ended(
+    log: FileEventLog, state: State
+) -> None:
     stage = await staged(log, state)
+    finished, flying = total("folyam_streams_finished_total"), total("folyam_streams_in_flight")
     stage.lease.failure = Unavailable("log_full")
     with capture_logs() as lines:
         await stage.end()
     assert stage.state is State.ORPHANED
     assert await is_orphan(log, stage.answer_id)
-    assert [line["code"] for line in lines if line["event"] == "end_not_logged"] == ["log_full"]
+    assert [(line["event"], line["code"]) for line in lines] == [("end_not_logged", "log_full")]
+    assert total("folyam_streams_finished_total") == finished
+    assert total("folyam_streams_in_flight") == flying - 1
 
 
 @walks_from([state for state in PRODUCED if state is not State.BEGUN], Cause.LOSE)

@@ -1,10 +1,10 @@
 import { pauseMs } from "./backoff.js";
-import { refusal } from "./connection.js";
+import { responseError } from "./response.js";
 import { FolyamError } from "./errors.js";
 import { Follower } from "./follower.js";
 import { tabsCanAgree } from "./locks.js";
 import { followTogether, leadOnceNamed } from "./relay.js";
-import { createSlots, UNLIMITED } from "./slots.js";
+import { createSharedConnections, UNLIMITED } from "./shared-connections.js";
 import { FIRST_STATE, after, eventsBetween } from "./state.js";
 
 /** @import { AnswerEvent } from "./events.js" */
@@ -152,8 +152,8 @@ export function openAnswer(request, options = {}) {
     options.signal?.throwIfAborted();
     const sharing = (options.share ?? true) && (await tabsCanAgree());
     signal.throwIfAborted();
-    const slots = sharing
-      ? createSlots({
+    const connections = sharing
+      ? createSharedConnections({
           name: `folyam ${base.origin}`,
           count: options.connections ?? 4,
           sliceMs: options.sliceMs ?? 250,
@@ -164,7 +164,7 @@ export function openAnswer(request, options = {}) {
       new Follower({
         question: resumed ? null : request,
         subject: to,
-        slots,
+        connections,
         options: { fetch: send, base, headers, patience },
         signal,
       }).run();
@@ -222,7 +222,7 @@ export function openAnswer(request, options = {}) {
           return;
         }
         const error =
-          (await refusal(response)) ?? new FolyamError("refused", "The answer could not be stopped.");
+          (await responseError(response)) ?? new FolyamError("refused", "The answer could not be stopped.");
         askedMs = error.retryAfterMs;
         if (!error.retryable || attempt === STOP_TRIES || (askedMs ?? 0) > patience.giveUpMs) {
           throw error;

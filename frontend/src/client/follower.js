@@ -1,9 +1,9 @@
 import { pauseMs } from "./backoff.js";
-import { readStream, refusal } from "./connection.js";
+import { readStream, responseError } from "./response.js";
 import { FolyamError } from "./errors.js";
 import { isTerminal, parseEvent } from "./events.js";
 import { watchForSilence } from "./silence.js";
-import { isOffline, listenForWakeups } from "./wakeups.js";
+import { isOffline, listenForReturn } from "./visibility.js";
 
 /** @import { AnswerEvent } from "./events.js" */
 /** @import { AnswerState, Phase, WaitingFor } from "./state.js" */
@@ -34,9 +34,9 @@ import { isOffline, listenForWakeups } from "./wakeups.js";
 
 /**
  * How one connection ended before the terminal event had come: by itself (`cut`), by silence, to let another tab have its
- * turn, or after a wake-up; the error is what the service said, if it said anything.
+ * turn, or because someone or the network came back; the error is what the service said, if it said anything.
  *
- * @typedef {{why: "cut" | "silent" | "turn" | "woken", silentMs: number, error?: FolyamError | undefined}} Outcome
+ * @typedef {{why: "cut" | "silent" | "turn" | "returned", silentMs: number, error?: FolyamError | undefined}} Outcome
  */
 
 /** Once the end is known, the response's own end is worth this much waiting: then its connection can be used again. */
@@ -59,8 +59,8 @@ export class Follower {
   #options;
   /** @type {object | null} */
   #question;
-  /** @type {Pick<ReturnType<typeof import("./slots.js").createSlots>, "take">} */
-  #slots;
+  /** @type {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} */
+  #connections;
   /** @type {Subject} */
   #subject;
   /** @type {AbortSignal} */
@@ -70,14 +70,14 @@ export class Follower {
    * @param {object} parts
    * @param {object | null} parts.question the body of `POST /generate`; null where an answer is resumed
    * @param {Subject} parts.subject
-   * @param {Pick<ReturnType<typeof import("./slots.js").createSlots>, "take">} parts.slots
+   * @param {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} parts.connections
    * @param {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} parts.options
    * @param {AbortSignal} parts.signal
    */
-  constructor({ question, subject, slots, options, signal }) {
+  constructor({ question, subject, connections, options, signal }) {
     this.#question = question;
     this.#subject = subject;
-    this.#slots = slots;
+    this.#connections = connections;
     this.#options = options;
     this.#signal = signal;
     this.#retryMs = options.patience.retryMs;
@@ -98,7 +98,7 @@ export class Follower {
       if (this.#state.seq > before) {
         this.#forgetTrouble();
       }
-      if (outcome.why !== "turn" && outcome.why !== "woken") {
+      if (outcome.why !== "turn" && outcome.why !== "returned") {
         this.#fruitlessMs += outcome.silentMs;
         await this.#pause(outcome);
       }
@@ -124,7 +124,7 @@ export class Follower {
       }
     };
     const giveUp = () => connection.abort();
-    const slot = await this.#slots.take(this.#signal, () => answered && leave("turn"));
+    const turn = await this.#connections.take(this.#signal, () => answered && leave("turn"));
     this.#signal.addEventListener("abort", giveUp);
     const { silenceMs, suspicionMs, resumeMs } = this.#options.patience;
     const fallSilent = () => {
@@ -136,10 +136,10 @@ export class Follower {
       this.#state.id === null
         ? undefined
         : setTimeout(fallSilent, Math.min(silenceMs, resumeMs * 2 ** Math.max(0, this.#tries - 1)));
-    const deaf = listenForWakeups((kind) => {
+    const deaf = listenForReturn((kind) => {
       if (kind === "online" || silence.silentMs > suspicionMs) {
         this.#forgetTrouble();
-        leave("woken");
+        leave("returned");
       }
     });
     /** @type {FolyamError | undefined} */
@@ -153,13 +153,13 @@ export class Follower {
       if (response.status === 204) {
         await this.#readTheEnd(connection.signal);
       } else {
-        error = (await refusal(response)) ?? undefined;
+        error = (await responseError(response)) ?? undefined;
         if (!error) {
           await this.#read(
             response,
             () => {
               silence.alive();
-              slot.alive();
+              turn.alive();
               this.#subject.alive();
             },
             giveUp,
@@ -176,7 +176,7 @@ export class Follower {
       clearTimeout(unanswered);
       silence.end();
       deaf();
-      slot.giveBack();
+      turn.giveBack();
       connection.abort();
     }
     return { why, silentMs: silence.silentMs, error };
@@ -286,8 +286,8 @@ export class Follower {
       what,
       untilMs: offline ? null : Date.now() + ms,
     });
-    const woken = await sleepUnlessWoken(ms, this.#signal, askedMs !== null);
-    if (woken) {
+    const returned = await sleepUntilReturn(ms, this.#signal, askedMs !== null);
+    if (returned) {
       this.#forgetTrouble();
     } else if (offline) {
       this.#offlineMs += ms;
@@ -308,7 +308,7 @@ export class Follower {
       return;
     }
     if (error) {
-      // A refusal began nothing. But only one that names a time invites the same question again.
+      // An error response began nothing. But only one that names a time invites the same question again.
       if (error.retryAfterMs === null) {
         throw error;
       }
@@ -372,9 +372,9 @@ const GAVE_UP = {
  * @param {number} ms
  * @param {AbortSignal} signal
  * @param {boolean} deaf a service that named a time is not asked sooner
- * @returns {Promise<boolean>} whether a wake-up ended it early
+ * @returns {Promise<boolean>} whether a return ended it early
  */
-function sleepUnlessWoken(ms, signal, deaf) {
+function sleepUntilReturn(ms, signal, deaf) {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     /** @param {() => void} settle */
@@ -386,7 +386,7 @@ function sleepUnlessWoken(ms, signal, deaf) {
     };
     const abort = () => end(() => reject(signal.reason));
     const timer = setTimeout(() => end(() => resolve(false)), ms);
-    const stopListening = deaf ? () => {} : listenForWakeups(() => end(() => resolve(true)));
+    const stopListening = deaf ? () => {} : listenForReturn(() => end(() => resolve(true)));
     signal.addEventListener("abort", abort);
   });
 }

@@ -100,7 +100,7 @@ def test_a_failure_says_why_and_offers_a_way_on(reader: Reader) -> None:
     assert reader.words == numbered(6)
 
 
-def test_a_refusal_before_the_first_word_says_why(reader: Reader) -> None:
+def test_an_error_before_the_first_word_says_why(reader: Reader) -> None:
     reader.ask(command(key="refused", status=401))
     reader.sees_phase("failed")
     assert "refused the server's key" in reader.sentence

@@ -8,19 +8,19 @@ export function isOffline() {
  * page came back from the back-forward cache (`online`, too: its connections are gone), or someone looks at it again
  * after it may have slept (`visible`).
  *
- * @param {(kind: "online" | "visible") => void} onWakeup
+ * @param {(kind: "online" | "visible") => void} onReturn
  * @returns {() => void} ends it
  */
-export function listenForWakeups(onWakeup) {
+export function listenForReturn(onReturn) {
   const ended = new AbortController();
   const until = { signal: ended.signal };
   const { document } = globalThis;
-  globalThis.addEventListener?.("online", () => onWakeup("online"), until);
+  globalThis.addEventListener?.("online", () => onReturn("online"), until);
   globalThis.addEventListener?.(
     "pageshow",
     (event) => {
       if (event.persisted) {
-        onWakeup("online");
+        onReturn("online");
       }
     },
     until,
@@ -29,7 +29,7 @@ export function listenForWakeups(onWakeup) {
     "visibilitychange",
     () => {
       if (document.visibilityState === "visible") {
-        onWakeup("visible");
+        onReturn("visible");
       }
     },
     until,

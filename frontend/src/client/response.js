@@ -11,7 +11,7 @@ const COME_BACK = new Set([429, 503]);
  * @param {Response} response
  * @returns {Promise<FolyamError | null>}
  */
-export async function refusal(response) {
+export async function responseError(response) {
   const { status } = response;
   if (status === 200) {
     const type = response.headers.get("Content-Type") ?? "";

@@ -5,26 +5,27 @@ const ASK_EVERY_MS = 50;
 
 /**
  * A browser opens six HTTP/1.1 connections to a host, for all its tabs together: the seventh stream would hang until
- * another one ends. Following is exact from any offset, so a few slots are shared out in turns instead. A follower keeps
- * its slot for as long as nobody waits; once somebody does, it gives way after its slice and queues up again.
+ * another one ends. Following is exact from any offset, so a few connections are shared out in turns instead. A follower
+ * keeps its connection for as long as nobody waits; once somebody does, it gives way after its slice and queues up again.
  *
- * Whoever waits first holds the lock of the turn, waits for every slot at once and asks the holders one after another.
+ * Whoever waits first holds the lock of the turn, waits for every connection at once and asks the holders one after another.
  *
  * @param {object} settings
  * @param {string} settings.name
  * @param {number} settings.count
  * @param {number} settings.sliceMs
  */
-export function createSlots({ name, count, sliceMs }) {
-  const slotNames = Array.from({ length: count }, (_, index) => `${name} slot ${index}`);
+export function createSharedConnections({ name, count, sliceMs }) {
+  // The word is what tabs with another version of this library know, too.
+  const names = Array.from({ length: count }, (_, index) => `${name} slot ${index}`);
 
   /** @param {AbortSignal} signal */
   async function takeFree(signal) {
     signal.throwIfAborted();
-    for (const slot of slotNames) {
-      const release = await holdLock(slot, { ifAvailable: true });
+    for (const connection of names) {
+      const release = await holdLock(connection, { ifAvailable: true });
       if (release) {
-        return { slot, release };
+        return { connection, release };
       }
     }
     return null;
@@ -39,20 +40,20 @@ export function createSlots({ name, count, sliceMs }) {
     let asked = Math.floor(Math.random() * count);
     const ask = () => {
       asked = (asked + 1) % count;
-      channel.postMessage(slotNames[asked]);
+      channel.postMessage(names[asked]);
     };
     ask();
     const asking = setInterval(ask, ASK_EVERY_MS);
     try {
       return await Promise.any(
-        slotNames.map(async (slot) => {
-          const release = await holdLock(slot, { signal: settled.signal });
+        names.map(async (connection) => {
+          const release = await holdLock(connection, { signal: settled.signal });
           if (settled.signal.aborted) {
             release?.(); // two became free in one moment
           }
           settled.signal.throwIfAborted();
           settled.abort();
-          return { slot, release: /** @type {() => void} */ (release) };
+          return { connection, release: /** @type {() => void} */ (release) };
         }),
       );
     } catch (error) {
@@ -82,7 +83,7 @@ export function createSlots({ name, count, sliceMs }) {
       } finally {
         leaveQueue?.();
       }
-      const { slot, release } = taken;
+      const { connection, release } = taken;
       const sliceEndsMs = performance.now() + sliceMs;
       const channel = new BroadcastChannel(name);
       let wanted = false;
@@ -100,7 +101,7 @@ export function createSlots({ name, count, sliceMs }) {
         }
       };
       channel.onmessage = ({ data }) => {
-        wanted ||= data === slot;
+        wanted ||= data === connection;
         look();
       };
       return {
@@ -117,7 +118,7 @@ export function createSlots({ name, count, sliceMs }) {
 
 /** Where no browser limits the connections. */
 export const UNLIMITED = {
-  /** @type {ReturnType<typeof createSlots>["take"]} */
+  /** @type {ReturnType<typeof createSharedConnections>["take"]} */
   async take() {
     return { giveBack() {}, alive() {} };
   },

@@ -3,34 +3,10 @@ import { readStream, responseError } from "./response.js";
 import { FolyamError } from "./errors.js";
 import { isTerminal, parseEvent } from "./events.js";
 import { watchForSilence } from "./silence.js";
-import { isOffline, listenForReturn } from "./visibility.js";
+import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
 
-/** @import { AnswerEvent } from "./events.js" */
-/** @import { AnswerState, Phase, WaitingFor } from "./state.js" */
-
-/**
- * Where events go, and where the follower looks up how far it is.
- *
- * @typedef {object} Subject
- * @property {() => Readonly<AnswerState>} state
- * @property {(event: AnswerEvent) => void} accept
- * @property {(phase: Phase, waitingFor?: WaitingFor | null) => void} enter
- * @property {(id: string) => void} identify
- * @property {() => void} alive
- */
-
-/**
- * @typedef {object} Patience
- * @property {number} silenceMs how long a connection may be without a byte
- * @property {number} resumeMs how long the first try to resume may take to be answered at all; the next ones take
- *   twice as long each, up to silenceMs. A browser uses idle connections again, and after a change of networks each of
- *   them is as dead as the lost one.
- * @property {number} suspicionMs how long it may have been when someone comes back to the page
- * @property {number} retryMs the first pause between two tries, unless the service names a longer one
- * @property {number} maxRetryMs the longest pause that the service has not asked for
- * @property {number} giveUpMs how long to go on trying without anything new
- * @property {number} offlineGiveUpMs the same while the device is offline
- */
+/** @import { Service } from "./service.js" */
+/** @import { Subject } from "./subject.js" */
 
 /**
  * How one connection ended before the terminal event had come: by itself (`cut`), by silence, to let another tab have its
@@ -55,8 +31,8 @@ export class Follower {
   #complaint;
   /** @type {number} */
   #retryMs;
-  /** @type {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} */
-  #options;
+  /** @type {Service} */
+  #service;
   /** @type {object | null} */
   #question;
   /** @type {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} */
@@ -71,16 +47,16 @@ export class Follower {
    * @param {object | null} parts.question the body of `POST /generate`; null where an answer is resumed
    * @param {Subject} parts.subject
    * @param {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} parts.connections
-   * @param {{fetch: typeof fetch, base: URL, headers: Record<string, string>, patience: Patience}} parts.options
+   * @param {Service} parts.service
    * @param {AbortSignal} parts.signal
    */
-  constructor({ question, subject, connections, options, signal }) {
+  constructor({ question, subject, connections, service, signal }) {
     this.#question = question;
     this.#subject = subject;
     this.#connections = connections;
-    this.#options = options;
+    this.#service = service;
     this.#signal = signal;
-    this.#retryMs = options.patience.retryMs;
+    this.#retryMs = service.patience.retryMs;
   }
 
   /** Resolves after the terminal event; rejects with a FolyamError, or with the signal's reason. */
@@ -111,75 +87,105 @@ export class Follower {
 
   /** @returns {Promise<Outcome>} */
   async #connect() {
-    const connection = new AbortController();
-    /** @type {Outcome["why"]} */
-    let why = "cut";
+    const connection = createConnection();
     let answered = false;
-    /** @param {Outcome["why"]} reason */
-    const leave = (reason) => {
-      // Until a question's answer has a name there is nothing to come back to.
-      if (this.#state.id !== null) {
-        why = reason;
-        connection.abort();
-      }
-    };
-    const giveUp = () => connection.abort();
-    const turn = await this.#connections.take(this.#signal, () => answered && leave("turn"));
-    this.#signal.addEventListener("abort", giveUp);
-    const { silenceMs, suspicionMs, resumeMs } = this.#options.patience;
-    const fallSilent = () => {
-      why = "silent";
-      connection.abort();
-    };
-    const silence = watchForSilence(silenceMs, fallSilent);
-    const unanswered =
-      this.#state.id === null
-        ? undefined
-        : setTimeout(fallSilent, Math.min(silenceMs, resumeMs * 2 ** Math.max(0, this.#tries - 1)));
-    const deaf = listenForReturn((kind) => {
-      if (kind === "online" || silence.silentMs > suspicionMs) {
-        this.#forgetTrouble();
-        leave("returned");
-      }
-    });
+    const turn = await this.#connections.take(
+      this.#signal,
+      () => answered && this.#leave(connection, "turn"),
+    );
+    this.#signal.addEventListener("abort", connection.close);
+    const watch = this.#watch(connection);
     /** @type {FolyamError | undefined} */
     let error;
     try {
       this.#signal.throwIfAborted();
       const response = await this.#request(connection.signal);
       answered = true;
-      clearTimeout(unanswered);
-      silence.alive();
-      if (response.status === 204) {
-        await this.#readTheEnd(connection.signal);
-      } else {
-        error = (await responseError(response)) ?? undefined;
-        if (!error) {
-          await this.#read(
-            response,
-            () => {
-              silence.alive();
-              turn.alive();
-              this.#subject.alive();
-            },
-            giveUp,
-          );
-        }
-      }
+      watch.answered();
+      error = await this.#receiveResponse(response, connection, () => {
+        watch.alive();
+        turn.alive();
+        this.#subject.alive();
+      });
     } catch (trouble) {
       this.#signal.throwIfAborted();
       if (trouble instanceof FolyamError) {
         error = trouble;
       } // else the connection's own: `why` says what it was
     } finally {
-      this.#signal.removeEventListener("abort", giveUp);
-      clearTimeout(unanswered);
-      silence.end();
-      deaf();
+      this.#signal.removeEventListener("abort", connection.close);
+      watch.end();
       turn.giveBack();
-      connection.abort();
+      connection.close();
     }
-    return { why, silentMs: silence.silentMs, error };
+    return { why: connection.why, silentMs: watch.silentMs, error };
+  }
+
+  /**
+   * Close a connection to follow over another one. Until a question's answer has a name there is nothing to come back to.
+   *
+   * @param {Connection} connection
+   * @param {Outcome["why"]} why
+   */
+  #leave(connection, why) {
+    if (this.#state.id !== null) {
+      connection.close(why);
+    }
+  }
+
+  /**
+   * Close the connection when it is silent for too long, or when the network or the reader comes back.
+   *
+   * @param {Connection} connection
+   */
+  #watch(connection) {
+    const { silenceMs, suspicionMs, resumeMs } = this.#service.patience;
+    const fallSilent = () => connection.close("silent");
+    const silence = watchForSilence(silenceMs, fallSilent);
+    const unanswered =
+      this.#state.id === null
+        ? undefined
+        : setTimeout(fallSilent, Math.min(silenceMs, resumeMs * 2 ** Math.max(0, this.#tries - 1)));
+    const stopListening = listenForReturn((kind) => {
+      if (kind === "online" || silence.silentMs > suspicionMs) {
+        this.#forgetTrouble();
+        this.#leave(connection, "returned");
+      }
+    });
+    return {
+      answered() {
+        clearTimeout(unanswered);
+        silence.alive();
+      },
+      alive: silence.alive,
+      get silentMs() {
+        return silence.silentMs;
+      },
+      end() {
+        clearTimeout(unanswered);
+        silence.end();
+        stopListening();
+      },
+    };
+  }
+
+  /**
+   * @param {Response} response
+   * @param {Connection} connection
+   * @param {() => void} onLife
+   * @returns {Promise<FolyamError | undefined>} the service's error, in place of a stream
+   */
+  async #receiveResponse(response, connection, onLife) {
+    if (response.status === 204) {
+      await this.#readTheEnd(connection.signal);
+      return undefined;
+    }
+    const error = await responseError(response);
+    if (error) {
+      return error;
+    }
+    await this.#read(response, onLife, connection.close);
+    return undefined;
   }
 
   /**
@@ -202,7 +208,7 @@ export class Follower {
       },
       onRetry: (ms) => {
         // A pause is never shorter than this library's own, nor so long that there is no other try before giving up.
-        const { retryMs, giveUpMs } = this.#options.patience;
+        const { retryMs, giveUpMs } = this.#service.patience;
         this.#retryMs = Math.max(retryMs, Math.min(ms, giveUpMs / 2));
       },
     });
@@ -210,7 +216,7 @@ export class Follower {
 
   /** @param {AbortSignal} signal */
   #request(signal) {
-    const { fetch, base, headers } = this.#options;
+    const { fetch, base, headers } = this.#service;
     const { id, seq } = this.#state;
     const accept = { ...headers, Accept: "text/event-stream" };
     if (id === null) {
@@ -260,7 +266,7 @@ export class Follower {
    * @param {Outcome} outcome
    */
   async #pause({ why, error = undefined }) {
-    const { patience } = this.#options;
+    const { patience } = this.#service;
     const offline = isOffline();
     this.#mayTryAgain(error, offline);
     this.#complaint = error ?? this.#complaint;
@@ -333,7 +339,7 @@ export class Follower {
    * @param {AbortSignal} signal
    */
   async #readTheEnd(signal) {
-    const { fetch, base, headers } = this.#options;
+    const { fetch, base, headers } = this.#service;
     const { id, seq } = this.#state;
     const response = await fetch(new URL(`answers/${encodeURIComponent(id ?? "")}?stream=false`, base), {
       headers: { ...headers, Accept: "application/json" },
@@ -368,25 +374,24 @@ const GAVE_UP = {
   silent: "The server has been silent for too long.",
 };
 
-/**
- * @param {number} ms
- * @param {AbortSignal} signal
- * @param {boolean} deaf a service that named a time is not asked sooner
- * @returns {Promise<boolean>} whether a return ended it early
- */
-function sleepUntilReturn(ms, signal, deaf) {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    /** @param {() => void} settle */
-    const end = (settle) => {
-      clearTimeout(timer);
-      stopListening();
-      signal.removeEventListener("abort", abort);
-      settle();
-    };
-    const abort = () => end(() => reject(signal.reason));
-    const timer = setTimeout(() => end(() => resolve(false)), ms);
-    const stopListening = deaf ? () => {} : listenForReturn(() => end(() => resolve(true)));
-    signal.addEventListener("abort", abort);
-  });
+/** @typedef {ReturnType<typeof createConnection>} Connection */
+
+/** A connection that can be closed from here. `why` is `cut` unless it was closed for another reason. */
+function createConnection() {
+  const aborting = new AbortController();
+  /** @type {Outcome["why"]} */
+  let why = "cut";
+  return {
+    signal: aborting.signal,
+    get why() {
+      return why;
+    },
+    /** @param {Outcome["why"] | Event} [reason] */
+    close(reason) {
+      if (typeof reason === "string") {
+        why = reason;
+      }
+      aborting.abort();
+    },
+  };
 }

@@ -1,5 +1,6 @@
-export { openAnswer, PATIENCE } from "./answer.js";
+export { openAnswer } from "./answer.js";
 export { FolyamError } from "./errors.js";
+export { PATIENCE } from "./patience.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./answer.js").AnswerOptions} AnswerOptions */

@@ -4,8 +4,8 @@ import { watchForSilence } from "./silence.js";
 import { eventsBetween } from "./state.js";
 
 /** @import { AnswerEvent } from "./events.js" */
-/** @import { Subject } from "./follower.js" */
 /** @import { AnswerState, Phase, WaitingFor } from "./state.js" */
+/** @import { Subject } from "./subject.js" */
 
 /**
  * Tabs that show the same answer use one connection: the one that holds the answer's lock leads, the others listen.

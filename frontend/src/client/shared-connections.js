@@ -18,54 +18,6 @@ const ASK_EVERY_MS = 50;
 export function createSharedConnections({ name, count, sliceMs }) {
   // The word is what tabs with another version of this library know, too.
   const names = Array.from({ length: count }, (_, index) => `${name} slot ${index}`);
-
-  /** @param {AbortSignal} signal */
-  async function takeFree(signal) {
-    signal.throwIfAborted();
-    for (const connection of names) {
-      const release = await holdLock(connection, { ifAvailable: true });
-      if (release) {
-        return { connection, release };
-      }
-    }
-    return null;
-  }
-
-  /** @param {AbortSignal} signal */
-  async function takeNext(signal) {
-    const channel = new BroadcastChannel(name);
-    const settled = new AbortController();
-    const giveUp = () => settled.abort(signal.reason);
-    signal.addEventListener("abort", giveUp);
-    let asked = Math.floor(Math.random() * count);
-    const ask = () => {
-      asked = (asked + 1) % count;
-      channel.postMessage(names[asked]);
-    };
-    ask();
-    const asking = setInterval(ask, ASK_EVERY_MS);
-    try {
-      return await Promise.any(
-        names.map(async (connection) => {
-          const release = await holdLock(connection, { signal: settled.signal });
-          if (settled.signal.aborted) {
-            release?.(); // two became free in one moment
-          }
-          settled.signal.throwIfAborted();
-          settled.abort();
-          return { connection, release: /** @type {() => void} */ (release) };
-        }),
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      throw error;
-    } finally {
-      signal.removeEventListener("abort", giveUp);
-      clearInterval(asking);
-      channel.close();
-    }
-  }
-
   return {
     /**
      * Waits for a turn.
@@ -79,39 +31,131 @@ export function createSharedConnections({ name, count, sliceMs }) {
       const leaveQueue = await holdLock(`${name} turn`, { signal });
       let taken;
       try {
-        taken = (await takeFree(signal)) ?? (await takeNext(signal));
+        taken = (await takeFree(names, signal)) ?? (await takeNext(name, names, signal));
       } finally {
         leaveQueue?.();
       }
       const { connection, release } = taken;
-      const sliceEndsMs = performance.now() + sliceMs;
-      const channel = new BroadcastChannel(name);
-      let wanted = false;
-      /** @type {ReturnType<typeof setTimeout> | undefined} */
-      let yielding;
-      const look = () => {
-        if (!wanted) {
-          return;
-        }
-        const restMs = sliceEndsMs - performance.now();
-        if (restMs <= 0) {
-          onWanted();
-        } else {
-          yielding ??= setTimeout(look, restMs);
-        }
-      };
-      channel.onmessage = ({ data }) => {
-        wanted ||= data === connection;
-        look();
-      };
+      const slice = watchSlice(name, connection, sliceMs, onWanted);
       return {
-        alive: look,
+        alive: slice.look,
         giveBack() {
-          clearTimeout(yielding);
-          channel.close();
+          slice.end();
           release();
         },
       };
+    },
+  };
+}
+
+/**
+ * @typedef {{connection: string, release: () => void}} Taken a connection's lock
+ */
+
+/**
+ * @param {string[]} names
+ * @param {AbortSignal} signal
+ * @returns {Promise<Taken | null>}
+ */
+async function takeFree(names, signal) {
+  signal.throwIfAborted();
+  for (const connection of names) {
+    const release = await holdLock(connection, { ifAvailable: true });
+    if (release) {
+      return { connection, release };
+    }
+  }
+  return null;
+}
+
+/**
+ * @param {string} name the channel's
+ * @param {string[]} names the connections'
+ * @param {AbortSignal} signal
+ * @returns {Promise<Taken>}
+ */
+async function takeNext(name, names, signal) {
+  const settled = new AbortController();
+  const giveUp = () => settled.abort(signal.reason);
+  signal.addEventListener("abort", giveUp);
+  const stopAsking = askHolders(name, names);
+  try {
+    return await Promise.any(
+      names.map(async (connection) => {
+        const release = await holdLock(connection, { signal: settled.signal });
+        if (settled.signal.aborted) {
+          release?.(); // two became free in one moment
+        }
+        settled.signal.throwIfAborted();
+        settled.abort();
+        return { connection, release: /** @type {() => void} */ (release) };
+      }),
+    );
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+    stopAsking();
+  }
+}
+
+/**
+ * Ask the connections' holders, one after another, to give way.
+ *
+ * @param {string} name the channel's
+ * @param {string[]} names the connections'
+ * @returns {() => void} ends it
+ */
+function askHolders(name, names) {
+  const channel = new BroadcastChannel(name);
+  let asked = Math.floor(Math.random() * names.length);
+  const ask = () => {
+    asked = (asked + 1) % names.length;
+    channel.postMessage(names[asked]);
+  };
+  ask();
+  const asking = setInterval(ask, ASK_EVERY_MS);
+  return () => {
+    clearInterval(asking);
+    channel.close();
+  };
+}
+
+/**
+ * Call `onWanted` once another tab has asked for the connection and the slice is over.
+ *
+ * @param {string} name the channel's
+ * @param {string} connection
+ * @param {number} sliceMs
+ * @param {() => void} onWanted
+ */
+function watchSlice(name, connection, sliceMs, onWanted) {
+  const endsMs = performance.now() + sliceMs;
+  const channel = new BroadcastChannel(name);
+  let wanted = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const look = () => {
+    if (!wanted) {
+      return;
+    }
+    const restMs = endsMs - performance.now();
+    if (restMs <= 0) {
+      onWanted();
+    } else {
+      timer ??= setTimeout(look, restMs);
+    }
+  };
+  channel.onmessage = ({ data }) => {
+    wanted ||= data === connection;
+    look();
+  };
+  return {
+    look,
+    end() {
+      clearTimeout(timer);
+      channel.close();
     },
   };
 }

@@ -36,3 +36,26 @@ export function listenForReturn(onReturn) {
   );
   return () => ended.abort();
 }
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @param {boolean} deaf a service that named a time is not asked sooner
+ * @returns {Promise<boolean>} whether a return ended it early
+ */
+export function sleepUntilReturn(ms, signal, deaf) {
+  return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    /** @param {() => void} settle */
+    const end = (settle) => {
+      clearTimeout(timer);
+      stopListening();
+      signal.removeEventListener("abort", abort);
+      settle();
+    };
+    const abort = () => end(() => reject(signal.reason));
+    const timer = setTimeout(() => end(() => resolve(false)), ms);
+    const stopListening = deaf ? () => {} : listenForReturn(() => end(() => resolve(true)));
+    signal.addEventListener("abort", abort);
+  });
+}

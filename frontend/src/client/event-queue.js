@@ -1,0 +1,113 @@
+/** @import { AnswerEvent } from "./events.js" */
+
+/** The queues of an answer's loops. A loop that is opened late gets the events so far, and after the end, the end. */
+export function createQueues() {
+  /** @type {Set<ReturnType<typeof createQueue>>} */
+  const queues = new Set();
+  let closed = false;
+  /** @type {unknown} */
+  let trouble = null;
+  return {
+    /**
+     * @param {AnswerEvent[]} events the events so far
+     * @returns {AsyncIterator<AnswerEvent>}
+     */
+    open(events) {
+      const queue = createQueue(() => queues.delete(queue));
+      events.forEach(queue.push);
+      if (closed) {
+        queue.close(trouble);
+      }
+      queues.add(queue);
+      return queue.iterator;
+    },
+    /** @param {AnswerEvent} event */
+    push(event) {
+      for (const queue of queues) {
+        queue.push(event);
+      }
+    },
+    /** @param {unknown} reason thrown from the loops after the last event, or null */
+    close(reason) {
+      closed = true;
+      trouble = reason;
+      for (const queue of queues) {
+        queue.close(reason);
+      }
+    },
+  };
+}
+
+/**
+ * Events for one loop. A loop that is slower than the answer gets neighbouring deltas as one, under the last one's seq:
+ * what waits is never more than the text itself.
+ *
+ * @param {() => void} onReturn
+ */
+export function createQueue(onReturn) {
+  /** @type {AnswerEvent[]} */
+  const waiting = [];
+  let closed = false;
+  /** @type {unknown} */
+  let trouble = null;
+  /** @type {(() => void) | null} */
+  let wake = null;
+  const settle = () => {
+    wake?.();
+    wake = null;
+  };
+  return {
+    /** @param {AnswerEvent} event */
+    push(event) {
+      const last = waiting.at(-1);
+      if (last?.type === "delta" && event.type === "delta") {
+        waiting[waiting.length - 1] = merged(last, event);
+      } else {
+        waiting.push(event);
+      }
+      settle();
+    },
+    /** @param {unknown} reason what to throw after the last event, or null */
+    close(reason) {
+      closed = true;
+      trouble = reason;
+      settle();
+    },
+    /** @type {AsyncIterator<AnswerEvent>} */
+    iterator: {
+      async next() {
+        while (waiting.length === 0 && !closed) {
+          await new Promise((resolve) => (wake = () => resolve(undefined)));
+        }
+        const event = waiting.shift();
+        if (event) {
+          return { done: false, value: event };
+        }
+        onReturn();
+        if (trouble !== null) {
+          const error = trouble;
+          trouble = null;
+          throw error;
+        }
+        return { done: true, value: undefined };
+      },
+      async return() {
+        closed = true;
+        waiting.length = 0;
+        onReturn();
+        return { done: true, value: undefined };
+      },
+    },
+  };
+}
+
+/**
+ * @param {import("./events.js").DeltaEvent} first
+ * @param {import("./events.js").DeltaEvent} second
+ * @returns {import("./events.js").DeltaEvent}
+ */
+function merged(first, second) {
+  const text = (first.text ?? first.refusal ?? "") + (second.text ?? second.refusal ?? "");
+  const reasoning = (first.reasoning ?? "") + (second.reasoning ?? "");
+  return { seq: second.seq, type: "delta", ...(reasoning && { reasoning }), ...(text && { text }) };
+}

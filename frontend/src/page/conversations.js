@@ -22,6 +22,10 @@ import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored
  * @property {string | null} newIn the conversation that a new turn belongs to; null where it only replaces itself
  *
  * @typedef {import("./storage.js").StorageTrouble} StorageTrouble
+ *
+ * @typedef {object} Storage
+ * @property {(key: string) => string | null} readStored
+ * @property {(key: string, value: string) => StorageTrouble | null} store
  */
 
 const KEY = "folyam.conversations";
@@ -32,16 +36,68 @@ const MOST_EARLIER_TURNS = 50;
  * Stores conversations. What the storage does not take lives in memory, for as long as the page is open; nothing that is
  * stored is given up to make room.
  *
- * @param {object} storage
- * @param {(key: string) => string | null} storage.readStored
- * @param {(key: string, value: string) => StorageTrouble | null} storage.store
+ * @param {Storage} storage
  * @param {(trouble: StorageTrouble | null) => void} onWritten called after each write, with why something is not stored
  */
-export function createConversations({ readStored, store }, onWritten) {
+export function createConversations(storage, onWritten) {
+  const entries = createEntries(storage, onWritten);
+
+  /** @returns {Conversation[]} newest first */
+  const list = () =>
+    entries
+      .all()
+      .map(conversationIn)
+      .filter((conversation) => conversation !== null);
+
+  return {
+    list,
+
+    /** @param {string} answer */
+    withAnswer: (answer) => list().find(({ turns }) => turns.some((turn) => turn.answer === answer)) ?? null,
+
+    /**
+     * Keeps a new conversation, or a new turn of one, as the newest. Other tabs may have added turns of their own.
+     *
+     * @param {Conversation} conversation
+     * @param {Turn} turn
+     */
+    begin: (conversation, turn) => entries.change({ turn, newIn: conversation.id }),
+
+    /**
+     * Keeps what became of a turn, unless its conversation has been erased meanwhile.
+     *
+     * @param {Turn} turn
+     */
+    update: (turn) => entries.change({ turn, newIn: entries.unstored.get(turn.id)?.newIn ?? null }),
+
+    /** @param {string} id */
+    forget(id) {
+      for (const { turn, newIn } of entries.unstored.values()) {
+        if (newIn === id) {
+          entries.unstored.delete(turn.id);
+        }
+      }
+      entries.filter((entry) => !isEntry(entry) || entry.id !== id);
+    },
+
+    /** Whether something is stored that this page cannot read. It is left as it is. */
+    hasUnreadable: () => !entries.stored().every(isReadable),
+
+    forgetUnreadable: () => entries.filter((entry) => conversationIn(entry) !== null),
+  };
+}
+
+/**
+ * The stored entries, and the changes to them that are not stored yet.
+ *
+ * @param {Storage} storage
+ * @param {(trouble: StorageTrouble | null) => void} onWritten
+ */
+function createEntries({ readStored, store }, onWritten) {
   /** Turns that are not stored as they are now, by their ids, oldest first. @type {Map<string, Change>} */
   const unstored = new Map();
 
-  const entries = () => entriesIn(readStored(KEY));
+  const stored = () => entriesIn(readStored(KEY));
 
   /**
    * Writes the entries with every change that is not stored; where that is too much, with the latest change alone.
@@ -59,63 +115,18 @@ export function createConversations({ readStored, store }, onWritten) {
     onWritten(trouble);
   };
 
-  /** @param {Change} change */
-  const keep = (change) => {
-    unstored.delete(change.turn.id); // a change of an earlier one comes last
-    unstored.set(change.turn.id, change);
-    write(entries(), [change]);
-  };
-
-  /** @returns {Conversation[]} newest first */
-  const list = () =>
-    [...unstored.values()]
-      .reduce(withChange, entries())
-      .map(conversationIn)
-      .filter((conversation) => conversation !== null);
-
   return {
-    list,
-
-    /** @param {string} answer */
-    withAnswer: (answer) => list().find(({ turns }) => turns.some((turn) => turn.answer === answer)) ?? null,
-
-    /**
-     * Keeps a new conversation, or a new turn of one, as the newest. Other tabs may have added turns of their own.
-     *
-     * @param {Conversation} conversation
-     * @param {Turn} turn
-     */
-    begin: (conversation, turn) => keep({ turn, newIn: conversation.id }),
-
-    /**
-     * Keeps what became of a turn, unless its conversation has been erased meanwhile.
-     *
-     * @param {Turn} turn
-     */
-    update: (turn) => keep({ turn, newIn: unstored.get(turn.id)?.newIn ?? null }),
-
-    /** @param {string} id */
-    forget(id) {
-      for (const { turn, newIn } of unstored.values()) {
-        if (newIn === id) {
-          unstored.delete(turn.id);
-        }
-      }
-      write(
-        entries().filter((entry) => !isEntry(entry) || entry.id !== id),
-        [],
-      );
+    stored,
+    unstored,
+    all: () => [...unstored.values()].reduce(withChange, stored()),
+    /** @param {Change} change */
+    change(change) {
+      unstored.delete(change.turn.id); // a change of an earlier one comes last
+      unstored.set(change.turn.id, change);
+      write(stored(), [change]);
     },
-
-    /** Whether something is stored that this page cannot read. It is left as it is. */
-    hasUnreadable: () => !entries().every(isReadable),
-
-    forgetUnreadable() {
-      write(
-        entries().filter((entry) => conversationIn(entry) !== null),
-        [],
-      );
-    },
+    /** @param {(entry: unknown) => boolean} isKept */
+    filter: (isKept) => write(stored().filter(isKept), []),
   };
 }
 

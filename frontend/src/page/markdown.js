@@ -42,56 +42,17 @@ export const parserLoaded = import("./views.js").then(
  * @param {HTMLElement} root
  */
 export function createMarkdown(root) {
+  const blocks = createBlocks(root);
   let taken = 0;
-  /** The text of the open blocks. */
-  let open = "";
-  /** @type {Block[]} the open blocks */
-  let blocks = [];
-  let heading = QUESTION_HEADING;
   let millisecondsOwed = 0;
   let isWhole = false;
-  /** @type {HTMLElement | null} */
-  let plain = null;
-
-  /** @param {Node} block */
-  const append = (block) => partOf(root).appendChild(block);
 
   /** @param {string} text */
   const take = (text) => {
     // A carriage return at the end may be half of a line end.
-    const piece = pieceOf(text, taken, Math.max(CHARACTERS_A_FRAME, open.length)).replace(/\r$/, "");
+    const piece = pieceOf(text, taken, Math.max(CHARACTERS_A_FRAME, blocks.openLength)).replace(/\r$/, "");
     taken += piece.length;
     return piece.replace(/\r\n?/g, "\n");
-  };
-
-  /** Shows the open blocks, and whatever comes behind them, as plain text. @param {Block[]} drawn */
-  const giveUp = (drawn) => {
-    for (const { view } of [...blocks, ...drawn]) {
-      view.node?.remove();
-    }
-    plain = make("p", { class: "plain", dir: "auto" });
-    append(plain);
-    appendText(plain, open);
-  };
-
-  const draw = () => {
-    /** @type {Block[]} */
-    let next = [];
-    if (!parser) {
-      giveUp(next);
-      return;
-    }
-    try {
-      next = parser.blocksOf(open, heading, isWhole);
-      patchAll(blocks.map(viewOf), next.map(viewOf), append);
-    } catch {
-      giveUp(next);
-      return;
-    }
-    const { index, at } = openFrom(open, next);
-    heading = next[index - 1]?.heading ?? heading;
-    blocks = next.slice(index);
-    open = open.slice(at);
   };
 
   return {
@@ -110,16 +71,82 @@ export function createMarkdown(root) {
       const piece = take(text);
       const isTaken = taken >= text.length - (text.endsWith("\r") ? 1 : 0);
       const isLast = isEnd && isTaken && !isWhole;
-      if (plain) {
-        appendText(plain, piece);
+      if (blocks.isPlain) {
+        blocks.addPlain(piece);
       } else if (piece !== "" || isLast) {
         isWhole = isLast;
-        open += piece;
-        const isShort = open.length <= SHORT;
-        draw();
+        const isShort = blocks.openLength + piece.length <= SHORT;
+        blocks.add(piece, isWhole);
         millisecondsOwed = isShort ? 0 : performance.now() - began;
       }
       return isTaken;
+    },
+  };
+}
+
+/**
+ * The blocks of a text that grows.
+ *
+ * @param {HTMLElement} root
+ */
+function createBlocks(root) {
+  /** The text of the open blocks. */
+  let open = "";
+  /** @type {Block[]} the open blocks */
+  let blocks = [];
+  let heading = QUESTION_HEADING;
+  /** @type {HTMLElement | null} where the text is shown as it is, since it could not be parsed */
+  let plain = null;
+
+  /** @param {Node} block */
+  const append = (block) => partOf(root).appendChild(block);
+
+  /** Shows the open blocks, and whatever comes behind them, as plain text. @param {Block[]} drawn */
+  const giveUp = (drawn) => {
+    for (const { view } of [...blocks, ...drawn]) {
+      view.node?.remove();
+    }
+    plain = make("p", { class: "plain", dir: "auto" });
+    append(plain);
+    appendText(plain, open);
+  };
+
+  return {
+    get openLength() {
+      return open.length;
+    },
+    get isPlain() {
+      return plain !== null;
+    },
+    /** @param {string} piece */
+    addPlain(piece) {
+      if (plain) {
+        appendText(plain, piece);
+      }
+    },
+    /**
+     * @param {string} piece
+     * @param {boolean} isWhole whether no more text will come
+     */
+    add(piece, isWhole) {
+      open += piece;
+      /** @type {Block[]} */
+      let next = [];
+      if (!parser) {
+        giveUp(next);
+        return;
+      }
+      try {
+        next = parser.blocksOf(open, heading, isWhole);
+        patchAll(blocks.map(viewOf), next.map(viewOf), append);
+      } catch {
+        giveUp(next);
+        return;
+      }
+      const { index, at } = openFrom(open, next);
+      heading = next[index - 1]?.heading ?? heading;
+      blocks = next.slice(index);
+      open = open.slice(at);
     },
   };
 }

@@ -23,12 +23,14 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
   const notice = find("#erase-notice", HTMLElement);
   const eraseAll = find("#erase-all", HTMLButtonElement);
   const sure = find("#erase-sure", HTMLElement);
-  const yes = find("#erase-yes", HTMLButtonElement);
-  const no = find("#erase-no", HTMLButtonElement);
 
   const refresh = () => {
     const conversations = list();
-    items.replaceChildren(...conversations.map(item));
+    items.replaceChildren(
+      ...conversations.map((conversation) =>
+        itemOf(conversation, { onOpen: open, onErase: () => eraseThese([conversation]) }),
+      ),
+    );
     unreadable.hidden = !hasUnreadable();
     const empty = conversations.length === 0 && unreadable.hidden;
     nothing.hidden = !empty;
@@ -36,26 +38,9 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
   };
 
   /** @param {Conversation} conversation */
-  const item = (conversation) => {
-    const [first] = conversation.turns;
-    const title = make("span", { class: "name", dir: "auto" }, first?.question || say("linkedAnswer"));
-    const when = make(
-      "time",
-      {},
-      new Date(first?.askedAt ?? 0).toLocaleString(currentLanguage(), {
-        dateStyle: "medium",
-        timeStyle: "short",
-      }),
-    );
-    const open = make("button", { type: "button", class: "open" }, title, when);
-    const erase = label(make("button", { type: "button", class: "quiet" }), "erase");
-    erase.setAttribute("aria-label", `${say("erase")}: ${title.textContent}`);
-    open.addEventListener("click", () => {
-      dialog.close();
-      onOpen(conversation);
-    });
-    erase.addEventListener("click", () => eraseThese([conversation]));
-    return make("li", {}, open, erase);
+  const open = (conversation) => {
+    dialog.close();
+    onOpen(conversation);
   };
 
   /** @param {Conversation[]} conversations */
@@ -73,16 +58,7 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
     find("#close-conversations", HTMLButtonElement).focus();
   };
 
-  /** @param {boolean} asking */
-  const ask = (asking) => {
-    sure.hidden = !asking;
-    refresh();
-    (asking ? no : eraseAll).focus(); // a second Enter erases nothing
-  };
-  eraseAll.addEventListener("click", () => ask(true));
-  no.addEventListener("click", () => ask(false));
-  yes.addEventListener("click", () => {
-    ask(false);
+  askBeforeErasing(refresh, () => {
     onEraseUnreadable();
     eraseThese(list());
   });
@@ -99,4 +75,53 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
     dialog.showModal();
   });
   return { refresh };
+}
+
+/**
+ * The button that erases all, and the question that it asks first.
+ *
+ * @param {() => void} onChange the question has come or gone
+ * @param {() => void} onYes
+ */
+function askBeforeErasing(onChange, onYes) {
+  const sure = find("#erase-sure", HTMLElement);
+  const eraseAll = find("#erase-all", HTMLButtonElement);
+  const no = find("#erase-no", HTMLButtonElement);
+  /** @param {boolean} asking */
+  const ask = (asking) => {
+    sure.hidden = !asking;
+    onChange();
+    (asking ? no : eraseAll).focus(); // a second Enter erases nothing
+  };
+  eraseAll.addEventListener("click", () => ask(true));
+  no.addEventListener("click", () => ask(false));
+  find("#erase-yes", HTMLButtonElement).addEventListener("click", () => {
+    ask(false);
+    onYes();
+  });
+}
+
+/**
+ * A conversation in the list, with the buttons that open and erase it.
+ *
+ * @param {Conversation} conversation
+ * @param {{onOpen: (conversation: Conversation) => void, onErase: () => void}} actions
+ */
+function itemOf(conversation, { onOpen, onErase }) {
+  const [first] = conversation.turns;
+  const title = make("span", { class: "name", dir: "auto" }, first?.question || say("linkedAnswer"));
+  const when = make(
+    "time",
+    {},
+    new Date(first?.askedAt ?? 0).toLocaleString(currentLanguage(), {
+      dateStyle: "medium",
+      timeStyle: "short",
+    }),
+  );
+  const open = make("button", { type: "button", class: "open" }, title, when);
+  const erase = label(make("button", { type: "button", class: "quiet" }), "erase");
+  erase.setAttribute("aria-label", `${say("erase")}: ${title.textContent}`);
+  open.addEventListener("click", () => onOpen(conversation));
+  erase.addEventListener("click", onErase);
+  return make("li", {}, open, erase);
 }

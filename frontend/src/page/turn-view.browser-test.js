@@ -1,0 +1,94 @@
+import { expect, test, vi } from "vitest";
+import { FIRST_STATE } from "../client/state.js";
+import { createAnswerBody } from "./answer-body.js";
+import { parserLoaded } from "./markdown.js";
+import { createTurnActions } from "./turn-actions.js";
+import { createTurnStatus } from "./turn-status.js";
+import { createTurnView } from "./turn-view.js";
+
+/** @import { AnswerState } from "../client/state.js" */
+/** @import { Turn } from "./conversations.js" */
+
+/** @param {Partial<AnswerState>} change @returns {AnswerState} */
+const stateWith = (change) => ({ ...FIRST_STATE, ...change });
+
+/** @type {Turn} */
+const TURN = { id: "t", question: "Why?", askedAt: 0, answer: "a", kept: null };
+
+const LOST = stateWith({
+  phase: "failed",
+  following: false,
+  text: "Half",
+  failure: { code: "offline", message: "", retryable: true, of: "connection", retryAfterMs: null },
+});
+
+/** @param {Partial<Turn>} change @param {AnswerState} state */
+function shownActions(change, state) {
+  const nothing = () => {};
+  const actions = { onRetry: nothing, onGoOn: nothing, link: () => "#a", text: () => state.text };
+  const { element, show } = createTurnActions({ ...TURN, ...change }, actions);
+  show(state);
+  return element.hidden
+    ? null
+    : [...element.querySelectorAll("button:not([hidden])")].map((b) => b.textContent);
+}
+
+test("an_answer_that_is_followed_has_no_actions", () => {
+  expect(shownActions({}, stateWith({ phase: "streaming", text: "Half" }))).toBeNull();
+});
+
+test("an_answer_whose_following_was_lost_can_be_gone_on_with", () => {
+  expect(shownActions({}, LOST)).toEqual(["Go on", "Copy", "Copy link", "Ask again"]);
+});
+
+test("what_an_answer_lacks_cannot_be_done", () => {
+  expect(shownActions({ answer: null }, { ...LOST, text: "" })).toEqual(["Ask again"]);
+  expect(shownActions({ question: "" }, { ...LOST, failure: null })).toEqual(["Copy", "Copy link"]);
+});
+
+test("the_status_counts_the_seconds_until_the_end_and_then_shows_the_figures", () => {
+  vi.useFakeTimers({ now: 10_000 });
+  const { status, figures, show, start, stop } = createTurnStatus({ askedAt: 8000 });
+  const running = stateWith({ phase: "waiting" });
+  show(running);
+  expect(status.textContent).toBe("Waiting for the first words …2 s");
+  expect(figures.hidden).toBe(true);
+  start(() => running);
+  vi.advanceTimersByTime(3000);
+  expect(status.textContent).toBe("Waiting for the first words …5 s");
+  stop();
+  vi.advanceTimersByTime(3000);
+  expect(status.textContent).toBe("Waiting for the first words …5 s");
+  const timing = { first_chunk_seconds: 1, duration_seconds: 3 };
+  show(
+    stateWith({
+      phase: "done",
+      following: false,
+      end: { seq: 3, type: "done", finish_reason: "stop", timing },
+    }),
+  );
+  expect(status.hidden).toBe(true);
+  expect(figures.textContent).toBe("first words after 1.00 s · 3.0 s in all");
+  vi.useRealTimers();
+});
+
+test("what_was_shown_stays_until_the_new_text_has_begun", async () => {
+  await parserLoaded;
+  const body = createAnswerBody();
+  body.draw(stateWith({ phase: "streaming", text: "Old", reasoning: "Hm." }));
+  body.draw(stateWith({ phase: "waiting", restartedAt: 4 }));
+  expect([body.text.textContent, body.reasoning.textContent]).toEqual(["Old", "ReasoningHm."]);
+  body.draw(stateWith({ phase: "streaming", restartedAt: 4, text: "New" }));
+  expect([body.text.textContent, body.reasoning.textContent]).toEqual(["New", "Reasoning"]);
+});
+
+test("a_turn_shows_what_was_kept_of_it", async () => {
+  await parserLoaded;
+  const kept = { phase: LOST.phase, text: "Half", reasoning: "", end: null, failure: LOST.failure };
+  const nothing = () => {};
+  const actions = { onRetry: nothing, onGoOn: nothing, onGrown: nothing, link: () => "#a" };
+  const { element } = createTurnView({ ...TURN, kept }, actions);
+  expect(element.querySelector("h2")?.textContent).toBe("Why?");
+  expect(element.querySelector(".markdown")?.textContent).toBe("Half");
+  expect(element.querySelector(".status")?.textContent).toContain("you were offline for too long.");
+});

@@ -26,7 +26,7 @@
  * @property {number} [firstMs] silence before the first token
  * @property {number} [heartbeatMs]
  * @property {boolean} [noAnswerHeader]
- * @property {{at: number, event: object}} [instead] an event of the log
+ * @property {Record<number, Record<string, unknown>>} [instead] events of the log in place of its own, by seq
  * @property {(connection: number) => Course} [course] what happens to the first, second, … connection of an answer
  * @property {(stop: number) => Course} [stopCourse] the same for requests to stop
  * @property {(question: number) => Course} [questionCourse] the same for questions that are refused
@@ -42,6 +42,15 @@ const fromTheSecond = (course) => (/** @type {number} */ n) => (n === 1 ? { cutA
 
 const BUSY = '{"error": {"code": "overloaded", "message": "Too many at once.", "request_id": "r"}}';
 const JSON_TYPE = "application/json";
+
+/** Two deltas of each voice, and one more of reasoning. */
+const VOICES = {
+  2: { type: "delta", reasoning: "Is it " },
+  3: { type: "delta", reasoning: "right? " },
+  6: { type: "delta", reasoning: "No. " },
+  7: { type: "delta", refusal: "I will " },
+  8: { type: "delta", refusal: "not." },
+};
 
 /** @type {Record<string, Behaviour>} */
 export const BEHAVIOURS = {
@@ -129,15 +138,16 @@ export const BEHAVIOURS = {
   "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
   "no-answer-header": { noAnswerHeader: true, course: once({ cutAfter: 5 }) },
 
-  restarts: { instead: { at: 10, event: { type: "restart" } } },
-  reasons: { instead: { at: 3, event: { type: "delta", reasoning: "Hm. " } } },
+  restarts: { instead: { 10: { type: "restart" } } },
+  reasons: { instead: { 3: { type: "delta", reasoning: "Hm. " } } },
+  "all-voices": { chunks: 8, paceMs: 20, instead: VOICES },
+  "merges-all-voices": { chunks: 8, paceMs: 0, instead: VOICES, course: () => ({ merge: true }) },
   "says-failed": {
     instead: {
-      at: 10,
-      event: { type: "failed", code: "upstream_silent", message: "The model fell silent.", retryable: true },
+      10: { type: "failed", code: "upstream_silent", message: "The model fell silent.", retryable: true },
     },
   },
-  "from-the-future": { instead: { at: 4, event: { type: "weather", sky: "blue" } } },
+  "from-the-future": { instead: { 4: { type: "weather", sky: "blue" } } },
 
   "stops-at-the-second-try": {
     chunks: 1_000_000,

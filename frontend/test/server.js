@@ -12,6 +12,7 @@ import { BEHAVIOURS } from "./behaviours.js";
 
 /** @import { Behaviour, Course } from "./behaviours.js" */
 
+const VOICES = ["text", "reasoning", "refusal"];
 const DEFAULT_CHUNKS = 20;
 const DEFAULT_PACE_MS = 2;
 
@@ -50,7 +51,8 @@ class Answer {
   get last() {
     const { paceMs = DEFAULT_PACE_MS, firstMs = 0, instead } = this.behaviour;
     const ms = performance.now() - this.beganMs - firstMs;
-    const full = instead?.event && "code" in instead.event ? instead.at : this.chunks + 2;
+    const failed = Object.entries(instead ?? {}).find(([, { type }]) => type === "failed");
+    const full = failed ? Number(failed[0]) : this.chunks + 2;
     const reached = paceMs === 0 ? full : Math.max(1, Math.min(full, 1 + Math.floor(ms / paceMs)));
     return this.stoppedAt ?? reached;
   }
@@ -64,8 +66,8 @@ class Answer {
     if (seq === 1) {
       return { seq, type: "start", answer: this.id, model: "misbehaving" };
     }
-    if (instead?.at === seq) {
-      return { seq, ...instead.event };
+    if (instead?.[seq]) {
+      return { seq, ...instead[seq] };
     }
     if (seq === this.chunks + 2) {
       const usage = { prompt_tokens: 1, completion_tokens: this.chunks, total_tokens: this.chunks + 1 };
@@ -90,7 +92,7 @@ class Answer {
     let text = "";
     for (let seq = 1; seq <= this.last; seq += 1) {
       const event = this.event(seq);
-      text = event.type === "restart" ? "" : text + (event.text ?? "");
+      text = event.type === "restart" ? "" : text + (event.text ?? event.refusal ?? "");
     }
     return text;
   }
@@ -108,8 +110,9 @@ function mergedDeltas(answer, from, to) {
   for (let seq = from; seq <= to; seq += 1) {
     const event = answer.event(seq);
     const last = events.at(-1);
-    if (last?.type === "delta" && event.type === "delta") {
-      events[events.length - 1] = { ...event, text: `${last.text}${event.text}` };
+    const voice = VOICES.find((each) => each in event);
+    if (last && voice && voice in last) {
+      events[events.length - 1] = { ...event, [voice]: `${last[voice]}${event[voice]}` };
     } else {
       events.push(event);
     }

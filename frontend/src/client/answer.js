@@ -119,7 +119,7 @@ async function follow(request, subject, { options, service, signal }) {
   /** @param {Subject} to */
   const followAlone = (to) => new Follower({ question, subject: to, connections, service, signal }).run();
   /** @param {string} id */
-  const nameOf = (id) => `folyam ${new URL(`answers/${id}`, base)}`;
+  const nameOf = (id) => channelName(new URL(`answers/${id}`, base));
 
   // A tab that begins in the middle has no text to compare with another tab's.
   if (!sharing || subject.state().seq > 0) {
@@ -130,4 +130,14 @@ async function follow(request, subject, { options, service, signal }) {
   } else {
     await leadOnceNamed(nameOf, subject, followAlone);
   }
+}
+
+/**
+ * The name of the lock and the channel of an answer. The number is that of the messages' form: tabs with another version
+ * of the page must not take them for theirs.
+ *
+ * @param {URL} url the answer's
+ */
+function channelName(url) {
+  return `folyam 2 ${url}`;
 }

@@ -154,6 +154,39 @@ describe("an answer", () => {
     expect(await answer.finished).toMatchObject({ reasoning: "Hm. ", text: TWENTY.replace("ő2 ", "") });
   });
 
+  const VOICES = [
+    { type: "start" },
+    { seq: 3, type: "delta", reasoning: "Is it right? " },
+    { seq: 5, type: "delta", text: "ő3 ő4 " },
+    { seq: 6, type: "delta", reasoning: "No. " },
+    { seq: 8, type: "delta", refusal: "I will not." },
+    { seq: 9, type: "delta", text: "ő8 " },
+    { type: "done" },
+  ];
+
+  test("gives_a_late_loop_each_voice_merged_by_itself_and_in_its_order", async () => {
+    const { answer } = ask("all-voices");
+    expect(await answer.finished).toMatchObject({
+      text: "ő3 ő4 I will not.ő8 ",
+      reasoning: "Is it right? No. ",
+    });
+    expect(await collect(answer)).toMatchObject(VOICES);
+  });
+
+  test("gives_a_slow_loop_each_voice_merged_by_itself", async () => {
+    const { answer } = ask("all-voices");
+    const events = [];
+    for await (const event of answer) {
+      events.push(event);
+      await answer.finished;
+    }
+    expect(events).toMatchObject(VOICES);
+  });
+
+  test("gives_what_the_service_has_merged_as_it_is", async () => {
+    expect(await collect(ask("merges-all-voices").answer)).toMatchObject(VOICES);
+  });
+
   test("that_failed_says_so_and_does_not_throw", async () => {
     const { answer } = ask("says-failed");
     expect((await collect(answer)).at(-1)).toMatchObject({ type: "failed", code: "upstream_silent" });

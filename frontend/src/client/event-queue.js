@@ -1,3 +1,5 @@
+import { appendMerged } from "./merging.js";
+
 /** @import { AnswerEvent } from "./events.js" */
 
 /** The queues of an answer's loops. A loop that is opened late gets the events so far, and after the end, the end. */
@@ -9,7 +11,7 @@ export function createQueues() {
   let trouble = null;
   return {
     /**
-     * @param {AnswerEvent[]} events the events so far
+     * @param {readonly AnswerEvent[]} events the events so far
      * @returns {AsyncIterator<AnswerEvent>}
      */
     open(events) {
@@ -39,8 +41,8 @@ export function createQueues() {
 }
 
 /**
- * Events for one loop. A loop that is slower than the answer gets neighbouring deltas as one, under the last one's seq:
- * what waits is never more than the text itself.
+ * Events for one loop. A loop that is slower than the answer gets neighbouring deltas of one voice as one, under the last
+ * one's seq: what waits is never more than the answer itself.
  *
  * @param {() => void} onReturn
  */
@@ -59,12 +61,7 @@ export function createQueue(onReturn) {
   return {
     /** @param {AnswerEvent} event */
     push(event) {
-      const last = waiting.at(-1);
-      if (last?.type === "delta" && event.type === "delta") {
-        waiting[waiting.length - 1] = merged(last, event);
-      } else {
-        waiting.push(event);
-      }
+      appendMerged(waiting, event);
       settle();
     },
     /** @param {unknown} reason what to throw after the last event, or null */
@@ -99,15 +96,4 @@ export function createQueue(onReturn) {
       },
     },
   };
-}
-
-/**
- * @param {import("./events.js").DeltaEvent} first
- * @param {import("./events.js").DeltaEvent} second
- * @returns {import("./events.js").DeltaEvent}
- */
-function merged(first, second) {
-  const text = (first.text ?? first.refusal ?? "") + (second.text ?? second.refusal ?? "");
-  const reasoning = (first.reasoning ?? "") + (second.reasoning ?? "");
-  return { seq: second.seq, type: "delta", ...(reasoning && { reasoning }), ...(text && { text }) };
 }

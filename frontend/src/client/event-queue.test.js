@@ -35,6 +35,24 @@ test("neighbouring_deltas_that_wait_become_one_under_the_last_seq", async () => 
   expect(await rest(iterator)).toEqual([delta(3, "ab"), { seq: 4, type: "restart" }, delta(5, "c")]);
 });
 
+test("deltas_that_wait_are_merged_only_with_those_of_their_voice", async () => {
+  const queues = createQueues();
+  const iterator = queues.open([]);
+  queues.push({ seq: 2, type: "delta", reasoning: "Hm" });
+  queues.push({ seq: 3, type: "delta", reasoning: "." });
+  queues.push(delta(4, "a"));
+  queues.push({ seq: 5, type: "delta", refusal: "I can" });
+  queues.push({ seq: 6, type: "delta", refusal: "not." });
+  queues.push({ seq: 7, type: "delta", reasoning: "Or" });
+  queues.close(null);
+  expect(await rest(iterator)).toEqual([
+    { seq: 3, type: "delta", reasoning: "Hm." },
+    delta(4, "a"),
+    { seq: 6, type: "delta", refusal: "I cannot." },
+    { seq: 7, type: "delta", reasoning: "Or" },
+  ]);
+});
+
 test("an_error_is_thrown_once_after_the_last_event", async () => {
   const queues = createQueues();
   const iterator = queues.open([delta(2, "a")]);

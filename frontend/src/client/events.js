@@ -2,7 +2,7 @@
  * The events of an answer's log, as they travel.
  *
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
- * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string}} DeltaEvent a refusal counts as text
+ * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string}} DeltaEvent exactly one of the three
  * @typedef {{seq: number, type: "restart"}} RestartEvent
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing

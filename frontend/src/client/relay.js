@@ -1,23 +1,23 @@
 import { FolyamError } from "./errors.js";
+import { missingEvents } from "./history.js";
 import { holdLock } from "./locks.js";
 import { watchForSilence } from "./silence.js";
-import { eventsBetween } from "./state.js";
 
 /** @import { AnswerEvent } from "./events.js" */
-/** @import { AnswerState, Phase, WaitingFor } from "./state.js" */
+/** @import { Phase, WaitingFor } from "./state.js" */
 /** @import { Subject } from "./subject.js" */
 
 /**
  * Tabs that show the same answer use one connection: the one that holds the answer's lock leads, the others listen.
  *
- * - A listener says `join`; the leader answers with the `whole` state, from which anyone knows what they miss.
+ * - A listener says `join`; the leader answers with the `whole` history, from which anyone knows what they miss.
  * - From then on the leader passes every `event` on with the seq before it. Whoever was not there asks for the whole again.
  * - When the leader goes, its lock passes on, and the next one leads from its own position: the log has the rest.
  *
  * Nothing is sent while nobody listens.
  *
  * @typedef {{type: "join"} | {type: "lead"} | {type: "alive"}
- *   | {type: "whole", state: AnswerState}
+ *   | {type: "whole", events: readonly AnswerEvent[], phase: Phase, waitingFor: WaitingFor | null}
  *   | {type: "event", before: number, event: AnswerEvent}
  *   | {type: "phase", phase: Phase, waitingFor: WaitingFor | null}
  *   | {type: "gave up", code: string, message: string}} Message
@@ -49,7 +49,8 @@ function lead(name, subject, release) {
   channel.onmessage = ({ data }) => {
     if (data.type === "join") {
       heard = true;
-      tell({ type: "whole", state: subject.state() });
+      const { phase, waitingFor } = subject.state();
+      tell({ type: "whole", events: subject.history(), phase, waitingFor });
     }
   };
   channel.postMessage({ type: "lead" });
@@ -144,11 +145,11 @@ function hear(message, subject, { join, gaveUp }) {
       join();
       break;
     case "whole":
-      for (const event of eventsBetween(subject.state(), message.state)) {
+      for (const event of missingEvents(subject.history(), subject.state().seq, message.events)) {
         subject.accept(event);
       }
       if (!subject.state().end) {
-        subject.enter(message.state.phase, message.state.waitingFor);
+        subject.enter(message.phase, message.waitingFor);
       }
       break;
     case "event":

@@ -117,7 +117,7 @@ test("the_leaders_trouble_shows_at_the_listeners", async () => {
 test("a_leader_that_says_nothing_is_left_alone", async () => {
   const first = open({ query: crypto.randomUUID() }, "paced", { share: false });
   const { id } = await until(first, ({ seq }) => seq > 1);
-  const name = `folyam ${server}/paced/answers/${id}`;
+  const name = `folyam 2 ${server}/paced/answers/${id}`;
   let thaw = () => {};
   const frozen = navigator.locks.request(
     name,
@@ -132,7 +132,7 @@ test("a_leader_that_says_nothing_is_left_alone", async () => {
 test("a_listener_that_missed_an_event_asks_for_the_whole_again", async () => {
   const first = open({ query: crypto.randomUUID() }, "endless", { share: false });
   const { id } = await until(first, ({ seq }) => seq > 1);
-  const name = `folyam ${server}/endless/answers/${id}`;
+  const name = `folyam 2 ${server}/endless/answers/${id}`;
   let release = () => {};
   const held = navigator.locks.request(
     name,
@@ -144,10 +144,9 @@ test("a_listener_that_missed_an_event_asks_for_the_whole_again", async () => {
   let joins = 0;
   leader.onmessage = () => {
     joins += 1;
-    leader.postMessage({
-      type: "whole",
-      state: { ...first.state, seq, restartedAt: 0, text, reasoning: "" },
-    });
+    const start = { seq: 1, type: "start", answer: id, model: "m" };
+    const events = [start, { seq, type: "delta", text }];
+    leader.postMessage({ type: "whole", events, phase: "streaming", waitingFor: null });
   };
   const second = open({ answer: id }, "endless");
   await until(second, (state) => state.text === "one ");
@@ -161,6 +160,29 @@ test("a_listener_that_missed_an_event_asks_for_the_whole_again", async () => {
   leader.close();
   release();
   await held;
+});
+
+test("a_listener_gets_each_voice_by_itself", async () => {
+  const run = crypto.randomUUID();
+  const first = open({ query: run }, "all-voices");
+  const { id } = await until(first, ({ seq }) => seq > 3);
+  const second = open({ answer: id }, "all-voices");
+  const events = [];
+  for await (const event of second) {
+    events.push(event);
+  }
+  const voices = events.flatMap((event) =>
+    ["text", "reasoning", "refusal"].filter((voice) => voice in event),
+  );
+  expect(voices.filter((voice, index) => voice !== voices[index - 1])).toEqual([
+    "reasoning",
+    "text",
+    "reasoning",
+    "refusal",
+    "text",
+  ]);
+  expect(second.state.text).toBe(first.state.text);
+  expect((await report(run)).answers[0]).toMatchObject({ connections: 1 });
 });
 
 test("who_already_knows_a_part_follows_without_the_others", async () => {

@@ -37,7 +37,7 @@
  * @property {string | null} model
  * @property {number} seq the last event seen
  * @property {number} restartedAt the event at which the text was begun anew, or 0
- * @property {string} text
+ * @property {string} text text and refusal so far, in their order
  * @property {string} reasoning
  * @property {EndEvent | null} end the terminal event: how it ended, its usage and its timing
  * @property {Failure | null} failure why it failed, or why following it did
@@ -97,34 +97,4 @@ export function after(state, event) {
     next.failure = { code, message, retryable, of: "answer", retryAfterMs: null };
   }
   return Object.freeze(next);
-}
-
-/**
- * The fewest events that lead from one state of an answer to a later one. They stand for all that lie between, as a
- * merged delta does, so whoever joins late needs no history but the text itself.
- *
- * @param {Readonly<AnswerState>} from
- * @param {Readonly<AnswerState>} to
- * @returns {AnswerEvent[]}
- */
-export function eventsBetween(from, to) {
-  /** @type {AnswerEvent[]} */
-  const events = [];
-  if (from.seq === 0 && to.seq > 0 && to.id !== null) {
-    events.push({ seq: 1, type: "start", answer: to.id, model: to.model ?? "" });
-  }
-  const anew = to.restartedAt > from.seq;
-  if (anew) {
-    events.push({ seq: to.restartedAt, type: "restart" });
-  }
-  const text = to.text.slice(anew ? 0 : from.text.length);
-  const reasoning = to.reasoning.slice(anew ? 0 : from.reasoning.length);
-  if (text !== "" || reasoning !== "") {
-    const seq = to.end ? to.end.seq - 1 : to.seq;
-    events.push({ seq, type: "delta", ...(reasoning && { reasoning }), ...(text && { text }) });
-  }
-  if (to.end && to.end.seq > from.seq) {
-    events.push(to.end);
-  }
-  return events;
 }

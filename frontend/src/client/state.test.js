@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { parseEvent } from "./events.js";
-import { FIRST_STATE, after, eventsBetween } from "./state.js";
+import { FIRST_STATE, after } from "./state.js";
 
 /** @import { AnswerEvent } from "./events.js" */
 
@@ -33,35 +33,13 @@ test("events_add_up_to_the_state", () => {
   });
 });
 
-test("a_refusal_is_text", () => {
+test("a_refusal_is_part_of_the_text", () => {
   expect(after(FIRST_STATE, { seq: 1, type: "delta", refusal: "No." }).text).toBe("No.");
 });
 
 test("a_failed_event_is_a_failure_of_the_answer", () => {
   const failed = after(FIRST_STATE, { seq: 1, type: "failed", code: "c", message: "m", retryable: false });
   expect(failed).toMatchObject({ phase: "failed", failure: { code: "c", retryable: false, of: "answer" } });
-});
-
-test("the_events_between_any_two_states_lead_from_one_to_the_other", () => {
-  for (const [from, start] of STATES.entries()) {
-    for (const goal of STATES.slice(from)) {
-      let state = start;
-      for (const event of eventsBetween(start, goal)) {
-        expect(event.seq).toBeGreaterThan(state.seq);
-        state = after(state, event);
-      }
-      expect(state).toEqual(goal);
-    }
-  }
-});
-
-test("no_events_lead_backwards", () => {
-  expect(
-    eventsBetween(
-      /** @type {typeof FIRST_STATE} */ (STATES.at(-1)),
-      /** @type {typeof FIRST_STATE} */ (STATES[2]),
-    ),
-  ).toEqual([]);
 });
 
 test("what_is_not_an_event_is_none", () => {

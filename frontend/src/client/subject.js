@@ -1,6 +1,7 @@
 import { FolyamError } from "./errors.js";
 import { createQueues } from "./event-queue.js";
-import { FIRST_STATE, after, eventsBetween } from "./state.js";
+import { createHistory } from "./history.js";
+import { FIRST_STATE, after } from "./state.js";
 
 /** @import { AnswerEvent } from "./events.js" */
 /** @import { AnswerState, Failure, Phase, WaitingFor } from "./state.js" */
@@ -10,6 +11,7 @@ import { FIRST_STATE, after, eventsBetween } from "./state.js";
  *
  * @typedef {object} Subject
  * @property {() => Readonly<AnswerState>} state
+ * @property {() => readonly AnswerEvent[]} history the events so far, merged
  * @property {(event: AnswerEvent) => void} accept
  * @property {(phase: Phase, waitingFor?: WaitingFor | null) => void} enter
  * @property {(id: string) => void} identify
@@ -24,6 +26,7 @@ import { FIRST_STATE, after, eventsBetween } from "./state.js";
 export function createSubject(known) {
   let state = Object.freeze({ ...FIRST_STATE, ...known });
   const listeners = createListeners();
+  const history = createHistory();
   const queues = createQueues();
   const name = createPromise();
   if (state.id !== null) {
@@ -39,7 +42,9 @@ export function createSubject(known) {
   /** @type {Subject} */
   const subject = {
     state: () => state,
+    history: () => history.events(state),
     accept(event) {
+      history.push(event);
       become(after(state, event));
       queues.push(event);
     },
@@ -61,7 +66,7 @@ export function createSubject(known) {
     /** Resolves to the answer's id once it is known. */
     named: name.promise,
     /** An iterator over the events from the first on. */
-    events: () => queues.open(eventsBetween(FIRST_STATE, state)),
+    events: () => queues.open(history.events(state)),
     /**
      * Note that following has ended without a terminal event.
      *

@@ -27,3 +27,6 @@ export class FolyamError extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 }
+
+/** The codes that this library gives of its own; `unknown` is that of a `failed` answer whose reason is not in its log. */
+export const CLIENT_CODES = ["refused", "unreachable", "offline", "unsure", "protocol", "unknown"];

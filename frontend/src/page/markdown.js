@@ -103,9 +103,7 @@ function createBlocks(root) {
 
   /** Shows the open blocks, and whatever comes behind them, as plain text. @param {Block[]} drawn */
   const giveUp = (drawn) => {
-    for (const { view } of [...blocks, ...drawn]) {
-      view.node?.remove();
-    }
+    [...blocks, ...drawn].forEach(({ view }) => view.node?.remove());
     plain = make("p", { class: "plain", dir: "auto" });
     append(plain);
     appendText(plain, open);

@@ -17,31 +17,37 @@ import { currentLanguage, label, say } from "./words.js";
  */
 export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, onEraseUnreadable }) {
   const dialog = find("#conversations", HTMLDialogElement);
+  const close = find("#close-conversations", HTMLButtonElement);
   const items = find("#list", HTMLUListElement);
   const nothing = find("#nothing", HTMLElement);
   const unreadable = find("#unreadable", HTMLElement);
   const notice = find("#erase-notice", HTMLElement);
-  const eraseAll = find("#erase-all", HTMLButtonElement);
-  const sure = find("#erase-sure", HTMLElement);
+  const all = eraseAllButton({
+    onAsking: () => refresh(),
+    onYes() {
+      onEraseUnreadable();
+      eraseThese(list());
+    },
+  });
 
   const refresh = () => {
     const conversations = list();
-    items.replaceChildren(
-      ...conversations.map((conversation) =>
-        itemOf(conversation, { onOpen: open, onErase: () => eraseThese([conversation]) }),
-      ),
-    );
+    items.replaceChildren(...conversations.map(item));
     unreadable.hidden = !hasUnreadable();
     const empty = conversations.length === 0 && unreadable.hidden;
     nothing.hidden = !empty;
-    eraseAll.hidden = empty || !sure.hidden;
+    all.show(!empty);
   };
 
   /** @param {Conversation} conversation */
-  const open = (conversation) => {
-    dialog.close();
-    onOpen(conversation);
-  };
+  const item = (conversation) =>
+    itemOf(conversation, {
+      onOpen() {
+        dialog.close();
+        onOpen(conversation);
+      },
+      onErase: () => eraseThese([conversation]),
+    });
 
   /** @param {Conversation[]} conversations */
   const eraseThese = async (conversations) => {
@@ -55,21 +61,13 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
       }
     }
     refresh();
-    find("#close-conversations", HTMLButtonElement).focus();
+    close.focus();
   };
 
-  askBeforeErasing(refresh, () => {
-    onEraseUnreadable();
-    eraseThese(list());
-  });
-  find("#close-conversations", HTMLButtonElement).addEventListener("click", () => dialog.close());
-  dialog.addEventListener("click", (click) => {
-    if (click.target === dialog) {
-      dialog.close(); // beside it
-    }
-  });
+  close.addEventListener("click", () => dialog.close());
+  closeOnClickBeside(dialog);
   find("#open-conversations", HTMLButtonElement).addEventListener("click", () => {
-    sure.hidden = true;
+    all.stopAsking();
     notice.hidden = true;
     refresh();
     dialog.showModal();
@@ -77,35 +75,52 @@ export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, on
   return { refresh };
 }
 
+/** @param {HTMLDialogElement} dialog */
+function closeOnClickBeside(dialog) {
+  dialog.addEventListener("click", ({ target }) => {
+    if (target === dialog) {
+      dialog.close();
+    }
+  });
+}
+
 /**
  * The button that erases all, and the question that it asks first.
  *
- * @param {() => void} onChange the question has come or gone
- * @param {() => void} onYes
+ * @param {{onAsking: () => void, onYes: () => void}} actions `onAsking` when the question has come or gone
  */
-function askBeforeErasing(onChange, onYes) {
+function eraseAllButton({ onAsking, onYes }) {
+  const button = find("#erase-all", HTMLButtonElement);
   const sure = find("#erase-sure", HTMLElement);
-  const eraseAll = find("#erase-all", HTMLButtonElement);
   const no = find("#erase-no", HTMLButtonElement);
   /** @param {boolean} asking */
   const ask = (asking) => {
     sure.hidden = !asking;
-    onChange();
-    (asking ? no : eraseAll).focus(); // a second Enter erases nothing
+    onAsking();
+    (asking ? no : button).focus(); // a second Enter erases nothing
   };
-  eraseAll.addEventListener("click", () => ask(true));
+  button.addEventListener("click", () => ask(true));
   no.addEventListener("click", () => ask(false));
   find("#erase-yes", HTMLButtonElement).addEventListener("click", () => {
     ask(false);
     onYes();
   });
+  return {
+    /** @param {boolean} isSomething whether there is something to erase */
+    show(isSomething) {
+      button.hidden = !isSomething || !sure.hidden;
+    },
+    stopAsking() {
+      sure.hidden = true;
+    },
+  };
 }
 
 /**
  * A conversation in the list, with the buttons that open and erase it.
  *
  * @param {Conversation} conversation
- * @param {{onOpen: (conversation: Conversation) => void, onErase: () => void}} actions
+ * @param {{onOpen: () => void, onErase: () => void}} actions
  */
 function itemOf(conversation, { onOpen, onErase }) {
   const [first] = conversation.turns;
@@ -121,7 +136,7 @@ function itemOf(conversation, { onOpen, onErase }) {
   const open = make("button", { type: "button", class: "open" }, title, when);
   const erase = label(make("button", { type: "button", class: "quiet" }), "erase");
   erase.setAttribute("aria-label", `${say("erase")}: ${title.textContent}`);
-  open.addEventListener("click", () => onOpen(conversation));
+  open.addEventListener("click", onOpen);
   erase.addEventListener("click", onErase);
   return make("li", {}, open, erase);
 }

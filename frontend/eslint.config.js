@@ -15,6 +15,7 @@ export default [
           message: "What a model wrote becomes nodes, never markup.",
         })),
       ],
+      "max-lines-per-function": ["error", { max: 60 }],
       "prefer-const": "error",
       eqeqeq: "error",
     },
@@ -39,6 +40,8 @@ export default [
       ],
     },
   },
+  // A describe block is a function, too, as long as all its tests together.
+  { files: ["**/*test.js"], rules: { "max-lines-per-function": "off" } },
   { files: ["src/page/storage.js"], rules: { "no-restricted-globals": "off" } },
   { files: ["*.config.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
 ];

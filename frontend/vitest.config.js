@@ -16,7 +16,10 @@ export default defineConfig({
       reporter: ["text"],
     },
     projects: [
-      { extends: true, test: { name: "node", environment: "node", include: ["src/**/*.test.js"] } },
+      {
+        extends: true,
+        test: { name: "node", environment: "node", include: ["src/**/*.test.js", "test/**/*.test.js"] },
+      },
       {
         extends: true,
         // Named here, because finding one in the middle of a run would start the run anew.

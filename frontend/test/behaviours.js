@@ -2,10 +2,10 @@
  * How an answer's connections go wrong. Each behaviour is an endpoint: `/<name>/generate`, `/<name>/answers/<id>`.
  *
  * @typedef {object} Course what happens to one connection
- * @property {number} [status] answered in place of a stream
- * @property {Record<string, string>} [headers]
- * @property {string} [type] the Content-Type
- * @property {string} [body]
+ * @property {string} [error] the service's error in place of a stream, by its code
+ * @property {number} [status] a proxy's response in place of a stream
+ * @property {string} [page] its HTML
+ * @property {string} [retryAfter] the Retry-After of either
  * @property {boolean} [hangUpFirst] the connection is cut before any status
  * @property {boolean} [noStatus] it stays open without one
  * @property {number} [cutAfter] events sent, then the socket is destroyed
@@ -26,7 +26,7 @@
  * @property {number} [firstMs] silence before the first token
  * @property {number} [heartbeatMs]
  * @property {boolean} [noAnswerHeader]
- * @property {Record<number, Record<string, unknown>>} [instead] events of the log in place of its own, by seq
+ * @property {Record<number, {type: string, [field: string]: unknown}>} [instead] events in place of the log's own, by seq
  * @property {(connection: number) => Course} [course] what happens to the first, second, … connection of an answer
  * @property {(stop: number) => Course} [stopCourse] the same for requests to stop
  * @property {(question: number) => Course} [questionCourse] the same for questions that are refused
@@ -40,8 +40,7 @@ const once = (course) => (/** @type {number} */ n) => (n === 1 ? course : WHOLE)
 /** @param {Course} course */
 const fromTheSecond = (course) => (/** @type {number} */ n) => (n === 1 ? { cutAfter: 5 } : course);
 
-const BUSY = '{"error": {"code": "overloaded", "message": "Too many at once.", "request_id": "r"}}';
-const JSON_TYPE = "application/json";
+const BUSY_PAGE = "<h1>Service unavailable</h1>";
 
 /** Two deltas of each voice, and one more of reasoning. */
 const VOICES = {
@@ -74,57 +73,28 @@ export const BEHAVIOURS = {
   heartbeats: { firstMs: 2000, heartbeatMs: 50 },
   trickle: { chunks: 4, course: () => ({ byteByByte: true }) },
 
-  "busy-once": {
-    questionCourse: once({ status: 429, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }),
-  },
-  "busy-for-long": {
-    questionCourse: () => ({ status: 503, headers: { "Retry-After": "3600" }, type: JSON_TYPE, body: BUSY }),
-  },
-  "busy-and-in-a-hurry": {
-    questionCourse: () => ({ status: 429, headers: { "Retry-After": "0" }, type: JSON_TYPE, body: BUSY }),
-  },
+  "busy-once": { questionCourse: once({ error: "too_many_answers_of_yours", retryAfter: "1" }) },
+  "busy-for-long": { questionCourse: () => ({ error: "upstream_rate_limited", retryAfter: "3600" }) },
+  "busy-and-in-a-hurry": { questionCourse: () => ({ error: "upstream_rate_limited", retryAfter: "0" }) },
   "busy-until-a-time-that-has-passed": {
-    questionCourse: () => ({
-      status: 503,
-      headers: { "Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT" },
-      type: JSON_TYPE,
-      body: BUSY,
-    }),
+    questionCourse: () => ({ status: 503, page: BUSY_PAGE, retryAfter: "Wed, 21 Oct 2015 07:28:00 GMT" }),
   },
-  "busy-without-a-time": { questionCourse: () => ({ status: 429, type: JSON_TYPE, body: BUSY }) },
-  refuses: {
-    questionCourse: () => ({
-      status: 422,
-      type: JSON_TYPE,
-      body: '{"error": {"code": "invalid_request", "message": "query: must not be empty", "request_id": "r"}}',
-    }),
-  },
-  "bad-gateway": { questionCourse: () => ({ status: 502, type: "text/html", body: "<h1>Bad gateway</h1>" }) },
-  "a-login-page": { questionCourse: () => ({ status: 200, type: "text/html", body: "<h1>Welcome</h1>" }) },
+  "busy-without-a-time": { questionCourse: () => ({ error: "upstream_rate_limited" }) },
+  refuses: { questionCourse: () => ({ error: "empty_query" }) },
+  "bad-gateway": { questionCourse: () => ({ status: 502, page: "<h1>Bad gateway</h1>" }) },
+  "a-login-page": { questionCourse: () => ({ status: 200, page: "<h1>Welcome</h1>" }) },
 
   "resumes-when-ready": {
-    course: (n) =>
-      n === 2
-        ? { status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }
-        : fromTheSecond(WHOLE)(n),
+    course: (n) => (n === 2 ? { error: "draining", retryAfter: "1" } : fromTheSecond(WHOLE)(n)),
   },
-  "resumes-in-a-hurry": {
-    course: fromTheSecond({ status: 503, headers: { "Retry-After": "0" }, type: JSON_TYPE, body: BUSY }),
-  },
+  "resumes-in-a-hurry": { course: fromTheSecond({ status: 503, page: BUSY_PAGE, retryAfter: "0" }) },
   "resumes-into-nothing": {
     course: (n) => (n === 2 || n === 3 ? { noStatus: true } : fromTheSecond(WHOLE)(n)),
   },
   restarting: {
-    course: (n) =>
-      n === 2 || n === 3 ? { status: 502, type: "text/html", body: "" } : fromTheSecond(WHOLE)(n),
+    course: (n) => (n === 2 || n === 3 ? { status: 502, page: "" } : fromTheSecond(WHOLE)(n)),
   },
-  forgotten: {
-    course: fromTheSecond({
-      status: 404,
-      type: JSON_TYPE,
-      body: '{"error":{"code":"unknown_answer","message":"There is no such answer."}}',
-    }),
-  },
+  forgotten: { course: fromTheSecond({ error: "unknown_answer" }) },
   "nothing-left-for-ever": { chunks: 1_000_000, paceMs: 20, course: fromTheSecond({ status: 204 }) },
   "nothing-left": { course: fromTheSecond({ status: 204 }) },
   "replays-all": { course: fromTheSecond({ fromTheStart: true }) },
@@ -144,7 +114,7 @@ export const BEHAVIOURS = {
   "merges-all-voices": { chunks: 8, paceMs: 0, instead: VOICES, course: () => ({ merge: true }) },
   "says-failed": {
     instead: {
-      10: { type: "failed", code: "upstream_silent", message: "The model fell silent.", retryable: true },
+      10: { type: "failed", code: "upstream_timeout", message: "The model fell silent.", retryable: true },
     },
   },
   "from-the-future": { instead: { 4: { type: "weather", sky: "blue" } } },
@@ -152,22 +122,22 @@ export const BEHAVIOURS = {
   "stops-at-the-second-try": {
     chunks: 1_000_000,
     paceMs: 20,
-    stopCourse: once({ status: 503, type: "text/html", body: "" }),
+    stopCourse: once({ status: 503, page: "" }),
   },
   "stops-when-ready": {
     chunks: 1_000_000,
     paceMs: 20,
-    stopCourse: once({ status: 503, headers: { "Retry-After": "1" }, type: JSON_TYPE, body: BUSY }),
+    stopCourse: once({ error: "stop_pending", retryAfter: "1" }),
   },
   "stops-much-later": {
     chunks: 1_000_000,
     paceMs: 20,
-    stopCourse: once({ status: 503, headers: { "Retry-After": "3600" }, type: JSON_TYPE, body: BUSY }),
+    stopCourse: once({ status: 503, page: BUSY_PAGE, retryAfter: "3600" }),
   },
   "does-not-stop": {
     chunks: 1_000_000,
     paceMs: 20,
-    stopCourse: () => ({ status: 500, type: "text/html", body: "" }),
+    stopCourse: () => ({ status: 500, page: "" }),
   },
   "stop-hangs-up": { chunks: 1_000_000, paceMs: 20, stopCourse: () => ({ hangUpFirst: true }) },
 };

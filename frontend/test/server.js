@@ -6,15 +6,15 @@
  *
  *     node test/server.js [port]
  */
-import { randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import { BEHAVIOURS } from "./behaviours.js";
+import { ERRORS, errorBody } from "./errors.js";
+import { sendEvents } from "./following.js";
+import { Log } from "./log.js";
 
+/** @import { IncomingMessage, ServerResponse } from "node:http" */
 /** @import { Behaviour, Course } from "./behaviours.js" */
-
-const VOICES = ["text", "reasoning", "refusal"];
-const DEFAULT_CHUNKS = 20;
-const DEFAULT_PACE_MS = 2;
 
 /**
  * Suites run in a page of another origin. And no connection is used twice: on one that it has used before, Chromium by
@@ -29,98 +29,43 @@ const ANY_ORIGIN = {
   "Access-Control-Max-Age": "600",
 };
 
-/** One answer: a log that grows with time, whoever looks. */
+const EVENT_ID = /^([0-9a-f]{32}):(0|[1-9][0-9]{0,9})$/;
+
+/** An answer's log, and what was asked of it. */
 class Answer {
-  id = randomUUID();
   connections = 0;
   open = 0;
   mostOpen = 0;
   stops = 0;
-  /** @type {number | null} */
-  stoppedAt = null;
-  beganMs = performance.now();
 
   /** @param {Behaviour} behaviour @param {string} run */
   constructor(behaviour, run) {
     this.behaviour = behaviour;
     this.run = run;
-    this.chunks = behaviour.chunks ?? DEFAULT_CHUNKS;
-  }
-
-  /** The last event that exists by now. @returns {number} */
-  get last() {
-    const { paceMs = DEFAULT_PACE_MS, firstMs = 0, instead } = this.behaviour;
-    const ms = performance.now() - this.beganMs - firstMs;
-    const failed = Object.entries(instead ?? {}).find(([, { type }]) => type === "failed");
-    const full = failed ? Number(failed[0]) : this.chunks + 2;
-    const reached = paceMs === 0 ? full : Math.max(1, Math.min(full, 1 + Math.floor(ms / paceMs)));
-    return this.stoppedAt ?? reached;
-  }
-
-  /** @param {number} seq @returns {Record<string, unknown>} */
-  event(seq) {
-    const { instead } = this.behaviour;
-    if (seq === this.stoppedAt) {
-      return { seq, type: "stopped", by: "user" };
-    }
-    if (seq === 1) {
-      return { seq, type: "start", answer: this.id, model: "misbehaving" };
-    }
-    if (instead?.[seq]) {
-      return { seq, ...instead[seq] };
-    }
-    if (seq === this.chunks + 2) {
-      const usage = { prompt_tokens: 1, completion_tokens: this.chunks, total_tokens: this.chunks + 1 };
-      const timing = { first_chunk_seconds: 0.01, duration_seconds: 0.1 };
-      return { seq, type: "done", finish_reason: "stop", usage, timing };
-    }
-    return { seq, type: "delta", text: `ő${seq - 1} ` };
-  }
-
-  isEnd(/** @type {number} */ seq) {
-    return ["done", "stopped", "failed"].includes(String(this.event(seq).type));
-  }
-
-  stop() {
-    if (this.stoppedAt === null && !this.isEnd(this.last)) {
-      this.stoppedAt = this.last + 1;
-    }
-  }
-
-  /** What a client should have in the end. */
-  get text() {
-    let text = "";
-    for (let seq = 1; seq <= this.last; seq += 1) {
-      const event = this.event(seq);
-      text = event.type === "restart" ? "" : text + (event.text ?? event.refusal ?? "");
-    }
-    return text;
-  }
-
-  get state() {
-    const { type } = this.event(this.last);
-    return this.isEnd(this.last) ? type : "running";
+    this.log = new Log(behaviour);
   }
 }
 
-/** @param {Answer} answer @param {number} from @param {number} to */
-function mergedDeltas(answer, from, to) {
-  /** @type {Record<string, unknown>[]} */
-  const events = [];
-  for (let seq = from; seq <= to; seq += 1) {
-    const event = answer.event(seq);
-    const last = events.at(-1);
-    const voice = VOICES.find((each) => each in event);
-    if (last && voice && voice in last) {
-      events[events.length - 1] = { ...event, [voice]: `${last[voice]}${event[voice]}` };
-    } else {
-      events.push(event);
-    }
-  }
-  return events;
+/**
+ * @param {ServerResponse} response
+ * @param {number} status
+ * @param {unknown} [value] as JSON
+ * @param {Record<string, string>} [headers]
+ */
+function send(response, status, value, headers = {}) {
+  const type = value === undefined ? {} : { "Content-Type": "application/json" };
+  response.writeHead(status, { ...ANY_ORIGIN, "Cache-Control": "no-store", ...type, ...headers });
+  response.end(value === undefined ? undefined : JSON.stringify(value));
 }
 
-/** @param {import("node:http").ServerResponse} response @param {Course} course @returns {boolean} whether that was all */
+/** @param {ServerResponse} response @param {string} code @param {string} [retryAfter] */
+function sendError(response, code, retryAfter) {
+  const body = errorBody(code, String(response.getHeader("X-Request-Id")));
+  const headers = retryAfter === undefined ? {} : { "Retry-After": retryAfter };
+  send(response, ERRORS[code]?.status ?? 500, body, headers);
+}
+
+/** @param {ServerResponse} response @param {Course} course @returns {boolean} whether that was all */
 function misbehaveFirst(response, course) {
   if (course.hangUpFirst) {
     response.socket?.destroy();
@@ -129,172 +74,143 @@ function misbehaveFirst(response, course) {
   if (course.noStatus) {
     return true;
   }
+  if (course.error) {
+    sendError(response, course.error, course.retryAfter);
+    return true;
+  }
   if (course.status !== undefined) {
-    const type = course.type === undefined ? {} : { "Content-Type": course.type };
-    response.writeHead(course.status, { ...ANY_ORIGIN, ...type, ...course.headers }).end(course.body);
+    const retryAfter = course.retryAfter === undefined ? {} : { "Retry-After": course.retryAfter };
+    response.writeHead(course.status, { ...ANY_ORIGIN, "Content-Type": "text/html", ...retryAfter });
+    response.end(course.page);
     return true;
   }
   return false;
 }
 
-/** @param {Answer} answer @param {number} after @param {import("node:http").ServerResponse} response */
+/** @param {Answer} answer @param {number} after @param {ServerResponse} response */
 function follow(answer, after, response) {
   answer.connections += 1;
-  const { behaviour } = answer;
+  const { behaviour, log } = answer;
   const course = behaviour.course?.(answer.connections) ?? {};
   if (misbehaveFirst(response, course)) {
     return;
   }
   response.writeHead(200, {
     ...ANY_ORIGIN,
-    "Content-Type": course.type ?? "text/event-stream",
+    "Content-Type": "text/event-stream",
+    ...(!behaviour.noAnswerHeader && { "X-Answer-Id": log.id }),
+    Location: `/answers/${log.id}`,
     "Cache-Control": "no-store",
-    ...(!behaviour.noAnswerHeader && { "X-Answer-Id": answer.id }),
+    "X-Accel-Buffering": "no",
   });
   response.flushHeaders();
   answer.open += 1;
   answer.mostOpen = Math.max(answer.mostOpen, answer.open);
-  let seq = course.fromTheStart ? 0 : after;
-  let sent = 0;
-  let lastWriteMs = performance.now();
-  /** @param {string} text */
-  const write = (text) => {
-    lastWriteMs = performance.now();
-    if (course.byteByByte) {
-      for (const byte of Buffer.from(text)) {
-        response.write(Buffer.from([byte]));
-      }
-    } else {
-      response.write(text);
-    }
-  };
-  if (course.preamble) {
-    write(course.preamble);
-  }
-  const id = course.anotherAnswer ? randomUUID() : answer.id;
-  const step = () => {
-    const events = course.merge ? mergedDeltas(answer, seq + 1, answer.last) : [];
-    while (seq < answer.last) {
-      if (sent === course.cutAfter) {
-        // After a moment, so that what was written leaves before the cut.
-        setTimeout(() => response.socket?.destroy(), 5);
-        return;
-      }
-      if (sent === course.endAfter) {
-        response.end();
-        return;
-      }
-      if (sent === course.stallAfter) {
-        return;
-      }
-      if (sent === course.garbageAfter) {
-        write('data: {"seq": 3, "ty\nid: x\n\n');
-        return;
-      }
-      const event = events.shift() ?? answer.event(seq + 1);
-      seq = Number(event.seq);
-      sent += 1;
-      const data = JSON.stringify(event.type === "start" ? { ...event, answer: id } : event);
-      write(`event: ${event.type}\ndata: ${data}\nid: ${id}:${seq}\n\n`);
-      if (answer.isEnd(seq)) {
-        response.end();
-        return;
-      }
-    }
-    if (performance.now() - lastWriteMs >= (behaviour.heartbeatMs ?? 15_000)) {
-      write(":\n");
-    }
-    timer = setTimeout(step, Math.min(behaviour.paceMs ?? DEFAULT_PACE_MS, 20));
-  };
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
   response.on("close", () => {
     answer.open -= 1;
-    clearTimeout(timer);
   });
-  step();
+  sendEvents(log, after, response, behaviour, course);
 }
 
-/** Starts it. @param {number} [port] */
-export async function startServer(port = 0) {
+/** `GET /answers/<id>` as a stream. @param {Answer} answer @param {URL} url @param {IncomingMessage} request @param {ServerResponse} response */
+function resume(answer, url, request, response) {
+  const { log } = answer;
+  const given = request.headers["last-event-id"] ?? url.searchParams.get("last_event_id");
+  const [, id, seq] = EVENT_ID.exec(String(given ?? `${log.id}:${url.searchParams.get("after") ?? 0}`)) ?? [];
+  const after = Number(seq);
+  const { last, isOver } = log;
+  if (id !== log.id || (after > last && !isOver)) {
+    sendError(response, "bad_last_event_id");
+  } else if (isOver && after >= last) {
+    send(response, 204);
+  } else {
+    follow(answer, after, response);
+  }
+}
+
+/** @param {IncomingMessage} request */
+async function read(request) {
+  let body = "";
+  for await (const chunk of request.setEncoding("utf8")) {
+    body += chunk;
+  }
+  return body;
+}
+
+class Service {
   /** @type {Map<string, Answer>} */
-  const answers = new Map();
-  /** @type {Map<string, number>} */
-  const questions = new Map();
+  #answers = new Map();
+  /** How often each question was asked. @type {Map<string, number>} */
+  #questions = new Map();
 
-  /** @param {import("node:http").IncomingMessage} request */
-  const read = async (request) => {
-    let body = "";
-    for await (const chunk of request.setEncoding("utf8")) {
-      body += chunk;
-    }
-    return body;
-  };
-
-  /** @param {import("node:http").ServerResponse} response @param {unknown} value @param {number} [status] */
-  const answerJson = (response, value, status = 200) =>
-    response
-      .writeHead(status, { ...ANY_ORIGIN, "Content-Type": "application/json" })
-      .end(JSON.stringify(value));
-
-  const server = createServer(async (request, response) => {
+  /** @param {IncomingMessage} request @param {ServerResponse} response */
+  async respond(request, response) {
+    response.setHeader("X-Request-Id", randomBytes(8).toString("hex"));
     const url = new URL(request.url ?? "/", "http://test");
     const [, name = "", ...path] = url.pathname.split("/");
     const behaviour = BEHAVIOURS[name];
     if (request.method === "OPTIONS") {
-      response.writeHead(204, ANY_ORIGIN).end();
+      send(response, 204);
     } else if (name === "report") {
-      const run = url.searchParams.get("run");
-      const ofRun = [...answers.values()].filter((answer) => answer.run === run);
-      answerJson(response, {
-        questions: questions.get(run ?? "") ?? 0,
-        answers: ofRun.map(({ id, connections, mostOpen, stops, text, state }) => ({
-          id,
-          connections,
-          mostOpen,
-          stops,
-          text,
-          state,
-        })),
-      });
+      send(response, 200, this.#report(url.searchParams.get("run") ?? ""));
     } else if (behaviour && request.method === "POST" && path[0] === "generate") {
-      const { query } = JSON.parse(await read(request));
-      questions.set(query, (questions.get(query) ?? 0) + 1);
-      if (misbehaveFirst(response, behaviour.questionCourse?.(questions.get(query) ?? 1) ?? {})) {
-        return;
-      }
-      const answer = new Answer(behaviour, query);
-      answers.set(answer.id, answer);
-      follow(answer, 0, response);
+      this.#generate(JSON.parse(await read(request)).query, behaviour, response);
     } else if (behaviour && path[0] === "answers") {
-      const answer = answers.get(path[1] ?? "");
-      if (!answer) {
-        answerJson(response, { error: { code: "unknown_answer", message: "There is no such answer." } }, 404);
-      } else if (path[2] === "stop") {
-        answer.stops += 1;
-        if (!misbehaveFirst(response, behaviour.stopCourse?.(answer.stops) ?? {})) {
-          answer.stop();
-          answerJson(response, {});
-        }
-      } else if (request.method === "DELETE") {
-        answers.delete(answer.id);
-        response.writeHead(204, ANY_ORIGIN).end();
-      } else if (url.searchParams.get("stream") === "false") {
-        const { id, state, text, last } = answer;
-        answerJson(response, { id, state, text, last_seq: last, usage: null, timing: null });
-      } else {
-        const given = String(request.headers["last-event-id"] ?? `:${url.searchParams.get("after") ?? 0}`);
-        const after = Number(given.slice(given.lastIndexOf(":") + 1));
-        if (answer.isEnd(answer.last) && after >= answer.last) {
-          response.writeHead(204, ANY_ORIGIN).end();
-        } else {
-          follow(answer, after, response);
-        }
-      }
+      this.#answer(path, url, request, response);
     } else {
-      answerJson(response, { error: { code: "not_found", message: `There is no ${url.pathname}.` } }, 404);
+      sendError(response, "not_found");
     }
-  });
+  }
+
+  /** @param {string} run */
+  #report(run) {
+    const answers = [...this.#answers.values()].filter((answer) => answer.run === run);
+    return {
+      questions: this.#questions.get(run) ?? 0,
+      answers: answers.map(({ connections, mostOpen, stops, log }) => {
+        const { id, text, state } = log.whole();
+        return { id, connections, mostOpen, stops, text, state };
+      }),
+    };
+  }
+
+  /** @param {string} query @param {Behaviour} behaviour @param {ServerResponse} response */
+  #generate(query, behaviour, response) {
+    const asked = (this.#questions.get(query) ?? 0) + 1;
+    this.#questions.set(query, asked);
+    if (!misbehaveFirst(response, behaviour.questionCourse?.(asked) ?? {})) {
+      const answer = new Answer(behaviour, query);
+      this.#answers.set(answer.log.id, answer);
+      follow(answer, 0, response);
+    }
+  }
+
+  /** @param {string[]} path @param {URL} url @param {IncomingMessage} request @param {ServerResponse} response */
+  #answer([, id = "", verb], url, request, response) {
+    const answer = this.#answers.get(id);
+    if (!answer) {
+      sendError(response, "unknown_answer");
+    } else if (verb === "stop") {
+      answer.stops += 1;
+      if (!misbehaveFirst(response, answer.behaviour.stopCourse?.(answer.stops) ?? {})) {
+        answer.log.stop();
+        send(response, 200, answer.log.whole());
+      }
+    } else if (request.method === "DELETE") {
+      this.#answers.delete(id);
+      send(response, 204);
+    } else if (url.searchParams.get("stream") === "false") {
+      send(response, 200, answer.log.whole());
+    } else {
+      resume(answer, url, request, response);
+    }
+  }
+}
+
+/** Starts it. @param {number} [port] */
+export async function startServer(port = 0) {
+  const service = new Service();
+  const server = createServer((request, response) => service.respond(request, response));
   await new Promise((resolve) => server.listen(port, "127.0.0.1", () => resolve(undefined)));
   const address = server.address();
   return {

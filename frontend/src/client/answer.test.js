@@ -189,10 +189,10 @@ describe("an answer", () => {
 
   test("that_failed_says_so_and_does_not_throw", async () => {
     const { answer } = ask("says-failed");
-    expect((await collect(answer)).at(-1)).toMatchObject({ type: "failed", code: "upstream_silent" });
+    expect((await collect(answer)).at(-1)).toMatchObject({ type: "failed", code: "upstream_timeout" });
     expect(await answer.finished).toMatchObject({
       phase: "failed",
-      failure: { of: "answer", code: "upstream_silent", retryable: true },
+      failure: { of: "answer", code: "upstream_timeout", retryable: true },
     });
   });
 
@@ -331,9 +331,9 @@ describe("a connection that", () => {
 describe("a question", () => {
   test("that_is_refused_is_not_asked_again", async () => {
     for (const [behaviour, code, status] of /** @type {const} */ ([
-      ["refuses", "invalid_request", false],
+      ["refuses", "empty_query", false],
       ["bad-gateway", "refused", true],
-      ["busy-without-a-time", "overloaded", true],
+      ["busy-without-a-time", "upstream_rate_limited", true],
       ["a-login-page", "protocol", true],
     ])) {
       const { answer, run } = ask(behaviour);
@@ -357,7 +357,9 @@ describe("a question", () => {
 
   test("that_would_have_to_wait_for_too_long_is_given_up_at_once", async () => {
     const { answer } = ask("busy-for-long");
-    expect(await answer.finished).toMatchObject({ failure: { code: "overloaded", retryAfterMs: 3_600_000 } });
+    expect(await answer.finished).toMatchObject({
+      failure: { code: "upstream_rate_limited", retryAfterMs: 3_600_000 },
+    });
   });
 
   test("whose_fate_is_unknown_is_never_asked_twice", async () => {
@@ -385,7 +387,7 @@ describe("a service that leaves no pause", () => {
   for (const behaviour of ["busy-and-in-a-hurry", "busy-until-a-time-that-has-passed"]) {
     test(`${behaviour}_is_asked_no_sooner_than_the_own_back_off_says`, async () => {
       const { answer, run } = ask(behaviour, { patience });
-      expect(await answer.finished).toMatchObject({ phase: "failed", failure: { code: "overloaded" } });
+      expect(await answer.finished).toMatchObject({ phase: "failed", failure: { of: "connection" } });
       const { questions } = await report(run);
       expect(questions).toBeGreaterThan(1);
       expect(questions).toBeLessThanOrEqual(6);
@@ -447,7 +449,7 @@ describe("stop", () => {
 
   test("that_would_have_to_wait_for_too_long_says_so_at_once", async () => {
     const { answer, run } = ask("stops-much-later");
-    await expect(answer.stop()).rejects.toMatchObject({ code: "overloaded", retryAfterMs: 3_600_000 });
+    await expect(answer.stop()).rejects.toMatchObject({ code: "refused", retryAfterMs: 3_600_000 });
     expect((await report(run)).answers[0].stops).toBe(1);
     answer.abort();
   });

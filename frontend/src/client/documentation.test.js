@@ -33,7 +33,7 @@ test("the_documentations_example_says_why_an_answer_failed_or_was_refused", asyn
   await ask(`${inject("server")}/says-failed/`, `example ${crypto.randomUUID()}`, show);
   expect(shown).toContain("[failed: The model fell silent.]");
   await ask(`${inject("server")}/refuses/`, `example ${crypto.randomUUID()}`, show);
-  expect(shown).toContain("[invalid_request: query: must not be empty");
+  expect(shown).toContain("[empty_query: query must not be empty.");
 });
 
 test("every_name_in_the_documentations_tables_exists", () => {

@@ -1,21 +1,12 @@
 import { describe, expect, test } from "vitest";
-import protocol from "../../../docs/protocol.md?raw";
+import { NGINX_ERRORS, SERVICE_ERRORS } from "../../test/protocol.js";
 import { CLIENT_CODES } from "../client/errors.js";
 import { ENGLISH } from "./english.js";
 import { HUNGARIAN } from "./hungarian.js";
 
-/** The codes in a marked table of docs/protocol.md, which is held to the service's and nginx's own. @param {string} name */
-function codesIn(name) {
-  const table = protocol.split(`<!-- ${name} -->`)[1]?.split(`<!-- /${name} -->`)[0] ?? "";
-  return Array.from(table.matchAll(/^\| `(\w+)`/gm), ([, code]) => String(code));
-}
-
-const SERVICE = codesIn("errors");
-const NGINX = codesIn("nginx errors");
-
 test("the_tables_of_codes_are_found", () => {
-  expect(SERVICE).toContain("too_many_answers_of_yours");
-  expect(NGINX).toContain("service_unreachable");
+  expect(SERVICE_ERRORS.get("too_many_answers_of_yours")).toBe("429");
+  expect(NGINX_ERRORS.get("service_unreachable")).toBe("502");
 });
 
 describe.each([
@@ -23,7 +14,8 @@ describe.each([
   ["Hungarian", HUNGARIAN],
 ])("in %s", (_, { errors }) => {
   test("every_code_of_the_service_of_nginx_and_of_the_client_has_a_sentence_and_no_other", () => {
-    expect(Object.keys(errors).sort()).toEqual([...new Set([...SERVICE, ...NGINX, ...CLIENT_CODES])].sort());
+    const codes = new Set([...SERVICE_ERRORS.keys(), ...NGINX_ERRORS.keys(), ...CLIENT_CODES]);
+    expect(Object.keys(errors).sort()).toEqual([...codes].sort());
   });
 
   test("each_goes_on_with_a_sentence_that_has_begun", () => {

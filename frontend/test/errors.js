@@ -1,0 +1,37 @@
+/**
+ * The service's errors that the fake service sends: codes, statuses and messages as the service has them.
+ *
+ * @type {Readonly<Record<string, {status: number, message: string, field?: string}>>}
+ */
+export const ERRORS = {
+  bad_last_event_id: {
+    status: 400,
+    message: "Last-Event-ID must be <answer id>:<seq>.",
+    field: "Last-Event-ID",
+  },
+  draining: { status: 503, message: "This worker is leaving. Another one is there." },
+  empty_query: { status: 422, message: "query must not be empty.", field: "query" },
+  not_found: { status: 404, message: "There is nothing at this address." },
+  stop_pending: { status: 503, message: "The answer will stop, but has not stopped yet." },
+  too_many_answers_of_yours: {
+    status: 429,
+    message: "You have too many answers under way. Let one of them end first.",
+  },
+  unknown_answer: { status: 404, message: "There is no such answer, or it has expired." },
+  upstream_rate_limited: { status: 429, message: "The model's server takes no more requests for now." },
+};
+
+/**
+ * An error's body.
+ *
+ * @param {string} code
+ * @param {string} requestId
+ */
+export function errorBody(code, requestId) {
+  const error = ERRORS[code];
+  if (!error) {
+    throw new Error(`test/errors.js has no ${code}.`);
+  }
+  const { message, field } = error;
+  return { error: { code, message, ...(field && { field }), request_id: requestId } };
+}

@@ -1,0 +1,99 @@
+import { randomBytes } from "node:crypto";
+
+/** @import { Behaviour } from "./behaviours.js" */
+/** @import { LogEvent } from "./rendering.js" */
+
+const DEFAULT_CHUNKS = 20;
+export const DEFAULT_PACE_MS = 2;
+
+const USAGE = { prompt_tokens: 5, completion_tokens: 20, total_tokens: 25 };
+const TIMING = { first_chunk_seconds: 0.01, duration_seconds: 0.1 };
+
+/** 128 random bits, as 32 lower-case hexadecimal digits. */
+export const newAnswerId = () => randomBytes(16).toString("hex");
+
+/** One answer's log, which grows with time. */
+export class Log {
+  id = newAnswerId();
+  #beganMs = performance.now();
+  /** @type {number | null} */
+  #stoppedAt = null;
+  #behaviour;
+  #chunks;
+
+  /** @param {Behaviour} behaviour */
+  constructor(behaviour) {
+    this.#behaviour = behaviour;
+    this.#chunks = behaviour.chunks ?? DEFAULT_CHUNKS;
+  }
+
+  /** The seq of the last event that there is by now. @returns {number} */
+  get last() {
+    if (this.#stoppedAt !== null) {
+      return this.#stoppedAt;
+    }
+    const { paceMs = DEFAULT_PACE_MS, firstMs = 0, instead = {} } = this.#behaviour;
+    const failed = Object.entries(instead).find(([, { type }]) => type === "failed");
+    const whole = failed ? Number(failed[0]) : this.#chunks + 2;
+    const ms = performance.now() - this.#beganMs - firstMs;
+    return paceMs === 0 ? whole : Math.max(1, Math.min(whole, 1 + Math.floor(ms / paceMs)));
+  }
+
+  /** @param {number} seq @returns {LogEvent} */
+  event(seq) {
+    const instead = this.#behaviour.instead?.[seq];
+    if (seq === this.#stoppedAt) {
+      return { type: "stopped", seq, by: "user" };
+    }
+    if (seq === 1) {
+      return { type: "start", seq, answer: this.id, model: "misbehaving" };
+    }
+    if (instead) {
+      const { type, ...fields } = instead;
+      return { type, seq, ...fields };
+    }
+    if (seq === this.#chunks + 2) {
+      return { type: "done", seq, finish_reason: "stop", usage: USAGE, timing: TIMING };
+    }
+    return { type: "delta", seq, text: `ő${seq - 1} ` };
+  }
+
+  /** @param {number} from @param {number} to @returns {LogEvent[]} */
+  events(from, to) {
+    return Array.from({ length: Math.max(0, to - from + 1) }, (_, index) => this.event(from + index));
+  }
+
+  get isOver() {
+    return isTerminal(this.event(this.last));
+  }
+
+  stop() {
+    const { last } = this; // grows with time
+    if (!isTerminal(this.event(last))) {
+      this.#stoppedAt = last + 1;
+    }
+  }
+
+  /** The object of `GET /answers/<id>?stream=false`. */
+  whole() {
+    const last = this.last;
+    const end = this.event(last);
+    let text = "";
+    for (const event of this.events(1, last)) {
+      text = event.type === "restart" ? "" : text + (event.text ?? event.refusal ?? "");
+    }
+    return {
+      id: this.id,
+      state: isTerminal(end) ? end.type : "running",
+      text,
+      last_seq: last,
+      usage: end.usage ?? null,
+      timing: end.timing ?? null,
+    };
+  }
+}
+
+/** @param {LogEvent} event */
+export function isTerminal({ type }) {
+  return ["done", "stopped", "failed"].includes(type);
+}

@@ -182,10 +182,14 @@ describe("a megabyte", () => {
     "of carriage returns": "\r".repeat(million),
   })) {
     test(`${name} takes time in proportion to its length`, () => {
-      const quarter = milliseconds(() => render(text.slice(0, text.length / 4)));
-      const whole = milliseconds(() => render(text));
-      // Four times as much: proportion is 4, the square of it 16. What takes next to no time proves nothing.
-      expect(whole / Math.max(quarter, 50)).toBeLessThan(10);
+      const ratio = () => {
+        const quarter = milliseconds(() => render(text.slice(0, text.length / 4)));
+        const whole = milliseconds(() => render(text));
+        // What takes next to no time proves nothing.
+        return whole / Math.max(quarter, 50);
+      };
+      // Four times as much: proportion is 4, the square of it 16. A busy machine may slow one measurement down, but not all.
+      expect([ratio, ratio, ratio].some((measure) => measure() < 10)).toBe(true);
       expectHarmless();
     });
   }

@@ -1,5 +1,5 @@
 /**
- * How an answer's connections go wrong. Each behaviour is an endpoint: `/<name>/generate`, `/<name>/answers/<id>`.
+ * Misbehaviours of an answer's connections. Each is an endpoint: `/<name>/generate`, `/<name>/answers/<id>`.
  *
  * @typedef {object} Course what happens to one connection
  * @property {string} [error] the service's error in place of a stream, by its code

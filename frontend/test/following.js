@@ -5,14 +5,14 @@ import { HEARTBEAT, merge, preamble, render } from "./rendering.js";
 /** @import { Behaviour, Course } from "./behaviours.js" */
 /** @import { Log } from "./log.js" */
 
-/** The service says 1000. Tests wait for it after each of many cuts. */
+/** The service sends 1000. This is shorter because tests wait for it after each cut. */
 const RETRY_MS = 20;
 const HEARTBEAT_MS = 15_000;
-/** What is written has left by then. */
+/** Time for written bytes to leave before the socket is destroyed. */
 const BEFORE_A_CUT_MS = 5;
 
 /**
- * Send a log's events behind one, as the connection's course has it.
+ * Send a log's events after one, with the misbehaviour of the connection's course.
  *
  * @param {Log} log
  * @param {number} after
@@ -53,7 +53,7 @@ export function sendEvents(log, after, response, behaviour, course) {
 }
 
 /**
- * A function that returns the events since its last call.
+ * Return a function that returns the events since its last call.
  *
  * @param {Log} log
  * @param {number} after

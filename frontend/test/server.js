@@ -1,8 +1,8 @@
 /**
- * A service that misbehaves: the HTTP contract over a real socket, with an endpoint for each misbehaviour.
+ * A fake service: docs/protocol.md over a real socket, with an endpoint for each misbehaviour.
  *
- * It is written for Node, and not in Python as the project's other servers are, so that the package's suite needs nothing
- * but the package: `npm test` starts it beside the test runner.
+ * It is written for Node, unlike the project's other test servers, so that the package's suite needs nothing but the package:
+ * `npm test` starts it beside the test runner.
  *
  *     node test/server.js [port]
  */
@@ -17,8 +17,8 @@ import { Log } from "./log.js";
 /** @import { Behaviour, Course } from "./behaviours.js" */
 
 /**
- * Suites run in a page of another origin. And no connection is used twice: on one that it has used before, Chromium by
- * itself repeats a request, even a POST, that is cut before its status.
+ * CORS headers, because suites run in a page of another origin. Connections are closed after each response: on a reused one,
+ * Chromium itself repeats a request that is cut before its status, even a POST.
  */
 const ANY_ORIGIN = {
   Connection: "close",
@@ -31,7 +31,7 @@ const ANY_ORIGIN = {
 
 const EVENT_ID = /^([0-9a-f]{32}):(0|[1-9][0-9]{0,9})$/;
 
-/** An answer's log, and what was asked of it. */
+/** An answer's log, and counts of the requests for it. */
 class Answer {
   connections = 0;
   open = 0;
@@ -207,7 +207,7 @@ class Service {
   }
 }
 
-/** Starts it. @param {number} [port] */
+/** Start the server. @param {number} [port] */
 export async function startServer(port = 0) {
   const service = new Service();
   const server = createServer((request, response) => service.respond(request, response));

@@ -21,7 +21,7 @@ import { createSubject } from "./subject.js";
  * @property {number} [max_tokens]
  */
 
-/** @typedef {{answer: string, after?: number}} Resumption an answer's id, and the seq of the last event that is known */
+/** @typedef {{answer: string, after?: number}} Resumption an answer's id, and the seq of the last event already received */
 
 /**
  * @typedef {object} AnswerOptions
@@ -36,9 +36,9 @@ import { createSubject } from "./subject.js";
  */
 
 /**
- * An answer that is being followed. Looping over it gives its events: all from the first on, merged where the loop is
- * late or slower than the answer. What the log says (`failed`, too) is an event; what befalls the connection for good is
- * thrown.
+ * An answer that is being followed. A loop over it gets all events from the first on; neighbouring deltas of one voice are
+ * merged where the loop starts late or is slower than the answer. An event of the log, `failed` included, is never thrown.
+ * When following fails for good, the loop throws a `FolyamError`.
  *
  * @typedef {AsyncIterable<AnswerEvent> & {
  *   readonly state: Readonly<AnswerState>,
@@ -48,15 +48,15 @@ import { createSubject } from "./subject.js";
  *   abort: (reason?: unknown) => void,
  * }} Answer
  *
- * - `state`: where it stands now
- * - `subscribe`: calls at every change; returns what ends that
- * - `finished`: the last state; it never rejects
- * - `stop`: ends the generation, for everyone
- * - `abort`: only stops following
+ * - `state`: the current state
+ * - `subscribe`: call the listener at every change; returns a function that removes it
+ * - `finished`: resolves to the last state; never rejects
+ * - `stop`: end the generation, for all followers
+ * - `abort`: stop following; the generation goes on
  */
 
 /**
- * Starts an answer, or resumes one, and follows it to its end.
+ * Start an answer, or resume one, and follow it to its end.
  *
  * @param {Question | Resumption} request
  * @param {AnswerOptions} [options]
@@ -121,7 +121,7 @@ async function follow(request, subject, { options, service, signal }) {
   /** @param {string} id */
   const nameOf = (id) => channelName(new URL(`answers/${id}`, base));
 
-  // A tab that begins in the middle has no text to compare with another tab's.
+  // A tab that starts in the middle of the answer cannot join: it does not have the history that the others share.
   if (!sharing || subject.state().seq > 0) {
     await followAlone(subject);
   } else if ("answer" in request) {
@@ -133,8 +133,8 @@ async function follow(request, subject, { options, service, signal }) {
 }
 
 /**
- * The name of the lock and the channel of an answer. The number is that of the messages' form: tabs with another version
- * of the page must not take them for theirs.
+ * The name of an answer's lock and channel. The number is the version of the messages: a tab with another version of the
+ * page must not read them.
  *
  * @param {URL} url the answer's
  */

@@ -3,7 +3,7 @@ import { openAnswer } from "./index.js";
 
 const server = inject("server");
 
-/** Patience for tests: what takes half a minute in life takes a moment here. */
+/** Patience for tests: timeouts of half a minute are a second here. */
 const QUICK = { silenceMs: 1000, suspicionMs: 100, retryMs: 20, maxRetryMs: 100, giveUpMs: 2500 };
 
 const TWENTY = Array.from({ length: 20 }, (_, index) => `ő${index + 1} `).join("");
@@ -380,8 +380,8 @@ describe("a question", () => {
 });
 
 describe("a service that leaves no pause", () => {
-  // 3 seconds have room for four pauses of the default back-off, even if chance makes each as short as it can be. So the
-  // number of tries is bounded however quick the machine is.
+  // Even the shortest pauses of the default back-off leave room for only a few tries in 3 seconds. This bounds the number
+  // of tries on any machine.
   const patience = { giveUpMs: 3000 };
 
   for (const behaviour of ["busy-and-in-a-hurry", "busy-until-a-time-that-has-passed"]) {

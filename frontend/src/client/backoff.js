@@ -1,9 +1,9 @@
-/** The longest time that `setTimeout` takes. After a longer one it fires at once. */
+/** The longest delay that `setTimeout` supports. With a longer one it fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * How long to wait before try number `attempt` (1, 2, 3, …): doubling, bounded, and spread at random over its upper half
- * so that the followers of a restarted service do not come back in one moment.
+ * The pause before try number `attempt` (1, 2, 3, …), in milliseconds: doubled each time, bounded, with jitter over its
+ * upper half, so that the followers of a restarted service do not reconnect all at once.
  *
  * @typedef {{baseMs: number, maxMs: number, random?: () => number}} Bounds
  *
@@ -16,8 +16,8 @@ export function backoffMs(attempt, { baseMs, maxMs, random = Math.random }) {
 }
 
 /**
- * The same where the server may have asked for a pause. A longer pause is kept. A shorter one is not: a proxy that says
- * `Retry-After: 0`, or a date that has passed by this device's clock, would otherwise be asked without any pause.
+ * The longer of the back-off and the pause that the server asked for. A shorter request is ignored: a proxy that sends
+ * `Retry-After: 0`, or a date in the past by this device's clock, would otherwise be asked without any pause.
  *
  * @param {number} attempt
  * @param {number | null} askedMs

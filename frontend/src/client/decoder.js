@@ -1,15 +1,14 @@
 import { createParser } from "eventsource-parser";
 
-/** A whole long answer may come as one merged event; anything beyond this is no answer. */
+/** Limit on one event. A whole long answer may come as one merged event. */
 const LONGEST_EVENT_CHARACTERS = 16 * 1024 * 1024;
 
 /**
- * Bytes in, messages out; no I/O. One decoder reads one response: the standard's "Once the end of the file is reached,
- * any pending data must be discarded. (If the file ends in the middle of an event, before the final empty line, the
- * incomplete event is not dispatched.)" is met by throwing the decoder away with the response.
+ * Decode Server-Sent Events: bytes in, messages out, no I/O. One decoder reads one response. The standard's "Once the end of
+ * the file is reached, any pending data must be discarded. (If the file ends in the middle of an event, before the final
+ * empty line, the incomplete event is not dispatched.)" holds because the decoder is discarded with the response.
  *
- * Lines that are no fields are ignored, as the standard has it ("Otherwise: The field is ignored"): a page of HTML in
- * place of a stream yields nothing.
+ * Other lines are ignored ("Otherwise: The field is ignored"): a page of HTML in place of a stream gives no messages.
  *
  * @param {object} hooks
  * @param {(data: string, id: string | undefined) => void} hooks.onMessage
@@ -17,7 +16,7 @@ const LONGEST_EVENT_CHARACTERS = 16 * 1024 * 1024;
  */
 export function createDecoder({ onMessage, onRetry }) {
   // "Streams must be decoded using the UTF-8 decode algorithm", which "strips one leading UTF-8 Byte Order Mark (BOM),
-  // if any": TextDecoder does both, and keeps a character cut by the network until its other half comes.
+  // if any": TextDecoder does both, and keeps an incomplete character until the rest of its bytes arrives.
   const utf8 = new TextDecoder();
   const parser = createParser({
     onEvent: ({ data, id }) => onMessage(data, id),

@@ -1,16 +1,16 @@
 /**
- * Why following an answer came to nothing, or was refused. What the answer's own log says (`failed`) is an event and
- * never this; what befell the connection is this and never an event.
+ * An answer could not be followed, or a request was refused. A failure of the answer itself is a `failed` event and never
+ * this error; a failure of the connection is this error and never an event.
  *
  * | code | meaning |
  * | --- | --- |
- * | the service's own | the service refused the request and said why |
- * | `refused` | the same, without a readable reason |
- * | `unknown_answer` | there is no such answer (any more) |
- * | `unreachable` | no connection brought anything new for as long as one was patient |
- * | `offline` | the device was offline for as long as one was patient |
- * | `unsure` | a question was sent and the connection broke before the answer's id came: it may have begun |
- * | `protocol` | what came is not an answer of this service |
+ * | the service's own | the service refused the request with this code |
+ * | `refused` | the request was refused without a readable error |
+ * | `unknown_answer` | the answer does not exist, or has expired |
+ * | `unreachable` | no connection brought a new event within `giveUpMs` |
+ * | `offline` | the device was offline for `offlineGiveUpMs` |
+ * | `unsure` | the connection broke after the question was sent and before the answer's id arrived: it may have begun |
+ * | `protocol` | the response is not an answer of this service |
  */
 export class FolyamError extends Error {
   /**
@@ -28,5 +28,5 @@ export class FolyamError extends Error {
   }
 }
 
-/** The codes that this library gives of its own; `unknown` is that of a `failed` answer whose reason is not in its log. */
+/** The library's own codes. An answer that failed has `unknown` where the service no longer sends the `failed` event. */
 export const CLIENT_CODES = ["refused", "unreachable", "offline", "unsure", "protocol", "unknown"];

@@ -2,7 +2,7 @@ import { appendMerged } from "./merging.js";
 
 /** @import { AnswerEvent } from "./events.js" */
 
-/** The queues of an answer's loops. A loop that is opened late gets the events so far, and after the end, the end. */
+/** The queues of an answer's loops. A loop that starts late gets the events so far first. */
 export function createQueues() {
   /** @type {Set<ReturnType<typeof createQueue>>} */
   const queues = new Set();
@@ -41,8 +41,8 @@ export function createQueues() {
 }
 
 /**
- * Events for one loop. A loop that is slower than the answer gets neighbouring deltas of one voice as one, under the last
- * one's seq: what waits is never more than the answer itself.
+ * Queue events for one loop. Neighbouring deltas of one voice that wait are merged under the last one's seq, so that the
+ * queue never holds more than the answer itself.
  *
  * @param {() => void} onReturn
  */

@@ -1,5 +1,5 @@
 /**
- * The events of an answer's log, as they travel.
+ * The events of an answer's log, as sent by the service (docs/protocol.md).
  *
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
  * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string}} DeltaEvent exactly one of the three
@@ -25,8 +25,8 @@ export function isTerminal(event) {
 }
 
 /**
- * The event in one message's data, or null where the data is no event of a log: cut, garbled, or from something
- * that is not the service (a login page of a hotel's network, say).
+ * Parse one message's data. Returns null where it is not an event of a log: cut, garbled, or sent by something other than
+ * the service, such as a hotel network's login page.
  *
  * @param {string} data
  * @returns {AnswerEvent | null}

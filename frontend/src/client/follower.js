@@ -9,25 +9,25 @@ import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
 /** @import { Subject } from "./subject.js" */
 
 /**
- * How one connection ended before the terminal event had come: by itself (`cut`), by silence, to let another tab have its
- * turn, or because someone or the network came back; the error is what the service said, if it said anything.
+ * How one connection ended before the terminal event: it was cut, it was silent for too long, another tab took its turn, or
+ * the network or the reader returned. `error` is the service's, if it sent one.
  *
  * @typedef {{why: "cut" | "silent" | "turn" | "returned", silentMs: number, error?: FolyamError | undefined}} Outcome
  */
 
-/** Once the end is known, the response's own end is worth this much waiting: then its connection can be used again. */
+/** Wait for the response to end by itself after the terminal event, so that the browser can reuse its connection. */
 const GOODBYE_MS = 500;
 
 /**
- * Carries one answer to its subject, over as many connections as it takes. A question is sent once; everything after
- * that resumes.
+ * Follow one answer over as many connections as needed, and pass its events to its subject. A question is sent once; every
+ * later connection resumes.
  */
 export class Follower {
-  /** How many tries, and how long, since something new came. */
+  /** Tries, and time spent on them, since the last new event. */
   #tries = 0;
   #fruitlessMs = 0;
   #offlineMs = 0;
-  /** @type {FolyamError | undefined} what the service last said since then, if it said anything */
+  /** @type {FolyamError | undefined} the service's last error since then, if any */
   #complaint;
   /** @type {number} */
   #retryMs;
@@ -63,7 +63,7 @@ export class Follower {
   async run() {
     while (!this.#state.end) {
       if (this.#state.id === null && isOffline()) {
-        await this.#pause({ why: "cut", silentMs: 0 }); // sending would only make it unsure whether it arrived
+        await this.#pause({ why: "cut", silentMs: 0 }); // a question sent now could end as `unsure`
         continue;
       }
       const before = this.#state.seq;
@@ -111,7 +111,7 @@ export class Follower {
       this.#signal.throwIfAborted();
       if (trouble instanceof FolyamError) {
         error = trouble;
-      } // else the connection's own: `why` says what it was
+      } // other errors come from the connection; `why` has the reason
     } finally {
       this.#signal.removeEventListener("abort", connection.close);
       watch.end();
@@ -122,7 +122,7 @@ export class Follower {
   }
 
   /**
-   * Close a connection to follow over another one. Until a question's answer has a name there is nothing to come back to.
+   * Close a connection to continue over another one, unless the answer's id is still unknown: then it could not be resumed.
    *
    * @param {Connection} connection
    * @param {Outcome["why"]} why
@@ -134,7 +134,7 @@ export class Follower {
   }
 
   /**
-   * Close the connection when it is silent for too long, or when the network or the reader comes back.
+   * Close the connection when it is silent for too long, or when the network or the reader returns.
    *
    * @param {Connection} connection
    */
@@ -207,7 +207,7 @@ export class Follower {
         }
       },
       onRetry: (ms) => {
-        // A pause is never shorter than this library's own, nor so long that there is no other try before giving up.
+        // Not below the library's own pause, and short enough for another try before `giveUpMs`.
         const { retryMs, giveUpMs } = this.#service.patience;
         this.#retryMs = Math.max(retryMs, Math.min(ms, giveUpMs / 2));
       },
@@ -242,11 +242,11 @@ export class Follower {
   #receive(data) {
     const event = parseEvent(data);
     if (event === null) {
-      throw new FolyamError("protocol", "The server sent something that is not an event of an answer.");
+      throw new FolyamError("protocol", "The server sent data that is not an event of an answer.");
     }
     if (event.type === "start" && this.#state.id !== null && event.answer !== this.#state.id) {
-      // A second generation must never be shown as the first one's continuation.
-      throw new FolyamError("protocol", "The server sent another answer than the one asked for.", {
+      // A second generation must not be shown as a continuation of the first.
+      throw new FolyamError("protocol", "The server sent a different answer from the one requested.", {
         retryable: false,
       });
     }
@@ -261,7 +261,7 @@ export class Follower {
   }
 
   /**
-   * Waits before the next try, or finds that there must not be one.
+   * Wait before the next try, or throw if there must be none.
    *
    * @param {Outcome} outcome
    */
@@ -314,14 +314,14 @@ export class Follower {
       return;
     }
     if (error) {
-      // An error response began nothing. But only one that names a time invites the same question again.
+      // An error response means that no answer began. The question is sent again only if the service names a time for it.
       if (error.retryAfterMs === null) {
         throw error;
       }
     } else if (!offline) {
       throw new FolyamError(
         "unsure",
-        "The connection broke before the answer began. It may or may not have begun.",
+        "The connection broke before the answer's id arrived. The answer may or may not have begun.",
       );
     }
   }
@@ -334,7 +334,7 @@ export class Follower {
   }
 
   /**
-   * 204 says that nothing follows what was seen, and no more: the answer itself says how it ended.
+   * Read how the answer ended. A 204 says only that no event follows the last one seen.
    *
    * @param {AbortSignal} signal
    */
@@ -359,10 +359,7 @@ export class Follower {
       type: whole.state,
     };
     if (!isTerminal(event)) {
-      throw new FolyamError(
-        "protocol",
-        "The server has nothing more to send, and says that the answer goes on.",
-      );
+      throw new FolyamError("protocol", "The server sent 204 for an answer that is still running.");
     }
     this.#subject.accept(event);
   }
@@ -376,7 +373,7 @@ const GAVE_UP = {
 
 /** @typedef {ReturnType<typeof createConnection>} Connection */
 
-/** A connection that can be closed from here. `why` is `cut` unless it was closed for another reason. */
+/** The abort signal of one connection, and the reason for closing it: `cut` unless `close` was given another. */
 function createConnection() {
   const aborting = new AbortController();
   /** @type {Outcome["why"]} */

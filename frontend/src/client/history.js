@@ -5,8 +5,8 @@ import { deltaOf, pieceOf, restOf, voiceOf } from "./merging.js";
 /** @import { AnswerState } from "./state.js" */
 
 /**
- * The events of an answer so far, with neighbouring deltas of one voice merged. A restart takes the place of all deltas
- * before it. The text itself is kept once, in the answer's state: what is kept here are the lengths of its parts.
+ * Keep the events of an answer so far, with neighbouring deltas of one voice merged. A restart replaces all deltas before
+ * it. Only the lengths of deltas are kept here: their text is in the answer's state.
  */
 export function createHistory() {
   /** @typedef {{seq: number, voice: Voice, length: number}} Part */
@@ -52,7 +52,7 @@ export function createHistory() {
 }
 
 /**
- * The events that lead from an earlier history of an answer to a later one.
+ * Return the events that lead from an earlier history of an answer to a later one.
  *
  * @param {readonly AnswerEvent[]} known the earlier one: its events are in `all`, the last one perhaps as the beginning of
  *   a longer delta

@@ -1,6 +1,6 @@
 /**
- * Whether tabs can agree on anything here: a browser of 2022 or later, in a secure context. Only a try shows it: where
- * storage is blocked, a request for a lock is refused in Chromium, and a channel cannot be made in Firefox.
+ * Return whether tabs can coordinate: this takes a browser of 2022 or later and a secure context. Only trying tells: where
+ * storage is blocked, Chromium refuses requests for locks, and Firefox the creation of a channel.
  */
 export async function tabsCanAgree() {
   if (typeof document !== "object") {
@@ -16,7 +16,7 @@ export async function tabsCanAgree() {
 }
 
 /**
- * Takes a lock that every tab of the browser sees, and that ends with its tab.
+ * Take a lock that is shared by the browser's tabs. It is released when its tab closes.
  *
  * @param {string} name
  * @param {LockOptions} [options]

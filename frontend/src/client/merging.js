@@ -1,10 +1,10 @@
 /** @import { AnswerEvent, DeltaEvent } from "./events.js" */
 
-/** A delta has exactly one voice. One of a later version may have another: it is passed on as it is. */
+/** A delta has exactly one voice. A delta in a voice of a later version is passed on unmerged. */
 const VOICES = /** @type {const} */ (["text", "reasoning", "refusal"]);
 
 /**
- * Append an event. A delta next to one of the same voice becomes one with it, under the later `seq`.
+ * Append an event. A delta that follows one of the same voice is merged into it, under its own `seq`.
  *
  * @param {AnswerEvent[]} events
  * @param {AnswerEvent} event
@@ -20,7 +20,7 @@ export function appendMerged(events, event) {
 }
 
 /**
- * The part of a merged delta that comes after an earlier state of it.
+ * Return the part of a merged delta that an earlier state of it lacks.
  *
  * @param {AnswerEvent} known
  * @param {AnswerEvent} merged

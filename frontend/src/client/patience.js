@@ -1,19 +1,18 @@
 /**
  * @typedef {object} Patience
- * @property {number} silenceMs how long a connection may be without a byte
- * @property {number} resumeMs how long the first try to resume may take to be answered at all; the next ones take
- *   twice as long each, up to silenceMs. A browser uses idle connections again, and after a change of networks each of
- *   them is as dead as the lost one.
- * @property {number} suspicionMs how long it may have been when someone comes back to the page
+ * @property {number} silenceMs timeout for the next byte on a connection
+ * @property {number} resumeMs timeout for the status of the first try to resume; doubled for each further try, up to
+ *   silenceMs. Browsers reuse idle connections, and after a change of networks all of these are dead.
+ * @property {number} suspicionMs silence after which a connection is renewed when the page is shown again
  * @property {number} retryMs the first pause between two tries, unless the service names a longer one
  * @property {number} maxRetryMs the longest pause that the service has not asked for
- * @property {number} giveUpMs how long to go on trying without anything new
- * @property {number} offlineGiveUpMs the same while the device is offline
+ * @property {number} giveUpMs limit on the time spent trying without a new event
+ * @property {number} offlineGiveUpMs the same limit while the device is offline
  */
 
 /**
- * The service sends a heartbeat every 15 seconds: two that did not come may be late, at two and a half the connection
- * is dead.
+ * The service sends a heartbeat every 15 seconds. Two missing ones may be late; after two and a half intervals the
+ * connection is taken for dead.
  *
  * @type {Readonly<Patience>}
  */
@@ -24,5 +23,5 @@ export const PATIENCE = Object.freeze({
   retryMs: 250,
   maxRetryMs: 5_000,
   giveUpMs: 120_000,
-  offlineGiveUpMs: 3_600_000, // as long as the service keeps an answer
+  offlineGiveUpMs: 3_600_000, // the service's default retention of answers
 });

@@ -10,11 +10,11 @@ import { watchForSilence } from "./silence.js";
 /**
  * Tabs that show the same answer use one connection: the one that holds the answer's lock leads, the others listen.
  *
- * - A listener says `join`; the leader answers with the `whole` history, from which anyone knows what they miss.
- * - From then on the leader passes every `event` on with the seq before it. Whoever was not there asks for the whole again.
+ * - A listener says `join`; the leader answers with the `whole` history, from which the listener takes the events it lacks.
+ * - From then on the leader passes every `event` on with the seq before it. A listener that missed one joins again.
  * - When the leader goes, its lock passes on, and the next one leads from its own position: the log has the rest.
  *
- * Nothing is sent while nobody listens.
+ * A leader sends nothing until a listener has joined.
  *
  * @typedef {{type: "join"} | {type: "lead"} | {type: "alive"}
  *   | {type: "whole", events: readonly AnswerEvent[], phase: Phase, waitingFor: WaitingFor | null}
@@ -23,14 +23,14 @@ import { watchForSilence } from "./silence.js";
  *   | {type: "gave up", code: string, message: string}} Message
  */
 
-/** How long a leader stays after the end, for those who still have to hear of it. */
+/** Time that a leader keeps its channel open after the end, for listeners that have yet to receive it. */
 const LINGER_MS = 250;
 
-/** A sign of life a second is enough for those who wait a heartbeat's length or more. */
+/** Minimum interval of the leader's signs of life. Listeners wait for a heartbeat's length or more. */
 const ALIVE_EVERY_MS = 1000;
 
 /**
- * Leads: a subject that does what the given one does, and tells the listeners.
+ * Lead: wrap a subject so that listeners in other tabs are sent its events and phases.
  *
  * @param {string} name
  * @param {Subject} subject
@@ -93,8 +93,8 @@ function lead(name, subject, release) {
 }
 
 /**
- * Listens until the answer's end, or until it is this tab's turn to lead, or until the leader has been silent for too
- * long (a tab that the browser has frozen, say).
+ * Listen until the answer ends, the leader's lock passes to this tab, or the leader is silent for too long, as in a tab
+ * that the browser has frozen.
  *
  * @param {string} name
  * @param {Subject} subject
@@ -169,7 +169,7 @@ function hear(message, subject, { join, gaveUp }) {
 }
 
 /**
- * Follows an answer with as few connections as there need be: `follow` is called if and when it is this tab's turn.
+ * Follow an answer over one connection for all tabs: `follow` is called when this tab becomes the leader.
  *
  * @param {string} name
  * @param {Subject} subject
@@ -197,7 +197,7 @@ export async function followTogether(name, subject, options, follow) {
 }
 
 /**
- * The subject of a question, which learns the answer's name on the way and leads from then on.
+ * Follow a question's answer, and lead once the answer's id is known.
  *
  * @param {(id: string) => string} nameOf
  * @param {Subject} subject
@@ -216,7 +216,7 @@ export async function leadOnceNamed(nameOf, subject, follow) {
       const name = nameOf(id);
       leading = holdLock(name, { ifAvailable: true }).then((release) => {
         if (!release) {
-          return null; // another tab was faster: two connections, then
+          return null; // another tab leads already: this one keeps a connection of its own
         }
         const leader = lead(name, subject, release);
         current = leader;

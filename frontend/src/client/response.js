@@ -2,11 +2,11 @@ import { retryAfterMs } from "./backoff.js";
 import { createDecoder } from "./decoder.js";
 import { FolyamError } from "./errors.js";
 
-/** These say that nothing was begun, and that asking again later is welcome (RFC 9110 15.6.4, RFC 6585 4). */
+/** Statuses whose Retry-After is honoured: the request was not processed, and may be repeated (RFC 9110 15.6.4, RFC 6585 4). */
 const COME_BACK = new Set([429, 503]);
 
 /**
- * Why a response is no stream of events, or null where it is one.
+ * Return why a response is not a stream of events, or null if it is one.
  *
  * @param {Response} response
  * @returns {Promise<FolyamError | null>}
@@ -17,9 +17,13 @@ export async function responseError(response) {
     const type = response.headers.get("Content-Type") ?? "";
     return type.startsWith("text/event-stream")
       ? null
-      : new FolyamError("protocol", `The server sent ${type || "something unnamed"} in place of an answer.`, {
-          status,
-        });
+      : new FolyamError(
+          "protocol",
+          `The server sent ${type || "a response without a type"} instead of an answer.`,
+          {
+            status,
+          },
+        );
   }
   const said = await errorIn(response);
   return new FolyamError(
@@ -44,7 +48,7 @@ async function errorIn(response) {
 }
 
 /**
- * Reads a stream to its end. Any byte is a sign of life: heartbeats are comments, which are no messages.
+ * Read a stream to its end. `onLife` is called for any bytes: a heartbeat is a comment and gives no message.
  *
  * @param {ReadableStream<Uint8Array>} body
  * @param {object} hooks

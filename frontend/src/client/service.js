@@ -3,7 +3,7 @@ import { PATIENCE } from "./patience.js";
 /** @import { Patience } from "./patience.js" */
 
 /**
- * How to reach the service.
+ * How to reach the service. `base` is the address that requests are relative to.
  *
  * @typedef {{fetch: Fetch, base: URL, headers: Record<string, string>, patience: Patience}} Service
  */
@@ -11,7 +11,7 @@ import { PATIENCE } from "./patience.js";
 /** @typedef {typeof fetch} Fetch */
 
 /**
- * The service that `openAnswer`'s options name, with the defaults for those left out.
+ * Return the service that `openAnswer`'s options describe, with defaults.
  *
  * @param {{url?: string | URL, fetch?: Fetch, headers?: Record<string, string>, patience?: Partial<Patience>}} options
  * @returns {Service}

@@ -1,14 +1,14 @@
 import { holdLock } from "./locks.js";
 
-/** How often who waits first asks the next holder. */
+/** Interval at which the first tab in the queue asks the next holder. */
 const ASK_EVERY_MS = 50;
 
 /**
- * A browser opens six HTTP/1.1 connections to a host, for all its tabs together: the seventh stream would hang until
- * another one ends. Following is exact from any offset, so a few connections are shared out in turns instead. A follower
- * keeps its connection for as long as nobody waits; once somebody does, it gives way after its slice and queues up again.
+ * Share a few connections among the browser's tabs. A browser opens six HTTP/1.1 connections to a host, for all tabs
+ * together, and a seventh stream hangs until another one ends. As an answer can be resumed from any event, followers take
+ * turns instead: one keeps its connection while no other waits, and otherwise gives it up after its slice and queues again.
  *
- * Whoever waits first holds the lock of the turn, waits for every connection at once and asks the holders one after another.
+ * The first tab in the queue holds the lock `turn`. It waits for all connections at once and asks their holders in turn.
  *
  * @param {object} settings
  * @param {string} settings.name
@@ -16,11 +16,11 @@ const ASK_EVERY_MS = 50;
  * @param {number} settings.sliceMs
  */
 export function createSharedConnections({ name, count, sliceMs }) {
-  // The word is what tabs with another version of this library know, too.
+  // These names must not change: tabs with another version of the page use them, too.
   const names = Array.from({ length: count }, (_, index) => `${name} slot ${index}`);
   return {
     /**
-     * Waits for a turn.
+     * Wait for a connection.
      *
      * @param {AbortSignal} signal
      * @param {() => void} onWanted called, perhaps repeatedly, when another waits and the slice is over
@@ -160,7 +160,7 @@ function watchSlice(name, connection, sliceMs, onWanted) {
   };
 }
 
-/** Where no browser limits the connections. */
+/** For platforms without a limit on connections. */
 export const UNLIMITED = {
   /** @type {ReturnType<typeof createSharedConnections>["take"]} */
   async take() {

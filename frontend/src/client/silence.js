@@ -1,6 +1,6 @@
 /**
- * Calls `onSilence` once nothing has been alive for `patienceMs`. Signs of life only note the time, so they may come a
- * thousand times a second.
+ * Call `onSilence` after `patienceMs` without a call of `alive`. `alive` only notes the time, so it may be called for every
+ * chunk.
  *
  * @param {number} patienceMs
  * @param {() => void} onSilence

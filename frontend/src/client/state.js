@@ -1,20 +1,20 @@
 /** @import { AnswerEvent, EndEvent } from "./events.js" */
 
 /**
- * Where an answer stands, as its follower knows it.
+ * An answer's phase, as far as its follower knows.
  *
- * - `connecting`: the request is on its way
- * - `waiting`: the service is at it; no text yet
- * - `streaming`: text is coming
- * - `reconnecting`: the connection is lost; `waitingFor` says what for
- * - `done`, `stopped`, `failed`: over, truthfully
+ * - `connecting`: the request has been sent
+ * - `waiting`: the response has begun; no text yet
+ * - `streaming`: text is arriving
+ * - `reconnecting`: the connection is lost; `waitingFor` has the reason for the pause
+ * - `done`, `stopped`, `failed`: over
  *
  * @typedef {"connecting" | "waiting" | "streaming" | "reconnecting" | "done" | "stopped" | "failed"} Phase
  */
 
 /**
- * What a `reconnecting` (or not yet connected) follower waits for: the device's network, its own patience between two
- * tries, or the time that the service asked for.
+ * The reason for a follower's pause: the device is offline, it is backing off between two tries, or the service named a time.
+ * `untilMs` is Unix time in milliseconds; null where the end of the pause is unknown.
  *
  * @typedef {{what: "network" | "retry" | "service", untilMs: number | null}} WaitingFor
  */
@@ -32,7 +32,7 @@
  * @typedef {object} AnswerState
  * @property {Phase} phase
  * @property {WaitingFor | null} waitingFor
- * @property {boolean} following false once over, given up or aborted
+ * @property {boolean} following false once the answer is over, given up or aborted
  * @property {string | null} id
  * @property {string | null} model
  * @property {number} seq the last event seen

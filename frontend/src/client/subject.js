@@ -7,7 +7,7 @@ import { FIRST_STATE, after } from "./state.js";
 /** @import { AnswerState, Failure, Phase, WaitingFor } from "./state.js" */
 
 /**
- * Where events go, and where the follower looks up how far it is.
+ * The receiver of an answer's events. The follower reads its position from the state.
  *
  * @typedef {object} Subject
  * @property {() => Readonly<AnswerState>} state
@@ -19,7 +19,7 @@ import { FIRST_STATE, after } from "./state.js";
  */
 
 /**
- * Keep one answer's state; tell listeners of its changes, and loops of its events.
+ * Keep one answer's state. Listeners are called with every new state; loops get every event.
  *
  * @param {Partial<AnswerState>} known the answer's id, and the seq of the last event seen, where it is resumed
  */

@@ -1,12 +1,12 @@
-/** Whether the device says that it has no network. It may be wrong either way, so it only ever shortens or explains a wait. */
+/** Return whether the device reports no network. It may be wrong, so callers use it only to shorten or explain a wait. */
 export function isOffline() {
   return globalThis.navigator?.onLine === false;
 }
 
 /**
- * Tells of moments after which a connection may be dead without having said so: the network came back (`online`), the
- * page came back from the back-forward cache (`online`, too: its connections are gone), or someone looks at it again
- * after it may have slept (`visible`).
+ * Call `onReturn` at moments after which a connection may be dead unnoticed: the network is back (`online`), the page was
+ * restored from the back-forward cache, which closes connections (also `online`), or the page is shown again and the device
+ * may have slept in between (`visible`).
  *
  * @param {(kind: "online" | "visible") => void} onReturn
  * @returns {() => void} ends it
@@ -38,10 +38,12 @@ export function listenForReturn(onReturn) {
 }
 
 /**
+ * Sleep until the time is over, or until the network or the reader returns.
+ *
  * @param {number} ms
  * @param {AbortSignal} signal
- * @param {boolean} deaf a service that named a time is not asked sooner
- * @returns {Promise<boolean>} whether a return ended it early
+ * @param {boolean} deaf ignore returns: a service that named a time is not asked sooner
+ * @returns {Promise<boolean>} whether a return ended the sleep early
  */
 export function sleepUntilReturn(ms, signal, deaf) {
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * What a screen reader is told, politely: that an answer comes, is complete, or is in trouble; never its tokens one by
- * one. The answer itself can be read at leisure.
+ * Announce a change of an answer's phase to screen readers, politely. The answer's text is not announced: a reader would
+ * hear it token by token.
  *
  * @param {string} sentence
  */

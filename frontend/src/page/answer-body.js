@@ -11,7 +11,7 @@ export function createAnswerBody() {
   const reasoning = createReasoning();
   const text = label(make("div", { class: "text", role: "group" }, pieces.root), "answer", "label");
 
-  /** What was shown stays until there is something to show in its place. @param {Readonly<AnswerState>} state */
+  /** Replace what is shown with an empty body. @param {Readonly<AnswerState>} state */
   const beginAnew = (state) => {
     restartedAt = state.restartedAt;
     const old = pieces.root;
@@ -24,10 +24,10 @@ export function createAnswerBody() {
     reasoning: reasoning.element,
     text,
     /**
-     * Draw as much as one frame allows. To be called in each frame until it returns true.
+     * Draw as much as one frame allows. Call it in each frame until it returns true.
      *
      * @param {Readonly<AnswerState>} state
-     * @returns {boolean} whether all is drawn that there is to draw
+     * @returns {boolean} whether everything is drawn
      */
     draw(state) {
       if (state.restartedAt !== restartedAt && (state.text !== "" || state.phase === "done")) {
@@ -39,7 +39,7 @@ export function createAnswerBody() {
       reasoning.show(state.reasoning);
       return pieces.markdown.show(state.text, !state.following);
     },
-    /** Another answer takes this one's place, once it has something to show. */
+    /** Prepare for another answer: this one stays until the other has something to show. */
     expectAnother() {
       restartedAt = -1;
     },

@@ -3,18 +3,18 @@ import { make } from "./elements.js";
 import { appendText } from "./text-nodes.js";
 import { label } from "./words.js";
 
-/** Beyond this, colours are not worth the wait. */
+/** Limit on highlighting, in characters: it blocks the page while it runs. */
 const LONGEST_HIGHLIGHTED = 50_000;
 
 /**
  * @typedef {object} Code
- * @property {string} info the rest of the fence's line: the language, perhaps more
+ * @property {string} info the rest of the fence's line: the language, and anything after it
  * @property {string} text
- * @property {boolean} whole whether its end has come
+ * @property {boolean} whole whether the block has ended
  */
 
 /**
- * A block of code with what its fence says, a button to copy it, and colours once it is whole.
+ * A block of code with its fence's info, a button to copy it, and highlighting once it is whole.
  */
 export function codeBlock() {
   const code = make("code");
@@ -51,7 +51,7 @@ export function codeBlock() {
 }
 
 /**
- * Loads the highlighter for the first block that needs it.
+ * Highlight a block. The highlighter is loaded when the first block needs it.
  *
  * @param {HTMLElement} code
  * @param {Code} block
@@ -68,6 +68,6 @@ async function colour(code, { info, text }) {
       code.replaceChildren(nodes);
     }
   } catch {
-    // Without colours it is still the code: the network may be gone.
+    // The network may be gone. The code is readable without colours.
   }
 }

@@ -4,7 +4,7 @@ import MarkdownIt from "markdown-it";
 
 /** Levels of nested quotes and lists; a list counts two, itself and its item. */
 const DEEPEST = 20;
-/** A formula's end is looked for no further than this, or a text of openings would take quadratic time. */
+/** Limit on the search for a formula's end. Without it, a text of openings would take quadratic time. */
 const LONGEST_FORMULA = 2000;
 const FORMULAS = [
   ["\\(", "\\)"],
@@ -13,22 +13,22 @@ const FORMULAS = [
 ];
 /**
  * Names that CommonMark takes for emphasis: `__init__`, `__FILE__`, and the globs of an extension, in a directory or in
- * all below it. The lengths are bounded because the search begins anew at each underscore.
+ * all below it. The lengths are bounded because the search restarts at each underscore.
  */
 const NAMES =
   /(?<!\w)__(?:[a-z][a-z0-9_]{0,60}|[A-Z][A-Z0-9_]{0,60})__(?!\w)|(?<![\w*])(?:\*\*\/){0,9}\*\.[a-z0-9]{1,9}(?![\w*])/y;
 
 // HTML is off by default: it is shown as text.
 const parser = new MarkdownIt({ linkify: true });
-// Only an address with its scheme becomes a link by itself: "main.py" and "a.b@c.d" would, too.
+// Only addresses with a scheme become links. Without this, "main.py" and "a.b@c.d" would.
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
-// A definition (`[1]: https://…`) may come at an answer's end, long after the blocks that refer to it were shown; one that
-// nothing refers to would not be shown at all.
+// Definitions (`[1]: https://…`) stay text. One may come at an answer's end, long after the blocks that refer to it were
+// shown, and one without references would be dropped.
 parser.disable("reference");
-// What leads nowhere is no link, and stays as it was written: `handlers[name](event)` is seldom meant as one.
+// A link without a safe absolute address stays text: `handlers[name](event)` is seldom meant as a link.
 parser.normalizeLink = (address) => safeAddress(address) ?? "";
 parser.validateLink = (address) => address !== "";
-// An address in the text is shown as it was written.
+// Show addresses in the text as written.
 parser.normalizeLinkText = String;
 parser.block.ruler.before("table", "too_deep", tooDeep);
 parser.inline.ruler.before("escape", "formula", formula);
@@ -49,13 +49,13 @@ export function inlineTokens(content) {
 
 /** @param {string} address @returns {string | null} */
 function safeAddress(address) {
-  // Without a base: a relative address leads nowhere.
+  // No base: relative addresses are not resolved against the page.
   const url = URL.canParse(address) ? new URL(address) : null;
   return url && (url.protocol === "https:" || url.protocol === "http:") ? url.href : null;
 }
 
 /**
- * Block rule: what is nested too deeply becomes one paragraph. The parser's own limit drops the text.
+ * Block rule: show blocks that are nested too deeply as one paragraph. The parser's own limit would drop their text.
  *
  * @param {StateBlock} state
  * @param {number} startLine
@@ -77,7 +77,7 @@ function tooDeep(state, startLine, endLine) {
 }
 
 /**
- * Inline rule: a formula's source is shown as it is. To CommonMark its backslashes and asterisks are marks.
+ * Inline rule: show a formula's source as written. CommonMark would take its backslashes and asterisks for marks.
  *
  * @param {StateInline} state
  * @param {boolean} silent
@@ -101,7 +101,7 @@ function formula(state, silent) {
 }
 
 /**
- * Inline rule: a name keeps its marks.
+ * Inline rule: keep the underscores and asterisks of names.
  *
  * @param {StateInline} state
  * @param {boolean} silent

@@ -29,12 +29,12 @@ import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored
  */
 
 const KEY = "folyam.conversations";
-/** Half of what the service takes by default. */
+/** Limit on the earlier turns sent with a question; half of the service's default limit. */
 const MOST_EARLIER_TURNS = 50;
 
 /**
- * Stores conversations. What the storage does not take lives in memory, for as long as the page is open; nothing that is
- * stored is given up to make room.
+ * Store conversations. Changes that do not fit into the storage are kept in memory while the page is open; nothing stored is
+ * deleted to make room.
  *
  * @param {Storage} storage
  * @param {(trouble: StorageTrouble | null) => void} onWritten called after each write, with why something is not stored
@@ -56,7 +56,7 @@ export function createConversations(storage, onWritten) {
     withAnswer: (answer) => list().find(({ turns }) => turns.some((turn) => turn.answer === answer)) ?? null,
 
     /**
-     * Keeps a new conversation, or a new turn of one, as the newest. Other tabs may have added turns of their own.
+     * Add a turn, and its conversation if it is new, as the newest. Turns that other tabs added are kept.
      *
      * @param {Conversation} conversation
      * @param {Turn} turn
@@ -64,7 +64,7 @@ export function createConversations(storage, onWritten) {
     begin: (conversation, turn) => entries.change({ turn, newIn: conversation.id }),
 
     /**
-     * Keeps what became of a turn, unless its conversation has been erased meanwhile.
+     * Store a turn's new state, unless its conversation has been erased.
      *
      * @param {Turn} turn
      */
@@ -80,7 +80,7 @@ export function createConversations(storage, onWritten) {
       entries.filter((entry) => !isEntry(entry) || entry.id !== id);
     },
 
-    /** Whether something is stored that this page cannot read. It is left as it is. */
+    /** Return whether the storage has entries that this page cannot read. They are kept as they are. */
     hasUnreadable: () => !entries.stored().every(isReadable),
 
     forgetUnreadable: () => entries.filter((entry) => conversationIn(entry) !== null),
@@ -100,7 +100,7 @@ function createEntries({ readStored, store }, onWritten) {
   const stored = () => entriesIn(readStored(KEY));
 
   /**
-   * Writes the entries with every change that is not stored; where that is too much, with the latest change alone.
+   * Write the entries with all unstored changes; if that does not fit, with the latest change alone.
    *
    * @param {unknown[]} written
    * @param {Change[]} latest
@@ -121,7 +121,7 @@ function createEntries({ readStored, store }, onWritten) {
     all: () => [...unstored.values()].reduce(withChange, stored()),
     /** @param {Change} change */
     change(change) {
-      unstored.delete(change.turn.id); // a change of an earlier one comes last
+      unstored.delete(change.turn.id); // moves a turn that has an unstored change to the end
       unstored.set(change.turn.id, change);
       write(stored(), [change]);
     },
@@ -155,7 +155,7 @@ function replaced(turns, turn) {
 }
 
 /**
- * The turns before this one, for the model.
+ * Return the turns before this one as the service's `history`.
  *
  * @param {Conversation} conversation
  * @param {Turn} turn
@@ -173,8 +173,8 @@ export function historyBefore({ turns }, turn) {
 }
 
 /**
- * An answer's link. It stands in the fragment, which browsers send to no server: neither the id, which is all it takes to
- * read the answer, nor the question gets into anyone's logs.
+ * Return an answer's link. The id is enough to read the answer, so id and question are in the fragment, which browsers do
+ * not send to servers and which no log gets.
  *
  * @param {Turn} turn
  */
@@ -202,7 +202,7 @@ export function readLink(fragment) {
   }
 }
 
-/** An id of 128 random bits. `crypto.randomUUID` is missing outside secure contexts: over HTTP from another machine. */
+/** Return an id of 128 random bits. `crypto.randomUUID` is missing outside secure contexts, such as HTTP from another machine. */
 export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),

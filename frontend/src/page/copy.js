@@ -5,7 +5,7 @@ import { label, say } from "./words.js";
 const SAID_MS = 2000;
 
 /**
- * A button that copies what it is given when pressed, and says so.
+ * A button that copies a text when pressed, and shows whether it did.
  *
  * @param {() => string} text
  * @param {import("./words.js").Word} [word]
@@ -35,13 +35,13 @@ async function copy(text) {
 }
 
 /**
- * Copies by the older command, which takes what is selected in a focused field.
+ * Copy with the older command, which copies the selection of the focused field.
  *
  * @param {string} text
  */
 function copyFromField(text) {
   const focused = document.activeElement;
-  const field = make("textarea", { class: "unseen", readonly: "" }); // readonly: raises no phone's keyboard
+  const field = make("textarea", { class: "unseen", readonly: "" }); // readonly: opens no on-screen keyboard
   field.value = text;
   document.body.append(field);
   field.focus({ preventScroll: true });

@@ -1,5 +1,5 @@
 /**
- * An element with its attributes and children: nothing that a model wrote ever becomes markup.
+ * Create an element with attributes and children. Strings become text, never markup.
  *
  * @template {keyof HTMLElementTagNameMap} Name
  * @param {Name} name

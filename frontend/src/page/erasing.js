@@ -1,10 +1,10 @@
 /** @import { Conversation } from "./conversations.js" */
 
 /**
- * Erases a conversation's answers on the server. An answer that the server no longer knows is erased.
+ * Erase a conversation's answers on the server. An answer that the server no longer knows counts as erased.
  *
  * @param {Conversation} conversation
- * @returns {Promise<boolean>} whether nothing of it is left there
+ * @returns {Promise<boolean>} whether all of them are erased
  */
 export async function eraseOnServer({ turns }) {
   const erased = await Promise.all(

@@ -3,7 +3,7 @@ import { formatNumber, say } from "./words.js";
 /** @import { AnswerState } from "../client/state.js" */
 
 /**
- * An ended answer's figures, in the reader's language.
+ * Return an ended answer's figures in the reader's language.
  *
  * @param {Pick<AnswerState, "end">} state
  * @returns {string[]}

@@ -5,9 +5,9 @@ import { say } from "./words.js";
 /** @import { Token } from "markdown-it" */
 /** @import { View } from "./patch.js" */
 
-/** Nested emphasis beyond this is shown flat. */
+/** Limit on nested emphasis. Deeper emphasis is dropped, its text kept. */
 const DEEPEST = 20;
-/** Content longer than this is shown as it is: parsing a million brackets takes seconds. No paragraph that people read is as long. */
+/** Limit on parsing, in characters; longer content is shown as written. A million brackets would take seconds. */
 const LONGEST = 50_000;
 const TASK = /^\[([ xX])\](?=\s)/;
 
@@ -105,7 +105,7 @@ function leafViews(token, isInLink) {
 }
 
 /**
- * An image is shown as a link: loading it would tell its server who reads this.
+ * Show an image as a link: loading it would reveal the reader to its server.
  *
  * @param {Token} token
  * @param {boolean} isInLink

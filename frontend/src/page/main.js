@@ -27,7 +27,7 @@ const conversations = createConversations(storage, (trouble) => {
     label(storageNotice, trouble);
   }
 });
-/** The answers that are followed, on show or not: one that nobody follows would be stopped by the service. */
+/** The answers that are followed, shown or not. The service stops an answer without followers. */
 /** @type {Map<Turn, Answer>} */
 const followed = new Map();
 /** The conversations that have been on show, so that each stays one object. @type {Map<string, Conversation>} */
@@ -87,7 +87,7 @@ function follow(conversation, turn, request) {
     followed.delete(turn);
     if (state.end || state.failure) {
       const { phase, end, failure } = state;
-      // A new try that came to nothing takes away nothing.
+      // A new try without any text must not replace the text of the try before.
       const { text, reasoning } = state.text === "" && before ? before : state;
       turn.kept = { phase, text, reasoning, end, failure };
       conversations.update(turn);
@@ -98,7 +98,7 @@ function follow(conversation, turn, request) {
   showWhatCanBeDone();
 }
 
-/** The first answer of a conversation is a new place to come back to; the later ones continue it. */
+/** Put a new answer's link into the address: a new history entry for a conversation's first answer, else the same one. */
 function nameInAddress(/** @type {Conversation} */ conversation, /** @type {Turn} */ turn) {
   if (conversation === current && turn === current.turns.at(-1)) {
     const method = readLink(location.hash) === null ? "pushState" : "replaceState";
@@ -170,7 +170,7 @@ function open(conversation) {
   showWhatCanBeDone();
 }
 
-/** Shows what the address names: an answer known here with its conversation, another device's by itself. */
+/** Show the answer that the address names: with its conversation if this browser has it, else by itself. */
 function goWhereTheAddressSays() {
   const link = readLink(location.hash);
   if (link === null) {
@@ -205,7 +205,7 @@ function showWhatCanBeDone() {
     stop.disabled = false;
   }
   if (wasOnButton) {
-    query.focus(); // the button under the finger or the cursor has gone
+    query.focus(); // the focused button was hidden
   }
 }
 
@@ -218,7 +218,7 @@ async function stopAnswer() {
   try {
     await answer.stop();
   } catch {
-    stop.disabled = false; // it goes on, and shows so: try again
+    stop.disabled = false; // the answer goes on: the reader can press again
   }
 }
 
@@ -301,7 +301,7 @@ function showLanguage() {
 }
 
 function showNetwork() {
-  // navigator.onLine can be wrong about a server on this very machine, so it is said and nothing is forbidden.
+  // navigator.onLine can be wrong, as with a server on this machine. So it is only shown; nothing is disabled.
   notice.hidden = navigator.onLine;
   if (!navigator.onLine) {
     label(notice, "offline");
@@ -318,9 +318,9 @@ ignoreRepeatedPresses();
 showLanguage();
 showNetwork();
 goWhereTheAddressSays();
-// Everything listens: until here the form is as index.html has it, and sends nothing.
+// All listeners are set. Until here, index.html's form is disabled.
 send.disabled = false;
 find("#not-started", HTMLElement).remove();
 if (matchMedia("(hover: hover)").matches) {
-  query.focus(); // but do not raise a phone's keyboard
+  query.focus(); // not on phones, where it would open the keyboard
 }

@@ -4,7 +4,7 @@ import { appendText, pieceOf } from "./text-nodes.js";
 
 /** @import { Block } from "./views.js" */
 
-/** Text parsed in one frame, if the open blocks are no longer than this. After a reload, a long answer comes at once. */
+/** Characters parsed in one frame, or as many as the open blocks have. After a reload, a long answer comes at once. */
 const CHARACTERS_A_FRAME = 12_000;
 /** Time for parsing and patching in one frame. Blocks that take n times as long are drawn in one of n frames. */
 const MILLISECONDS_A_FRAME = 4;
@@ -12,16 +12,16 @@ const MILLISECONDS_A_FRAME = 4;
 const SHORT = 4000;
 
 /**
- * Blocks lie in parts of so many: a browser that lays out a growing answer skips a part that has not changed, but looks
- * at each block of one list. With 20,000 paragraphs side by side a frame took 66 ms, in parts it takes 17.
+ * Blocks are grouped in parts of this many. Laying out a growing answer, a browser skips a part without changes, but visits
+ * every block of a flat list: with 20,000 paragraphs a frame took 66 ms flat, and takes 17 ms in parts.
  */
 const BLOCKS_A_PART = 64;
 /** The question is a heading of this level. */
 const QUESTION_HEADING = 2;
 
 /**
- * The parser is almost three times as large as the rest of the page, which need not wait for it: undefined while it
- * loads, null if it cannot be loaded.
+ * Loaded by itself, because it is twice as large as the rest of the page: undefined while it loads, null if it cannot be
+ * loaded.
  *
  * @type {typeof import("./views.js") | null | undefined}
  */
@@ -36,8 +36,8 @@ export const parserLoaded = import("./views.js").then(
 );
 
 /**
- * Markdown as it streams, built as DOM nodes. Blocks that more text cannot change are left alone; only the open blocks at
- * the end are parsed again, and only nodes that differ are changed.
+ * Render streaming Markdown as DOM nodes. Only the open blocks at the end, which more text can change, are parsed again, and
+ * only nodes that differ are changed.
  *
  * @param {HTMLElement} root
  */
@@ -49,7 +49,7 @@ export function createMarkdown(root) {
 
   /** @param {string} text */
   const take = (text) => {
-    // A carriage return at the end may be half of a line end.
+    // A carriage return at the end may be the first half of a CR LF.
     const piece = pieceOf(text, taken, Math.max(CHARACTERS_A_FRAME, blocks.openLength)).replace(/\r$/, "");
     taken += piece.length;
     return piece.replace(/\r\n?/g, "\n");
@@ -57,7 +57,7 @@ export function createMarkdown(root) {
 
   return {
     /**
-     * Shows an answer's text as far as one frame allows. To be called in each frame until it returns true.
+     * Show as much of an answer's text as one frame allows. Call it in each frame until it returns true.
      *
      * @param {string} text all of the answer so far
      * @param {boolean} isEnd whether no more will come
@@ -85,7 +85,7 @@ export function createMarkdown(root) {
 }
 
 /**
- * The blocks of a text that grows.
+ * The blocks of a growing text, the open ones at its end.
  *
  * @param {HTMLElement} root
  */
@@ -159,8 +159,8 @@ function partOf(root) {
 }
 
 /**
- * The last block whose first two lines are complete, as its index and where in the text it begins. More text cannot change
- * a block before that one: a table is known by its second line, any other block by its first.
+ * Return the last block whose first two lines are complete: its index, and its offset in the text. More text cannot change
+ * the blocks before it: a table is recognised by its second line, any other block by its first.
  *
  * @param {string} text
  * @param {Block[]} blocks

@@ -5,8 +5,8 @@ import { label } from "./words.js";
 /** @import { Code } from "./code.js" */
 
 /**
- * Views say what is to be shown; patching changes only the nodes whose views differ, so that what is selected stays
- * selected and the browser lays out only what has changed. A view that is shown has its node.
+ * A view describes a node to show. Patching changes only nodes whose views differ, so that a selection survives and the
+ * browser lays out only the changes. A view that is shown has its node.
  *
  * @typedef {{text: string, node?: Text}} TextView
  * @typedef {{code: Code, node?: HTMLElement, block?: ReturnType<typeof codeBlock>}} CodeView
@@ -21,7 +21,7 @@ import { label } from "./words.js";
  */
 
 /**
- * Shows views in place of others.
+ * Show views in place of others.
  *
  * @param {View[]} old what is shown
  * @param {View[]} views
@@ -46,7 +46,7 @@ export function patchAll(old, views, append) {
 }
 
 /**
- * Shows a view with another one's node. Returns false if they are of different kinds.
+ * Show a view with another one's node. Returns false if they are of different kinds.
  *
  * @param {View} old
  * @param {View} view
@@ -72,7 +72,7 @@ function patch(old, view) {
 }
 
 /**
- * Replaces only what differs: a selection that ends before it stays.
+ * Replace only the part after the common beginning, so that a selection before it survives.
  *
  * @param {Text} node
  * @param {string} old

@@ -1,11 +1,10 @@
-/** Clicks that follow each other closer than this in time and place are taken for one. */
+/** Clicks closer to each other than this, in time and place, count as one press. */
 const DOUBLE_CLICK_MS = 500;
 const DOUBLE_CLICK_PIXELS = 24;
 
 /**
- * Makes a double click on a button, or a longer row of clicks, one press, and a held key, too. What a press does may bring
- * another button under the pointer: Stop in the place of Send, the next conversation's Erase in the place of the one that
- * is gone.
+ * Count a double click on a button, a longer row of clicks, or a held key as one press. A press may put another button under
+ * the pointer, which a second click would press: Stop in place of Send, or the next conversation's Erase.
  */
 export function ignoreRepeatedPresses() {
   let pressed = { button: /** @type {Element | null} */ (null), timeStamp: 0, clientX: 0, clientY: 0 };
@@ -13,7 +12,7 @@ export function ignoreRepeatedPresses() {
     "click",
     (click) => {
       if (click.detail === 0) {
-        return; // by the keyboard or a program: it has no place
+        return; // from the keyboard or a program, without a position
       }
       const button = buttonOf(click);
       const { timeStamp, clientX, clientY } = click;
@@ -21,9 +20,9 @@ export function ignoreRepeatedPresses() {
         pressed.button !== null &&
         timeStamp - pressed.timeStamp < DOUBLE_CLICK_MS &&
         Math.hypot(clientX - pressed.clientX, clientY - pressed.clientY) < DOUBLE_CLICK_PIXELS;
-      // Where it is the same button, the browser's own count says whether it was pressed twice on purpose.
+      // On the same button, the browser's click count tells a double click from two presses.
       if (isSecond && (button !== pressed.button || click.detail > 1)) {
-        pressed.timeStamp = timeStamp; // a third click soon after this one belongs to it, too
+        pressed.timeStamp = timeStamp; // a third click soon after this one is part of it
         click.preventDefault();
         click.stopPropagation();
         return;
@@ -49,8 +48,8 @@ function buttonOf({ target }) {
 }
 
 /**
- * Whether a key belongs to the composition of a character, as in Chinese, Japanese and Korean: Enter takes what was
- * composed, and Escape throws it away. Safari ends the composition before it tells of that key, whose code is then 229.
+ * Return whether a key belongs to the composition of a character (IME), as in Chinese, Japanese and Korean: there Enter
+ * accepts the composition and Escape cancels it. Safari ends the composition before this key's event, whose code is 229.
  *
  * @param {KeyboardEvent} key
  */

@@ -1,17 +1,17 @@
-/** This near to the end counts as being there. */
+/** Distance from the end that counts as being at the end. */
 const NEAR_PIXELS = 48;
 
 /**
- * Keeps the end in sight for who reads at the end, and leaves everyone else where they are.
+ * Follow a growing page for readers at its end, and do not scroll for others.
  *
- * @param {HTMLElement} toTheEnd a button that is shown to those who are elsewhere
+ * @param {HTMLElement} toTheEnd a button shown to readers who are not at the end
  */
 export function createScroll(toTheEnd) {
   const page = document.scrollingElement ?? document.documentElement;
   let atTheEnd = true;
   let lastTop = page.scrollTop;
   const look = () => {
-    // Growing text leaves the end behind, too: only who scrolls up wants to be elsewhere.
+    // Growing text also moves the end away. Only scrolling up means that the reader has left it.
     if (page.scrollHeight - page.scrollTop - page.clientHeight <= NEAR_PIXELS) {
       atTheEnd = true;
     } else if (page.scrollTop < lastTop) {

@@ -3,7 +3,7 @@ import { formatNumber, reasonFor, say } from "./words.js";
 /** @import { AnswerState } from "../client/state.js" */
 
 /**
- * What an answer is at, in a sentence.
+ * Return a sentence about an answer's phase.
  *
  * @param {Pick<AnswerState, "phase" | "waitingFor" | "end" | "failure">} state
  */

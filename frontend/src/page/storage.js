@@ -1,13 +1,12 @@
 /**
- * The browser's storage. A browser may forbid it, and then even the name `localStorage` throws or is null; and it may be
- * full.
+ * The browser's storage. Where a browser blocks it, reading `localStorage` throws or gives null. It may also be full.
  *
  * @typedef {"storageBlocked" | "storageFull"} StorageTrouble
  */
 
 /**
  * @param {string} key
- * @returns {string | null} null also where the storage is forbidden
+ * @returns {string | null} null also where the storage is blocked
  */
 export function readStored(key) {
   try {
@@ -18,7 +17,7 @@ export function readStored(key) {
 }
 
 /**
- * Stores a value. Where that fails, the former value stays.
+ * Store a value. If that fails, the former value stays.
  *
  * @param {string} key
  * @param {string} value

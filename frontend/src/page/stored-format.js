@@ -3,8 +3,8 @@
 /** @import { Conversation, Kept, Turn } from "./conversations.js" */
 
 /**
- * What the storage holds is JSON of any shape: another page of this origin, another version of this one, or a person may
- * have written it. An entry that is no conversation stays an `unknown`, so that it can be written back as it is.
+ * The storage may hold JSON of any shape: written by another page of this origin, another version of this page, or a person.
+ * An entry that is not a conversation stays `unknown`, so that it can be written back unchanged.
  *
  * @typedef {{id: string, turns: unknown[]}} Entry
  */
@@ -32,7 +32,7 @@ export function isEntry(value) {
 }
 
 /**
- * The conversation in an entry: the turns of it that can be read, or null where there are none.
+ * Return an entry's conversation with the turns that can be read, or null if there are none.
  *
  * @param {unknown} entry
  * @returns {Conversation | null}
@@ -46,7 +46,7 @@ export function conversationIn(entry) {
 }
 
 /**
- * Whether the page can show all that is in an entry.
+ * Return whether the page can show all turns of an entry.
  *
  * @param {unknown} entry
  */
@@ -55,7 +55,7 @@ export function isReadable(entry) {
 }
 
 /**
- * The turn in a value, or null. Its words have to be there; how it ended may be left out.
+ * Return the turn in a value, or null. Id and question are required; the rest is optional.
  *
  * @param {unknown} value
  * @returns {Turn | null}

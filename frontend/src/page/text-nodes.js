@@ -1,8 +1,8 @@
-/** A change to a text node has the whole of it shaped anew, so a long text is in several. */
+/** Limit on a text node. Browsers shape a whole node again at each change, so a long text is split over several. */
 const LONGEST = 2048;
 
 /**
- * A piece of a text that cuts no character in two.
+ * Return a piece of a text without splitting a surrogate pair.
  *
  * @param {string} text
  * @param {number} at
@@ -15,7 +15,7 @@ export function pieceOf(text, at, length) {
 }
 
 /**
- * The texts of the nodes that show a text. More text behind it changes no piece but the last.
+ * Split a text into the pieces for its nodes. Text added at the end changes only the last piece.
  *
  * @param {string} text
  */

@@ -8,7 +8,7 @@ import { formatNumber, say } from "./words.js";
 const TICK_MS = 250;
 
 /**
- * What an answer is at, in a sentence with the time since its question, and its figures once it has ended.
+ * A sentence about an answer's phase with the time since its question, and the answer's figures once it has ended.
  *
  * @param {{askedAt: number}} turn
  */
@@ -39,7 +39,7 @@ export function createTurnStatus(turn) {
       figures.textContent = figuresOf(state).join(" · ");
       figures.hidden = figures.textContent === "";
     },
-    /** Keep the seconds going. @param {() => Readonly<AnswerState>} state */
+    /** Update the seconds until `stop`. @param {() => Readonly<AnswerState>} state */
     start(state) {
       ticking ??= setInterval(() => tick(state()), TICK_MS);
     },

@@ -42,7 +42,7 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
       drawLater();
     }
     element.setAttribute("aria-busy", String(state.following));
-    // The end is not said before all of the text is shown.
+    // The end is shown only after all of the text.
     if (state.following || isDrawn) {
       refresh();
     }
@@ -67,7 +67,7 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
       }
       drawLater();
     },
-    /** Another answer takes this one's place, once it has something to show. */
+    /** Prepare for another answer: this one stays until the other has something to show. */
     expectAnother() {
       body.expectAnother();
       element.setAttribute("aria-busy", "true");

@@ -4,7 +4,7 @@ import { inlineViews, taskViews } from "./inline-views.js";
 /** @import { Token } from "markdown-it" */
 /** @import { CodeView, ElementView, View } from "./patch.js" */
 
-/** Cells shown in one row; the text of further ones is shown in the last. A row of a million would stop the page. */
+/** Limit on the cells of a row; the last one shows the text of further ones. A row of a million would freeze the page. */
 const MOST_CELLS = 100;
 const BETWEEN_CELLS = " | ";
 
@@ -28,7 +28,7 @@ const BETWEEN_CELLS = " | ";
  */
 
 /**
- * The blocks of a text, as views of what to show.
+ * Parse a text's blocks into views.
  *
  * @param {string} text
  * @param {number} heading the level of the last heading before it
@@ -95,7 +95,7 @@ function addToken(place, token) {
 }
 
 /**
- * Content becomes nodes when it is shown, and only if it differs from what is shown there.
+ * Add content, which is parsed only when it is shown and differs from what is shown there.
  *
  * @param {Place} place
  * @param {ElementView} parent
@@ -141,7 +141,7 @@ function open(place, parent, token) {
 function opened(place, parent, token) {
   switch (token.type) {
     case "heading_open":
-      // The question is a heading of level 2. A skipped level would lose a reader who moves from heading to heading.
+      // The question is a heading of level 2. Levels are not skipped, for readers who navigate by headings.
       place.heading = Math.min(Number(token.tag.slice(1)) + 2, place.heading + 1, 6);
       return container(`h${place.heading}`, { dir: "auto" });
     case "paragraph_open":
@@ -169,8 +169,8 @@ function listFrom(first) {
 }
 
 /**
- * The number of an item as it was written, where it is not what the list would give it. Items may count down. Where all
- * have the same number, they are to be counted.
+ * Return an item's number as written, if the list would number it differently: items may count down. Items that all have the
+ * same number are counted by the list.
  *
  * @param {Container} list
  * @param {Token} token
@@ -194,7 +194,7 @@ const framed = (table) => ({
 });
 
 /**
- * A row may have more cells than the table has columns, as when there is a pipe in its code. The parser leaves them out.
+ * Add the cells that a row has beyond the table's columns, as with a pipe in code. The parser drops them.
  *
  * @param {Place} place
  * @param {Container} row

@@ -11,7 +11,7 @@ const CHOICE = "folyam.language";
 /** @type {Language} */
 let language = firstLanguage();
 
-/** The reader's choice, else the first of the browser's languages that the page speaks, else English. */
+/** Return the reader's choice, else the browser's first language that the page has, else English. */
 function firstLanguage() {
   const chosen = readStored(CHOICE);
   const speaks = [chosen, ...navigator.languages].map((tag) => tag?.slice(0, 2).toLowerCase());
@@ -36,7 +36,7 @@ export function say(word, values = {}) {
 }
 
 /**
- * Why something failed, in the reader's language; where the page does not know the code, in the server's words.
+ * Return the reason for a failure in the reader's language, or the server's message if the code is unknown.
  *
  * @param {{code: string, message: string}} failure
  */
@@ -55,7 +55,7 @@ export function formatNumber(value, digits = 0) {
 }
 
 /**
- * Says a word in an element, now and after every change of the language.
+ * Show a word in an element, and translate it when the language changes.
  *
  * @template {HTMLElement} E
  * @param {E} element

@@ -45,8 +45,9 @@ export function createSubject(known) {
     history: () => history.events(state),
     accept(event) {
       history.push(event);
-      become(after(state, event));
-      queues.push(event);
+      state = after(state, event);
+      queues.push(event); // before the listeners: a loop that one of them starts has the event from the history
+      listeners.tell(state);
     },
     enter(phase, waitingFor = null) {
       if (phase !== state.phase || waitingFor !== state.waitingFor) {

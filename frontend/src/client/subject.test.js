@@ -17,6 +17,19 @@ test("each_event_changes_the_state_and_is_told_to_listeners_until_they_are_remov
   expect(subject.state()).toMatchObject({ seq: 3, text: "One two", phase: "streaming" });
 });
 
+test("a_loop_that_a_listener_starts_gets_each_event_once", async () => {
+  const subject = createSubject({});
+  /** @type {AsyncIterator<import("./events.js").AnswerEvent> | undefined} */
+  let loop;
+  subject.subscribe(() => {
+    loop ??= subject.events();
+  });
+  subject.accept({ seq: 1, type: "delta", text: "once" });
+  subject.close();
+  expect(await loop?.next()).toEqual({ done: false, value: { seq: 1, type: "delta", text: "once" } });
+  expect(await loop?.next()).toEqual({ done: true, value: undefined });
+});
+
 test("a_phase_is_told_only_when_it_changes", () => {
   const subject = createSubject({});
   const listener = vi.fn();

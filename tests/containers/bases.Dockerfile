@@ -11,7 +11,7 @@ RUN apt-get update -qq \
     && ln -s /usr/bin/python3 /usr/local/bin/python
 CMD ["python3"]
 
-# This machine's own Node.js and npm.
+# The checkout's own Node.js and npm.
 FROM debian AS node
 COPY node /usr/local/bin/node
 COPY npm /usr/local/lib/node_modules/npm

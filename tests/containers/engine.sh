@@ -131,9 +131,9 @@ make_stand_ins() {
     find_mirror
     has_image debian || make_debian || give_up "debootstrap could not make Debian's files."
     mkdir -p "$home/node"
-    cp -L "$(node --print process.execPath)" "$home/node/node"
+    cp -L .venv/bin/node "$home/node/node"
     rm -rf "$home/node/npm"
-    cp -rL "$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")" "$home/node/npm"
+    cp -rL "$(dirname "$(dirname "$(readlink -f .venv/bin/npm)")")" "$home/node/npm"
     local image pid pids=()
     for image in "$@"; do
         stand_in "$image" &

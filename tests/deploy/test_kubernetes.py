@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy.local import web
+from tests.e2e.stack import NODE
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -55,7 +56,7 @@ def is_custom(manifest: Manifest) -> bool:
 def custom_problems(manifests: list[Manifest]) -> str:
     """What is wrong with custom resources; empty if nothing is."""
     done = subprocess.run(
-        ["node", ROOT / "tests/deploy/kubernetes/validate.cjs"],
+        [NODE, ROOT / "tests/deploy/kubernetes/validate.cjs"],
         input=json.dumps(manifests),
         capture_output=True,
         text=True,

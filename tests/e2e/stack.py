@@ -17,6 +17,8 @@ from deploy.local import ports, web
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+NODE = Path(sys.executable).with_name("node")
+"""Node.js, which setup.sh puts beside Python."""
 READY_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.01
 

@@ -14,7 +14,7 @@ from tests.e2e.client import script
 from tests.e2e.conftest import Report, Stack
 from tests.e2e.cutter import Cutter, random_limits
 from tests.e2e.logfile import assert_equals_log, read_log
-from tests.e2e.stack import ROOT, eventually
+from tests.e2e.stack import NODE, ROOT, eventually
 
 CUTS = 6
 CHUNKS = 500
@@ -55,7 +55,7 @@ def in_chromium(browser: Browser) -> Follow:
 
 def in_node(address: str) -> dict[str, Any]:
     node = subprocess.run(
-        ["node", ROOT / "tests/e2e/eventsource.mjs", address], stdout=subprocess.PIPE, timeout=60, check=True
+        [NODE, ROOT / "tests/e2e/eventsource.mjs", address], stdout=subprocess.PIPE, timeout=60, check=True
     )
     seen: dict[str, Any] = json.loads(node.stdout)
     return seen

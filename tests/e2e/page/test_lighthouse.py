@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import CHROMIUM_ARGUMENTS, chromium
-from tests.e2e.stack import ROOT
+from tests.e2e.stack import NODE, ROOT
 
 LIGHTHOUSE = ROOT / "frontend" / "node_modules" / ".bin" / "lighthouse"
 LEAST = 0.95
@@ -24,6 +24,7 @@ def test_lighthouse_gives_at_least_95_in_every_category(
     device_kind: str, page_stack: Stack, show: Callable[[str, str], None]
 ) -> None:
     command = [
+        str(NODE),
         str(LIGHTHOUSE),
         f"http://{page_stack.nginx.address}/",
         "--output=json",

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from service.config import Settings, SettingsError, read_settings
 from service.config import settings as config
+from tests.e2e.stack import import_service
 
 ROOT = Path(__file__).parents[1]
 
@@ -260,16 +261,7 @@ def test_every_bad_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
-    environment = {**os.environ, "FOLYAM_RETRIES": "sk-secret"}
-    ended = subprocess.run(
-        [sys.executable, "-c", "import service.main"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = import_service({"FOLYAM_RETRIES": "sk-secret"})
     assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_RETRIES: ")
     assert "Traceback" not in ended.stderr

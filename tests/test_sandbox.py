@@ -1,6 +1,7 @@
 """A confined process changes files only where it may. Each test confines a process of its own: there is no way back."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from gunicorn.arbiter import Arbiter
 
 from service.sandbox import CREATE_RULESET, VERSION
+from tests.e2e.stack import import_service
 
 ROOT = Path(__file__).parents[1]
 KERNEL_CAN = ctypes.CDLL(None).syscall(CREATE_RULESET, None, 0, VERSION) >= 1
@@ -71,10 +73,10 @@ def test_files_change_where_they_may_and_nowhere_else(change: str, tmp_path: Pat
 
 def test_the_service_confines_itself_to_its_log_and_its_counters(tmp_path: Path) -> None:
     program = """
-import os, sys
+import os
 from pathlib import Path
 import service.main
-for place in sys.argv[1:]:
+for place in os.environ["PLACES"].split(os.pathsep):
     try:
         (Path(place) / "new").touch()
         print("done")
@@ -85,52 +87,34 @@ for place in sys.argv[1:]:
     for directory in (counters, beside, home):
         directory.mkdir()
     places = [answers, counters, beside, home, tmp_path]
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *places],
-        cwd=ROOT,
-        env={
-            "PROMETHEUS_MULTIPROC_DIR": str(counters),
-            "FOLYAM_LOG_URL": answers.as_uri(),
-            "HOME": str(home),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    environment = {
+        "PROMETHEUS_MULTIPROC_DIR": str(counters),
+        "FOLYAM_LOG_URL": answers.as_uri(),
+        "HOME": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PLACES": os.pathsep.join(map(str, places)),
+    }
+    ended = import_service(environment, program)
+    assert ended.returncode == 0, ended.stderr
     elsewhere = "refused" if KERNEL_CAN else "done"
     assert ended.stdout.split() == ["done", "done", *[elsewhere] * 3]
     assert ('"event":"confined"' if KERNEL_CAN else '"event":"not_confined"') in ended.stderr
 
 
 def test_what_sends_traces_is_compiled_once_and_not_at_each_start(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-c", "import service.main"],
-        cwd=ROOT,
-        env={
-            "FOLYAM_LOG_URL": (tmp_path / "answers").as_uri(),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
-            "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
-        },
-        timeout=60,
-        check=True,
-    )
+    environment = {
+        "FOLYAM_LOG_URL": (tmp_path / "answers").as_uri(),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
+    }
+    assert import_service(environment).returncode == 0
     for module in ("service/telemetry/otlp", "opentelemetry/exporter/otlp/proto/http/trace_exporter/__init__"):
         assert [*(tmp_path / "compiled").rglob(f"{module}.*.pyc")], module
 
 
 def test_the_service_does_not_start_where_its_log_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = subprocess.run(
-        [sys.executable, "-c", "import service.main"],
-        cwd=ROOT,
-        env={"FOLYAM_LOG_URL": (tmp_path / "file" / "answers").as_uri()},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = import_service({"FOLYAM_LOG_URL": (tmp_path / "file" / "answers").as_uri()})
     assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: ")
     assert "Traceback" not in ended.stderr

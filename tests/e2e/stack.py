@@ -28,6 +28,21 @@ KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE
 """What a service under test sees of this process's environment: no setting that a developer may have."""
 
 
+def import_service(
+    environment: Mapping[str, str], program: str = "import service.main"
+) -> subprocess.CompletedProcess[str]:
+    """Run `program`, which imports the service as gunicorn's workers do, in a process of its own, to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in KEPT if name in os.environ} | dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=READY_SECONDS,
+        check=False,
+    )
+
+
 def eventually(look: Callable[[], T], seconds: float = 5.0) -> T:
     """Return what `look` sees as soon as it is true; AssertionError if it is not in time."""
     deadline = time.monotonic() + seconds

@@ -1,9 +1,6 @@
 """Traces, as a real collector receives them."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ from gunicorn.arbiter import Arbiter
 
 from tests.e2e.client import JSON_LINES, Client, question, script
 from tests.e2e.collector import Collector, ReceivedSpan
-from tests.e2e.stack import ROOT, Service, eventually
+from tests.e2e.stack import Service, eventually, import_service
 from tests.upstream.process import UpstreamProcess
 
 WORDS = "somebody's own words"
@@ -211,23 +208,19 @@ def test_the_framework_sends_nothing_by_itself(tmp_path: Path, upstream: Upstrea
 
 def test_without_the_variable_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     look = "import sys, service.main; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
-    environment = {"PATH": os.environ["PATH"], "FOLYAM_LOG_URL": tmp_path.as_uri()}
-    done = subprocess.run([sys.executable, "-c", look], cwd=ROOT, env=environment, capture_output=True, check=True)
-    assert done.stdout == b"[]\n"
+    done = import_service({"FOLYAM_LOG_URL": tmp_path.as_uri()}, look)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_where_the_packages_are_missing_the_service_says_which(tmp_path: Path) -> None:
     # As if they were not installed: an empty module in their place.
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['opentelemetry.sdk'] = None")
     environment = {
-        "PATH": os.environ["PATH"],
         "PYTHONPATH": str(tmp_path),
         "FOLYAM_LOG_URL": tmp_path.as_uri(),
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", "import service.main"], cwd=ROOT, env=environment, capture_output=True, check=False
-    )
+    done = import_service(environment)
     assert done.returncode == Arbiter.APP_LOAD_ERROR
-    assert b"opentelemetry-sdk" in done.stderr
-    assert b"Traceback" not in done.stderr
+    assert "opentelemetry-sdk" in done.stderr
+    assert "Traceback" not in done.stderr

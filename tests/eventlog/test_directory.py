@@ -2,8 +2,6 @@
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from gunicorn.arbiter import Arbiter
 
 from service.eventlog.files.directory import UnsafeDirectory, make_private
-from tests.e2e.stack import KEPT, ROOT
+from tests.e2e.stack import import_service
 
 SOMEBODY = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
@@ -156,7 +154,7 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
     answers = tmp_path / "answers"
     answers.mkdir()
     answers.chmod(0o777)
-    ended = start({"FOLYAM_LOG_URL": answers.as_uri()})
+    ended = import_service({"FOLYAM_LOG_URL": answers.as_uri()})
     assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr == (
         "Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that only this user can write: "
@@ -166,27 +164,14 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
 
 @pytest.mark.parametrize("url", ["/srv/answers", "file:///srv?answers"])
 def test_the_service_does_not_start_with_a_logs_address_that_means_another_place(tmp_path: Path, url: str) -> None:
-    ended = start({"FOLYAM_LOG_URL": url, "HOME": str(tmp_path)})
+    ended = import_service({"FOLYAM_LOG_URL": url, "HOME": str(tmp_path)})
     assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
 
 
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # as little of a directory as /nonexistent, which system users have
-    ended = start({"HOME": str(tmp_path / "home")})
+    ended = import_service({"HOME": str(tmp_path / "home")})
     assert ended.returncode == Arbiter.APP_LOAD_ERROR
     assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that can be written: ")
     assert f"{tmp_path}/home" in ended.stderr
-
-
-def start(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-c", "import service.main"],
-        cwd=ROOT,
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )

@@ -1,5 +1,5 @@
 # What can be done here; `make` alone says it.
-.PHONY: help run test test-page test-stack test-faults test-containers check bench faults setup setup-tests
+.PHONY: help run test test-containers check check-style check-types check-page check-python bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -9,10 +9,14 @@ NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 
 # Tests that start servers and browsers; the others are quick.
 SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
-PAGE := tests/e2e/page
-FAULTS := tests/faults
 # Needs a container engine, and so is no part of `make test`.
 CONTAINERS := tests/containers
+
+# More workers than cores: most of their time is waiting, for answers that are paced, networks that are away, and
+# processes that start or are killed. Which tests stay together, tests/conftest.py says.
+WORKERS := 4
+PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup
 
 help:
 	@echo 'make run              set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
@@ -32,32 +36,31 @@ setup-tests:
 run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
-# Three parts side by side, for most of their time is waiting: for answers that are paced, networks that are away, and
-# workers that are killed. Each part is printed whole when it is over.
 test: check
 	@echo 'The tests with servers and browsers: some minutes'
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-page test-stack test-faults
-
-test-page:
-	$(PYTHON) -m pytest -p no:cacheprovider $(PAGE)
-
-test-stack:
-	$(PYTHON) -m pytest -p no:cacheprovider $(filter-out $(FAULTS),$(SLOW)) --ignore=$(PAGE)
-
-test-faults:
-	$(PYTHON) -m pytest -p no:cacheprovider $(FAULTS)
+	$(PYTEST) $(PARALLEL) $(SLOW)
 
 test-containers: setup-tests
 	@echo 'The tests with containers: some minutes'
-	$(CONTAINERS)/engine.sh $(PYTHON) -m pytest -p no:cacheprovider $(CONTAINERS)
+	$(CONTAINERS)/engine.sh $(PYTEST) $(CONTAINERS)
 
+# Four parts side by side. Each is printed whole when it is over.
 check: setup-tests
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target check-python check-page check-types check-style
+
+check-style:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy service tests deploy
 	.venv/bin/lint-imports --no-cache
+
+check-types:
+	$(PYTHON) -m mypy service tests deploy
+
+check-page:
 	$(NPM) run --prefix frontend --silent --if-present check
-	$(PYTHON) -m pytest $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
+
+check-python:
+	$(PYTEST) $(PARALLEL) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench

@@ -7,7 +7,7 @@ const BROWSER_ONLY = ["src/**/*.browser-test.js"];
 export default defineConfig({
   test: {
     // What is waited for comes in moments, but other things may run on the machine.
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     globalSetup: "./test/setup.js",
     coverage: {
       provider: "v8",

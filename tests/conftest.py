@@ -1,6 +1,7 @@
 """What every test may use."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -9,11 +10,40 @@ from service import eventlog
 from service.eventlog import EventLog, Retention, open_event_log
 from tests.eventlog.another import AnotherWorker
 from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED, Tested, can_run
+from tests.tables import Table
 from tests.upstream.process import UpstreamProcess
+
+HERE = Path(__file__).parent
+WITH_SERVERS = ("e2e", "run", "bench", "faults")
+"""Directories whose modules start what their tests share: servers and browsers. Those in `faults` load the machine, so
+they also run one after the other."""
 
 # No deadline: these machines are shared, and a slow moment is not a defect.
 hypothesis.settings.register_profile("check", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("check")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module with servers in one of pytest-xdist's processes, and all of `make faults` in one."""
+    for item in items:
+        module = item.path.relative_to(HERE)
+        if module.parts[0] in WITH_SERVERS:
+            item.add_marker(pytest.mark.xdist_group("faults" if module.parts[0] == "faults" else str(module)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables to which tests added rows, in whichever process they ran."""
+    tables: dict[str, Table] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "teardown":
+                for title, cells in report.user_properties:
+                    tables.setdefault(title, Table(title)).add(*cells)
+    for _, table in sorted(tables.items()):
+        terminalreporter.section(table.title)
+        for line in table.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,12 @@ import pytest
 from tests.containers.following import try_to_open
 from tests.containers.project import HERE, ROOT, Project, clone, docker, eventually, inspect
 from tests.e2e.client import question
-from tests.e2e.conftest import Report
+from tests.tables import Table
 
 CANARY_IN_ENVIRONMENT = "sk-canary-in-the-environment-5d0c"
 CANARY_IN_FILE = "sk-canary-in-a-file-81fe"
 UPSTREAM_IMAGE = "folyam-tests-upstream"
-REPORT = Report("Containers: from the command to the first answer, and sizes")
+REPORT = Table("Containers: from the command to the first answer, and sizes")
 
 
 @dataclass(frozen=True)

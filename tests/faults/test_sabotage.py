@@ -15,6 +15,8 @@ from tests.faults.worker import SABOTAGE, SabotagedWorker
 SEED = 3
 SECONDS = 5.0
 CLIENTS = 16
+ATTEMPTS = 3
+"""On a busy machine little happens in so few seconds, and a kill may hit nothing that the sabotage would show in."""
 WORKER = f"{SabotagedWorker.__module__}.{SabotagedWorker.__qualname__}"
 SETTINGS = {
     "FOLYAM_UNWATCHED_SECONDS": "3",
@@ -77,7 +79,11 @@ def has_one(found: set[str], signs: tuple[str, ...]) -> bool:
     ],
 )
 def test_a_broken_service_is_caught(tmp_path: Path, sabotage: str, signs: tuple[str, ...]) -> None:
-    found = accusations(tmp_path, sabotage, signs)
+    found: set[str] = set()
+    for attempt in range(ATTEMPTS):
+        found |= accusations(tmp_path / str(attempt), sabotage, signs)
+        if has_one(found, signs):
+            break
     assert has_one(found, signs), found
 
 

@@ -33,7 +33,7 @@ class Patience:
     """For an answer with all its cuts and resumes."""
 
 
-PATIENT = Patience(silence=30.0, whole=90.0)
+PATIENT = Patience(silence=60.0, whole=180.0)
 """Beyond the service's every wait under these settings."""
 
 

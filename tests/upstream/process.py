@@ -16,8 +16,10 @@ from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 20.0
-CONTROL_SECONDS = 10.0
+READY_SECONDS = 60.0
+CONTROL_SECONDS = 60.0
+DEADLINE_SECONDS = 20.0
+"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
 LOOK_EVERY_SECONDS = 0.01
 
 
@@ -93,7 +95,10 @@ class UpstreamProcess:
         return len(given) + int(record["chunks_sent"])
 
     def wait_until(
-        self, condition: Callable[[list[dict[str, Any]]], bool], key: str | None = None, seconds: float = 5.0
+        self,
+        condition: Callable[[list[dict[str, Any]]], bool],
+        key: str | None = None,
+        seconds: float = DEADLINE_SECONDS,
     ) -> list[dict[str, Any]]:
         """The records, once they fulfil the condition; TimeoutError if they do not in time."""
         deadline = time.monotonic() + seconds
@@ -103,11 +108,11 @@ class UpstreamProcess:
             time.sleep(LOOK_EVERY_SECONDS)
         return records
 
-    def wait_opened(self, key: str, seconds: float = 5.0, requests: int = 1) -> list[dict[str, Any]]:
+    def wait_opened(self, key: str, seconds: float = DEADLINE_SECONDS, requests: int = 1) -> list[dict[str, Any]]:
         """Wait until so many requests of this key have come."""
         return self.wait_until(lambda records: len(records) >= requests, key, seconds)
 
-    def wait_closed(self, key: str, seconds: float = 5.0, requests: int = 1) -> list[dict[str, Any]]:
+    def wait_closed(self, key: str, seconds: float = DEADLINE_SECONDS, requests: int = 1) -> list[dict[str, Any]]:
         """Wait until so many requests of this key have come and all of them are over."""
         return self.wait_until(
             lambda records: len(records) >= requests and all(record["closed_at"] for record in records), key, seconds

@@ -25,7 +25,6 @@ CHROMIUM_ARGUMENTS = (
 ANOTHER_HOST = "folyam.test"
 """A name of this machine that browsers do not trust as they trust localhost: over HTTP it is no secure context."""
 UNWATCHED_SECONDS = 10
-TABLES = pytest.StashKey[dict[str, list[str]]]()
 
 Open = Callable[..., BrowserContext]
 OpenStrict = Callable[[str], BrowserContext]
@@ -56,13 +55,13 @@ def chromium() -> str:
     return program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     names = f"--host-resolver-rules=MAP {ANOTHER_HOST} 127.0.0.1"
     browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_ARGUMENTS, names])
@@ -121,12 +120,4 @@ def reader(device: Open, page_stack: Stack) -> Reader:
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Return a function that adds a line to a table, printed after the tests."""
-    tables = request.config.stash.setdefault(TABLES, {})
-    return lambda table, line: tables.setdefault(table, []).append(line)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for title, lines in config.stash.get(TABLES, {}).items():
-        terminalreporter.section(title)
-        for line in lines:
-            terminalreporter.line(line)
+    return lambda table, line: request.node.user_properties.append((table, [line]))

@@ -16,8 +16,8 @@ from tests.e2e.page.conftest import Open
 from tests.e2e.page.reader import Reader
 from tests.e2e.stack import Nginx, Program, Service, eventually
 
-LOADING_SECONDS = 60
-ANSWER_MS = 90_000
+LOADING_SECONDS = 180
+ANSWER_MS = 300_000
 
 
 @pytest.fixture(scope="module")

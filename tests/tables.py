@@ -1,0 +1,16 @@
+"""A table of what was measured, printed when the tests are over."""
+
+
+class Table:
+    """Rows of as many cells each, under a title."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.rows: list[tuple[str, ...]] = []
+
+    def add(self, *cells: object) -> None:
+        self.rows.append(tuple(str(cell) for cell in cells))
+
+    def lines(self) -> list[str]:
+        widths = [max(len(row[column]) for row in self.rows) for column in range(len(self.rows[0]))]
+        return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in self.rows]

@@ -24,8 +24,15 @@ hypothesis.settings.load_profile("check")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module with servers in one of pytest-xdist's processes, and all of `make faults` in one."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a backend of the log cannot do; group what belongs into one of pytest-xdist's processes.
+
+    A module with servers stays together, and so do all of the tests of `make faults`.
+    """
+    left_out = [item for item in items if not can_run(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if can_run(item)]
     for item in items:
         module = item.path.relative_to(HERE)
         if module.parts[0] in WITH_SERVERS:
@@ -84,10 +91,3 @@ async def log(url: str) -> AsyncIterator[EventLog]:
 def another(url: str) -> Iterator[AnotherWorker]:
     with AnotherWorker(url) as another:
         yield another
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [item for item in items if not can_run(item)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if can_run(item)]

@@ -143,7 +143,7 @@ class Unlucky(Numbered):
     """A rendering that cannot begin."""
 
     def encoder(self, answer_id: str) -> NumberedEncoder:
-        raise Unavailable("log_unavailable", answer_id)
+        raise Unavailable("log_unavailable")
 
 
 async def test_a_resume_brings_the_encoder_to_its_place(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ async def test_the_log_is_read_from_its_start_only_where_it_is_needed(
 class Unlucky(Numbered):
     """A rendering that cannot begin."""
 
-    def encoder(self, answer_id: str) -> NumberedEncoder:
+    def encoder(self, answer_id: str) -> NumberedEncoder:  # noqa: ARG002
         raise Unavailable("log_unavailable")
 
 

@@ -114,7 +114,12 @@ export const BEHAVIOURS = {
   "merges-all-voices": { chunks: 8, paceMs: 0, instead: VOICES, course: () => ({ merge: true }) },
   "says-failed": {
     instead: {
-      10: { type: "failed", code: "upstream_timeout", message: "The model fell silent.", retryable: true },
+      10: {
+        type: "failed",
+        code: "upstream_timeout",
+        message: "The model's server stopped sending in the middle of its answer.",
+        retryable: true,
+      },
     },
   },
   "from-the-future": { instead: { 4: { type: "weather", sky: "blue" } } },

@@ -1,5 +1,5 @@
 /**
- * The service's errors that the fake service sends: codes, statuses and messages as the service has them.
+ * The errors that the fake service sends, with statuses and messages of docs/protocol/errors.json.
  *
  * @type {Readonly<Record<string, {status: number, message: string, field?: string}>>}
  */
@@ -9,8 +9,13 @@ export const ERRORS = {
     message: "Last-Event-ID must be <answer id>:<seq>.",
     field: "Last-Event-ID",
   },
-  draining: { status: 503, message: "This worker is leaving. Another one is there." },
+  draining: { status: 503, message: "The service is restarting. Try again in a moment." },
   empty_query: { status: 422, message: "query must not be empty.", field: "query" },
+  invalid_input: {
+    status: 422,
+    message: "after: Input should be a valid integer, unable to parse string as an integer.",
+    field: "after",
+  },
   not_found: { status: 404, message: "There is nothing at this address." },
   stop_pending: { status: 503, message: "The answer will stop, but has not stopped yet." },
   too_many_answers_of_yours: {

@@ -1,29 +1,13 @@
 import { expect, inject, test } from "vitest";
 import { BEHAVIOURS } from "./behaviours.js";
-import { ERRORS, errorBody } from "./errors.js";
+import { errorBody } from "./errors.js";
 import { Log } from "./log.js";
-import { SERVICE_ERRORS } from "./protocol.js";
-import { merge, preamble, render } from "./rendering.js";
+import { merge } from "./rendering.js";
 
-// What the fake service sends is what the service sends, as docs/protocol.md has it.
+// What the fake service sends over its socket. test/vectors.test.js holds its bytes.
 
 const ID = "a1501e6e03f602a82dfe666c812b0c70";
 const server = inject("server");
-
-test("its_errors_are_the_services_with_their_statuses", () => {
-  for (const [code, { status }] of Object.entries(ERRORS)) {
-    expect(SERVICE_ERRORS.get(code), code).toBe(String(status));
-  }
-});
-
-test("its_failed_events_have_the_services_codes", () => {
-  const events = Object.values(BEHAVIOURS).flatMap(({ instead = {} }) => Object.values(instead));
-  const failed = events.filter(({ type }) => type === "failed");
-  expect(failed).not.toHaveLength(0);
-  for (const { code } of failed) {
-    expect([...SERVICE_ERRORS.keys()]).toContain(code);
-  }
-});
 
 test("an_error_has_the_protocols_form", async () => {
   const response = await fetch(`${server}/refuses/generate`, { method: "POST", body: '{"query": ""}' });
@@ -33,13 +17,6 @@ test("an_error_has_the_protocols_form", async () => {
   expect(errorBody("empty_query", "r")).toEqual({
     error: { code: "empty_query", message: "query must not be empty.", field: "query", request_id: "r" },
   });
-});
-
-test("an_event_is_written_in_the_protocols_grammar", () => {
-  expect(preamble(1000)).toBe("retry: 1000\n");
-  expect(render(ID, { type: "delta", seq: 2, text: "A" })).toBe(
-    `event: delta\ndata: {"type":"delta","seq":2,"text":"A"}\nid: ${ID}:2\n\n`,
-  );
 });
 
 test("a_log_has_the_protocols_events", () => {

@@ -6,7 +6,7 @@ import { HEARTBEAT, merge, preamble, render } from "./rendering.js";
 /** @import { Log } from "./log.js" */
 
 /** The service sends 1000. This is shorter because tests wait for it after each cut. */
-const RETRY_MS = 20;
+export const RETRY_MS = 20;
 const HEARTBEAT_MS = 15_000;
 /** Time for written bytes to leave before the socket is destroyed. */
 const BEFORE_A_CUT_MS = 5;

@@ -74,23 +74,34 @@ export class Log {
     }
   }
 
-  /** The object of `GET /answers/<id>?stream=false`. */
   whole() {
-    const last = this.last;
-    const end = this.event(last);
-    let text = "";
-    for (const event of this.events(1, last)) {
-      text = event.type === "restart" ? "" : text + (event.text ?? event.refusal ?? "");
-    }
-    return {
-      id: this.id,
-      state: isTerminal(end) ? end.type : "running",
-      text,
-      last_seq: last,
-      usage: end.usage ?? null,
-      timing: end.timing ?? null,
-    };
+    return wholeOf(this.id, this.events(1, this.last));
   }
+}
+
+/**
+ * The object of `GET /answers/<id>?stream=false`.
+ *
+ * @param {string} id
+ * @param {readonly LogEvent[]} events all of the answer's so far
+ */
+export function wholeOf(id, events) {
+  const end = events.find(isTerminal);
+  let text = "";
+  for (const event of events) {
+    text =
+      event.type === "restart"
+        ? ""
+        : text + (event.type === "delta" ? (event.text ?? event.refusal ?? "") : "");
+  }
+  return {
+    id,
+    state: end?.type ?? "running",
+    text,
+    last_seq: events.at(-1)?.seq ?? 0,
+    usage: end?.usage ?? null,
+    timing: end?.timing ?? null,
+  };
 }
 
 /** @param {LogEvent} event */

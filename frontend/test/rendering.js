@@ -7,6 +7,9 @@
 /** Sent when nothing else was for a while. */
 export const HEARTBEAT = ":\n";
 
+/** Length, in code points, from which a merged delta takes up no further one. */
+const MERGED_CHARACTERS = 16_384;
+
 const VOICES = ["text", "reasoning", "refusal"];
 
 /** The line before the first event. @param {number} retryMs */
@@ -23,7 +26,7 @@ export function render(answer, event) {
 }
 
 /**
- * Neighbouring deltas of one voice become one, under the last one's `seq`.
+ * Merge neighbouring deltas of one voice, under the last one's `seq`.
  *
  * @param {LogEvent[]} events
  */
@@ -33,7 +36,7 @@ export function merge(events) {
   for (const event of events) {
     const last = merged.at(-1);
     const voice = VOICES.find((each) => each in event);
-    if (last && voice && voice in last) {
+    if (last && voice && voice in last && [...String(last[voice])].length < MERGED_CHARACTERS) {
       merged[merged.length - 1] = { ...event, [voice]: `${last[voice]}${event[voice]}` };
     } else {
       merged.push(event);

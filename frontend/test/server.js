@@ -12,6 +12,7 @@ import { BEHAVIOURS } from "./behaviours.js";
 import { ERRORS, errorBody } from "./errors.js";
 import { sendEvents } from "./following.js";
 import { Log } from "./log.js";
+import { placeIn } from "./resuming.js";
 
 /** @import { IncomingMessage, ServerResponse } from "node:http" */
 /** @import { Behaviour, Course } from "./behaviours.js" */
@@ -28,8 +29,6 @@ const ANY_ORIGIN = {
   "Access-Control-Expose-Headers": "*",
   "Access-Control-Max-Age": "600",
 };
-
-const EVENT_ID = /^([0-9a-f]{32}):(0|[1-9][0-9]{0,9})$/;
 
 /** An answer's log, and counts of the requests for it. */
 class Answer {
@@ -114,17 +113,13 @@ function follow(answer, after, response) {
 
 /** `GET /answers/<id>` as a stream. @param {Answer} answer @param {URL} url @param {IncomingMessage} request @param {ServerResponse} response */
 function resume(answer, url, request, response) {
-  const { log } = answer;
-  const given = request.headers["last-event-id"] ?? url.searchParams.get("last_event_id");
-  const [, id, seq] = EVENT_ID.exec(String(given ?? `${log.id}:${url.searchParams.get("after") ?? 0}`)) ?? [];
-  const after = Number(seq);
-  const { last, isOver } = log;
-  if (id !== log.id || (after > last && !isOver)) {
-    sendError(response, "bad_last_event_id");
-  } else if (isOver && after >= last) {
-    send(response, 204);
+  const place = placeIn(answer.log, request.headers["last-event-id"]?.toString(), url.searchParams);
+  if ("error" in place) {
+    sendError(response, place.error);
+  } else if ("status" in place) {
+    send(response, place.status);
   } else {
-    follow(answer, after, response);
+    follow(answer, place.after, response);
   }
 }
 

@@ -31,7 +31,7 @@ test("the_documentations_example_says_why_an_answer_failed_or_was_refused", asyn
     shown += text;
   };
   await ask(`${inject("server")}/says-failed/`, `example ${crypto.randomUUID()}`, show);
-  expect(shown).toContain("[failed: The model fell silent.]");
+  expect(shown).toContain("[failed: The model's server stopped sending in the middle of its answer.]");
   await ask(`${inject("server")}/refuses/`, `example ${crypto.randomUUID()}`, show);
   expect(shown).toContain("[empty_query: query must not be empty.");
 });

@@ -1,20 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { NGINX_ERRORS, SERVICE_ERRORS } from "../../test/protocol.js";
+import { ERRORS } from "../../test/vectors.js";
 import { CLIENT_CODES } from "../client/errors.js";
 import { ENGLISH } from "./english.js";
 import { HUNGARIAN } from "./hungarian.js";
-
-test("the_tables_of_codes_are_found", () => {
-  expect(SERVICE_ERRORS.get("too_many_answers_of_yours")).toBe("429");
-  expect(NGINX_ERRORS.get("service_unreachable")).toBe("502");
-});
 
 describe.each([
   ["English", ENGLISH],
   ["Hungarian", HUNGARIAN],
 ])("in %s", (_, { errors }) => {
   test("every_code_of_the_service_of_nginx_and_of_the_client_has_a_sentence_and_no_other", () => {
-    const codes = new Set([...SERVICE_ERRORS.keys(), ...NGINX_ERRORS.keys(), ...CLIENT_CODES]);
+    const codes = new Set([...ERRORS.map(({ code }) => code), ...CLIENT_CODES]);
     expect(Object.keys(errors).sort()).toEqual([...codes].sort());
   });
 

@@ -30,3 +30,27 @@ export class FolyamError extends Error {
 
 /** The library's own codes. An answer that failed has `unknown` where the service no longer sends the `failed` event. */
 export const CLIENT_CODES = ["refused", "unreachable", "offline", "unsure", "protocol", "unknown"];
+
+/**
+ * Codes that no retry helps although their status may be a 5xx: the service's configuration is wrong, the answer grows too
+ * long, or the request is of a kind that the service lacks. They are not retryable in docs/protocol/errors.json.
+ */
+const LASTING = new Set([
+  "answer_too_long",
+  "http_error",
+  "http_version_not_supported",
+  "not_implemented",
+  "upstream_credentials",
+  "upstream_not_found",
+  "upstream_redirected",
+]);
+
+/**
+ * Return whether a refused request may succeed later. The status decides where the code is missing or unknown.
+ *
+ * @param {number} status
+ * @param {string | undefined} code
+ */
+export function isRetryable(status, code) {
+  return (status === 408 || status === 425 || status === 429 || status >= 500) && !LASTING.has(code ?? "");
+}

@@ -1,6 +1,6 @@
 import { retryAfterMs } from "./backoff.js";
 import { createDecoder } from "./decoder.js";
-import { FolyamError } from "./errors.js";
+import { FolyamError, isRetryable } from "./errors.js";
 
 /** Statuses whose Retry-After is honoured: the request was not processed, and may be repeated (RFC 9110 15.6.4, RFC 6585 4). */
 const COME_BACK = new Set([429, 503]);
@@ -31,7 +31,7 @@ export async function responseError(response) {
     said?.message ?? `The server answered with status ${status}.`,
     {
       status,
-      retryable: status === 408 || status === 425 || status === 429 || status >= 500,
+      retryable: isRetryable(status, said?.code),
       retryAfterMs: COME_BACK.has(status) ? retryAfterMs(response.headers.get("Retry-After")) : null,
     },
   );

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { ANSWERS, LATER_VERSIONS, MERGING } from "../../test/vectors.js";
+import { ANSWERS, LATER_VERSIONS, MERGING, RESPONSE_ERRORS } from "../../test/vectors.js";
 import { createDecoder } from "./decoder.js";
 import { parseEvent } from "./events.js";
 import { createHistory } from "./history.js";
+import { responseError } from "./response.js";
 import { after, FIRST_STATE } from "./state.js";
 
 // The library reads what docs/protocol/*.json says that a service sends.
@@ -106,4 +107,26 @@ test.each(LATER_VERSIONS)("$name of a later version is passed over", ({ events, 
     expect(parsed).toEqual(sent);
     expect(readingOf(stateAfter(sent))).toEqual(reading);
   }
+});
+
+describe("the table says whether a retry may help after", () => {
+  test.each(RESPONSE_ERRORS)("$code of $sources", async (row) => {
+    // A code whose status varies is tried with one that, on its own, would be worth another try.
+    const response = Response.json(
+      { error: { code: row.code, message: row.sentences[0], request_id: "r" } },
+      { status: row.status ?? 500 },
+    );
+    expect(await responseError(response)).toMatchObject({
+      code: row.code,
+      message: row.sentences[0],
+      retryable: row.retryable,
+    });
+  });
+});
+
+test("a_code_of_a_later_version_leaves_it_to_the_status_whether_a_retry_may_help", async () => {
+  const errorOf = (/** @type {number} */ status) =>
+    responseError(Response.json({ error: { code: "weather", message: "It rains." } }, { status }));
+  expect(await errorOf(503)).toMatchObject({ code: "weather", retryable: true });
+  expect(await errorOf(422)).toMatchObject({ code: "weather", retryable: false });
 });

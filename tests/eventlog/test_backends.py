@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.eventlog import Retention, UnusableLog, open_event_log, prepare_event_log
+from service.eventlog import BACKENDS, Retention, UnusableLog, open_event_log, prepare_event_log
 from tests.e2e.stack import ROOT
+from tests.eventlog.backends import TESTED
 
 
 @pytest.mark.parametrize("use", [lambda url: open_event_log(url, Retention()), prepare_event_log])
@@ -40,3 +41,7 @@ service.eventlog.prepare_event_log(sys.argv[1])
 assert "service.eventlog.files.log" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program, (tmp_path / "answers").as_uri()], cwd=ROOT, timeout=60, check=True)
+
+
+def test_the_suites_run_on_every_backend() -> None:
+    assert set(BACKENDS) <= {each.name for each in TESTED}

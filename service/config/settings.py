@@ -43,98 +43,111 @@ class Settings(BaseSettings):
     )
 
     openai_api_key: HeaderSecret = Field(
-        SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY"), description="The upstream's key."
+        SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY"), description="API key of the upstream."
     )
     openai_base_url: ApiAddress = Field(
         "https://api.openai.com/v1",
         validation_alias=AliasChoices("OPENAI_BASE_URL"),
-        description="The upstream's address, up to `/v1`.",
+        description="Base URL of the upstream, up to and including `/v1`.",
     )
     openai_org_id: HeaderValue = Field(
-        "", validation_alias=AliasChoices("OPENAI_ORG_ID"), description="The organisation that pays, at OpenAI."
+        "", validation_alias=AliasChoices("OPENAI_ORG_ID"), description="OpenAI organisation to bill."
     )
     openai_project_id: HeaderValue = Field(
-        "", validation_alias=AliasChoices("OPENAI_PROJECT_ID"), description="The project that pays, at OpenAI."
+        "", validation_alias=AliasChoices("OPENAI_PROJECT_ID"), description="OpenAI project to bill."
     )
     openai_custom_headers: Annotated[Headers, NoDecode] = Field(
         (),
         repr=False,
         validation_alias=AliasChoices("OPENAI_CUSTOM_HEADERS"),
-        description="More headers for the upstream, `name: value`, one a line.",
+        description="Further headers for the upstream: `name: value`, one a line.",
     )
-    model: str = Field("gpt-5.4-mini", description="The model that answers unless the request names another.")
+    model: str = Field("gpt-5.4-mini", description="Default model, used unless the request names another.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Models that a request may name besides that one, separated by commas."
+        (), description="Further models that a request may name, separated by commas."
     )
-    system_prompt: str = Field("", repr=False, description="Put before every conversation.")
+    system_prompt: str = Field("", repr=False, description="System prompt, put before every conversation.")
     continuation: Literal["none", "assistant", "vllm", "prefix"] = Field(
         "none",
         validation_alias=AliasChoices("FOLYAM_CONTINUE"),
-        description="How the upstream goes on from a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
-        " Mistral), or `none`.",
+        description="How the upstream continues a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
+        " Mistral), or `none` if it cannot.",
     )
     fallback_base_url: ApiAddress | None = Field(
         None,
-        description="A second upstream, asked where the first fails before its first chunk, or the question is too long"
-        " for it.",
+        description="Base URL of a second upstream. It is asked if the first fails before its first chunk, or if the"
+        " question is too long for the first.",
     )
-    fallback_api_key: HeaderSecret = Field(SecretStr(""), description="Its key.")
-    fallback_model: str | None = Field(None, description="Its model; the same as the first's if unset.")
-    retries: int = Field(
-        1, ge=0, le=10, description="How often an upstream is asked again that failed before its first chunk."
+    fallback_api_key: HeaderSecret = Field(SecretStr(""), description="API key of the second upstream.")
+    fallback_model: str | None = Field(
+        None, description="Model of the second upstream. If unset, the same as the first's."
     )
+    retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
 
     log_url: str = Field(
         "",
         validate_default=True,
-        description="Where the answers' logs are kept: `file:///` and a directory that no other user can write. If"
+        description="Location of the answers' logs: `file:///` and a directory that no other user can write to. If"
         " unset, `folyam/answers` in `$XDG_STATE_HOME` or in `~/.local/state`.",
     )
-    retention_seconds: PositiveSeconds = Field(3600, description="How long ended answers are kept.")
-    retention_answers: int = Field(10_000, ge=1, description="How many answers are kept at most.")
-    retention_bytes: int = Field(1 << 30, ge=1 << 20, description="How many bytes of logs are kept at most.")
+    retention_seconds: PositiveSeconds = Field(3600, description="Retention of ended answers.")
+    retention_answers: int = Field(10_000, ge=1, description="Limit on the number of kept answers.")
+    retention_bytes: int = Field(1 << 30, ge=1 << 20, description="Limit on the total size of the logs.")
     recovery: Literal["continue", "restart", "fail"] | None = Field(
         None,
-        description="What becomes of an answer whose worker died: `continue` (the default where the upstream can),"
-        " `restart` (the default elsewhere), `fail`.",
+        description="How to recover an answer whose worker died: `continue` (the default if the upstream can),"
+        " `restart` (the default otherwise) or `fail`.",
     )
 
-    connect_seconds: PositiveSeconds = Field(5, description="Time-out for connecting to the upstream.")
-    status_seconds: PositiveSeconds = Field(60, description="Time-out for the upstream's status.")
-    first_chunk_seconds: PositiveSeconds = Field(120, description="Time-out for its first chunk, from its status.")
-    silence_seconds: PositiveSeconds = Field(60, description="Time-out for each further chunk.")
-    answer_seconds: PositiveSeconds = Field(600, description="Time-out for the whole answer.")
+    connect_seconds: PositiveSeconds = Field(5, description="Timeout for connecting to the upstream.")
+    status_seconds: PositiveSeconds = Field(60, description="Timeout for the upstream's status.")
+    first_chunk_seconds: PositiveSeconds = Field(
+        120, description="Timeout for the upstream's first chunk, counted from its status."
+    )
+    silence_seconds: PositiveSeconds = Field(60, description="Timeout for each further chunk.")
+    answer_seconds: PositiveSeconds = Field(600, description="Timeout for the whole answer.")
     status_wait_seconds: Seconds = Field(
-        2, description="How long a response waits for the upstream's status before it begins without it."
+        2, description="Maximum wait for the upstream's status before a response begins without it."
     )
-    unwatched_seconds: Seconds = Field(30, description="How long an answer goes on with nobody following it.")
-    heartbeat_seconds: PositiveSeconds = Field(15, description="A silent stream shows a sign of life this often.")
-    drain_seconds: Seconds = Field(30, description="How long running answers may go on when a worker is to stop.")
+    unwatched_seconds: Seconds = Field(
+        30, description="Time that an answer without a follower goes on before it is stopped."
+    )
+    heartbeat_seconds: PositiveSeconds = Field(15, description="Interval of the keep-alives in a silent stream.")
+    drain_seconds: Seconds = Field(
+        30, description="Time that running answers may go on after a worker is told to stop."
+    )
 
-    max_answers: int = Field(400, ge=1, description="Answers that a worker generates at once; beyond it 503.")
-    max_answers_per_client: int = Field(
-        50, ge=1, description="Those of one client, by its key or else its address; beyond it 429."
+    max_answers: int = Field(
+        400, ge=1, description="Limit on the answers that a worker generates at once. Above it: 503."
     )
-    max_followers: int = Field(2000, ge=1, description="Responses that a worker sends at once; beyond it 503.")
+    max_answers_per_client: int = Field(
+        50,
+        ge=1,
+        description="Limit on the answers that a worker generates at once for one client, which is one API key, or one"
+        " address if no keys are set. Above it: 429.",
+    )
+    max_followers: int = Field(
+        2000, ge=1, description="Limit on the responses that a worker streams at once. Above it: 503."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Keys of which a request needs one, separated by commas. Everybody may ask if neither this nor the"
-        " next is set; one that is set and empty is refused.",
+        description="API keys that requests must send one of, separated by commas. If neither this nor the next is set,"
+        " no key is needed. Set but empty is an error.",
     )
     api_keys_file: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="A file with further such keys, one a line."
+        (), description="File with further API keys, one a line."
     )
     allow_system: bool = Field(
-        default=False, description="Whether a question's history may begin with a turn of the role `system`."
+        default=False, description="Whether a history may begin with a turn of the role `system`."
     )
     cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
-        (), description="Origins of other sites' pages that may use this service, separated by commas."
+        (), description="Origins of other sites whose pages may use the service, separated by commas."
     )
 
-    max_body_bytes: int = Field(1 << 20, ge=1, description="The longest request body, for nginx too.")
-    max_query_characters: int = Field(32_000, ge=1, description="The longest query.")
-    max_history_turns: int = Field(200, ge=0, description="The most earlier turns.")
-    max_answer_bytes: int = Field(4 << 20, ge=1, description="The longest answer, as the bytes of its log.")
+    max_body_bytes: int = Field(1 << 20, ge=1, description="Limit on the request body, for nginx too.")
+    max_query_characters: int = Field(32_000, ge=1, description="Limit on the query.")
+    max_history_turns: int = Field(200, ge=0, description="Limit on the earlier turns in `history`.")
+    max_answer_bytes: int = Field(4 << 20, ge=1, description="Limit on an answer, measured as the bytes of its log.")
 
     @field_validator("models", "cors_origins", mode="before")
     @classmethod

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     unwatched_seconds: Seconds = Field(
         30, description="Time that an answer without a follower goes on before it is stopped."
     )
-    heartbeat_seconds: PositiveSeconds = Field(15, description="Interval of the keep-alives in a silent stream.")
+    heartbeat_seconds: PositiveSeconds = Field(15, description="Interval of the heartbeats in a silent stream.")
     drain_seconds: Seconds = Field(
         30, description="Time that running answers may go on after a worker is told to stop."
     )

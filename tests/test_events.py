@@ -23,7 +23,6 @@ from service.events import (
     new_answer_id,
     parse_event_id,
 )
-from service.routes.openapi import EVENTS
 from tests.strategies import ANSWER, answers, any_event, starts, texts
 
 VOICES = ("text", "reasoning", "refusal")
@@ -278,7 +277,3 @@ def test_a_voice_that_is_not_known_is_merged_with_none() -> None:
 
 def test_nothing_merged_is_nothing() -> None:
     assert list(merge_deltas([])) == []
-
-
-def test_the_openapi_description_has_every_event() -> None:
-    assert set(EVENTS) == set(Event.__args__)

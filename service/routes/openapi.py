@@ -4,18 +4,18 @@ docs/protocol.md says the same for people. nginx does not serve the description:
 """
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service.config import Settings
-from service.events import Delta, Done, Failed, Restart, Start, Stopped
+from service.events import Event
 from service.question import MOST_TOKENS, Question
 from service.renderings import RENDERINGS
 
-EVENTS = (Start, Delta, Restart, Done, Stopped, Failed)
+EVENTS: tuple[type, ...] = get_args(Event)
 PRIVATE = ("request", "chat", "at", "owner")
 """Fields of `Start` that stay in the log."""
 

@@ -74,7 +74,7 @@ def test_a_real_answer_streams_survives_a_reload_and_is_followed_up(
 
 def test_an_answer_that_the_local_model_would_never_end_is_cut_by_its_length(real: Nginx) -> None:
     endless = "Write a list of the numbers from one to ten thousand, each on its own line, and never stop."
-    events = Client(real.address).generate(endless).events
+    events = Client(real.address).generate(endless, temperature=0).events
     assert events[-1]["type"] == "done"
     assert events[-1]["finish_reason"] == "length"
     assert events[-1]["usage"]["completion_tokens"] == ANSWER_TOKENS

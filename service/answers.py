@@ -1,4 +1,7 @@
-"""The use cases: ask for an answer, follow, read, stop and erase it, and who may. Routes speak to nothing else."""
+"""The use cases: ask for, follow, read, stop and erase an answer, with the check of its owner.
+
+The routes' only way to the answers.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +29,7 @@ LATE_FOLLOWER_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits and waits of one worker's followers, and of its end."""
+    """Limits and timeouts of one worker's followers and of its drain."""
 
     followers: int
     heartbeat_seconds: float
@@ -35,7 +38,7 @@ class Policy:
 
 
 class Answers:
-    """The answers, as one worker gives access to them. Made and closed on its event loop."""
+    """One worker's access to all answers. Created and closed on its event loop."""
 
     def __init__(self, log: EventLog, supervisor: Supervisor, policy: Policy) -> None:
         self._log = log
@@ -54,15 +57,15 @@ class Answers:
         address: str,
         arrived_at: float,
     ) -> Follower:
-        """Begin an answer; return its first follower once the upstream's status is known, or was waited for.
+        """Begin an answer; return its first follower after the upstream's status, or after `status_wait_seconds`.
 
-        `address` is the client's IP address. `arrived_at` is when the request came, by the event loop's clock.
+        `address` is the client's IP address. `arrived_at` is the request's arrival by the event loop's clock.
 
         Raises:
-            UpstreamError: the upstream refused, or could not be asked, within `status_wait_seconds`. Nothing is left of
-                the answer. Later failures are events.
+            UpstreamError: the upstream refused, or could not be asked, within `status_wait_seconds`. The answer is
+                erased. Later failures are events.
             TooMany: the client has too many answers under way.
-            Unavailable: the worker has, or the log cannot take the answer.
+            Unavailable: the worker has too many answers or followers, or the log cannot be written.
         """
         producer = await self._supervisor.start(
             request,
@@ -81,18 +84,18 @@ class Answers:
             undo.callback(follower.close)
             error = await producer.status(self._policy.status_wait_seconds)
             if error is not None:
-                await self._log.erase(answer_id)  # Nobody learned its id.
+                await self._log.erase(answer_id)  # Its id was never sent.
                 raise error
             undo.pop_all()
         return follower
 
     async def follow(self, answer_id: str, after: int, rendering: Rendering, caller: Caller) -> Follower | None:
-        """Return a follower placed behind the event `after`; None where the answer has ended and nothing comes.
+        """Return a follower placed behind the event `after`; None if the answer has ended and no event follows.
 
         Raises:
-            UnknownAnswer: the caller may not have the answer, or there is none.
+            UnknownAnswer: the answer is unknown, expired or not the caller's.
             BadInput: the answer has no event `after` yet.
-            Unavailable: there are too many followers, or the log cannot be read.
+            Unavailable: the worker has too many followers, or the log cannot be read.
         """
         try:
             reader = await self._open(answer_id, caller, after)
@@ -107,10 +110,10 @@ class Answers:
         return follower
 
     async def read(self, answer_id: str, caller: Caller) -> AnswerState:
-        """Return the answer as far as it is.
+        """Return the answer's current state.
 
         Raises:
-            UnknownAnswer: the caller may not have the answer, or there is none.
+            UnknownAnswer: the answer is unknown, expired or not the caller's.
             Unavailable: the log cannot be read.
         """
         state = AnswerState()
@@ -120,11 +123,11 @@ class Answers:
         return state
 
     async def stop(self, answer_id: str, caller: Caller, by: StoppedBy = "user") -> None:
-        """Stop the answer, whichever worker produces it; return once its terminal event is in the log.
+        """Stop the answer of any worker; return once its terminal event is in the log.
 
         Raises:
-            UnknownAnswer: the caller may not have the answer, or there is none.
-            Unavailable: the producer did not end it in time, or the log cannot be used.
+            UnknownAnswer: the answer is unknown, expired or not the caller's.
+            Unavailable: the producer did not end it within STOP_TIMEOUT_SECONDS, or the log cannot be used.
         """
         reader = await self._open(answer_id, caller)
         try:
@@ -149,17 +152,17 @@ class Answers:
         """Stop the answer if it is running, and remove it.
 
         Raises:
-            UnknownAnswer: the caller may not have the answer, or there is none.
-            Unavailable: the producer did not end it in time, or the log cannot be used.
+            UnknownAnswer: the answer is unknown, expired or not the caller's.
+            Unavailable: the producer did not end it within STOP_TIMEOUT_SECONDS, or the log cannot be used.
         """
         await self.stop(answer_id, caller)
         await self._log.erase(answer_id)
 
     async def check(self) -> None:
-        """Return if new requests should come here.
+        """Check readiness for new requests.
 
         Raises:
-            Unavailable: the log does not work, or this worker is leaving.
+            Unavailable: the log cannot be used, or this worker is draining.
         """
         if self._drain is not None:
             raise Unavailable("draining")
@@ -171,20 +174,26 @@ class Answers:
         return self._log.lost()
 
     def leave(self) -> None:
-        """Let running answers go on for `drain_seconds`, then leave them to other workers. Returns at once."""
+        """Start the drain: running answers have `drain_seconds` to end, then other workers take them over.
+
+        Returns at once.
+        """
         if self._drain is None:
             self._drain = asyncio.create_task(self._leave())
 
     async def aclose(self) -> None:
-        """Leave what is unfinished to other workers."""
+        """Leave unfinished answers to other workers."""
         if self._drain is not None:
             self._drain.cancel()
         await self._supervisor.aclose()
 
     async def _open(self, answer_id: str, caller: Caller, after: int = 0) -> Reader:
-        """Return a reader that does not count as a follower: it is not known yet whether the caller may be one.
+        """Return a reader that does not count as a follower: the caller's access is checked first.
 
-        Missing and forbidden look the same.
+        Raises:
+            UnknownAnswer: the answer is unknown, expired or not the caller's. These look the same.
+            AheadOfLogError: the answer has no event `after` yet.
+            Unavailable: the log cannot be read.
         """
         reader = await self._log.open(answer_id, after, watch=False)
         with ExitStack() as undo:
@@ -222,12 +231,12 @@ class Answers:
         self._followers -= 1
 
     def _has_left(self, came_at: float) -> bool:
-        # Whether answers are left to others, so that a follower should go there too.
+        # After the drain other workers have the answers, and a follower should reconnect to one of them.
         left = self._drain is not None and self._drain.done()
         return left and asyncio.get_running_loop().time() - came_at >= LATE_FOLLOWER_SECONDS
 
     async def _leave(self) -> None:
         begun_at = asyncio.get_running_loop().time()
         await self._supervisor.drain(self._policy.drain_seconds)
-        # Followers of other workers' answers may have as long.
+        # Followers of other workers' answers have the same time.
         await asyncio.sleep(begun_at + self._policy.drain_seconds - asyncio.get_running_loop().time())

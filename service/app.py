@@ -1,4 +1,4 @@
-"""The composition root: the settings in, the application out."""
+"""The composition root: make the application from the settings."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ from service.upstream.stream import Upstream
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application; what it is made of lives from its event loop's start to its end."""
+    """Return the application. Its parts live from the start of its event loop to the end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -73,12 +73,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         exception_handlers=HANDLERS,
         middleware=middleware,
-        redirect_slashes=False,  # An address has one form; another is none of ours.
-        # Its spans hold addresses, and its logs what an exception says: either may quote somebody's words.
+        redirect_slashes=False,  # An address with another slash at its end is unknown.
+        # FastAPI's spans hold addresses and its logs exception messages. Either may quote a query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
-    # The middleware has looked at the key before: this says in the description that one is needed.
+    # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app.include_router(generate.router, dependencies=key)
     app.include_router(answers.router, dependencies=key)
@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def open_answers(settings: Settings) -> AsyncIterator[Answers]:
-    """Put together what a worker's answers are made of, on its event loop; close all of it at the end."""
+    """Compose a worker's `Answers` on its event loop; close all parts at the end."""
     async with AsyncExitStack() as stack:
         log = open_event_log(
             settings.log_url,
@@ -118,10 +118,10 @@ async def open_answers(settings: Settings) -> AsyncIterator[Answers]:
 
 
 def endpoints(settings: Settings) -> list[Endpoint]:
-    """Return the upstreams to ask, in their order."""
+    """Return the upstreams in the order in which they are asked."""
     first = Endpoint(
         base_url=settings.openai_base_url,
-        # The openai package refuses to start without a key; a local server takes any.
+        # The openai package requires a key; a local server accepts any.
         api_key=settings.openai_api_key.get_secret_value() or "none",
         headers=_headers(settings),
         continuation=settings.continuation,
@@ -139,6 +139,6 @@ def endpoints(settings: Settings) -> list[Endpoint]:
 
 
 def _headers(settings: Settings) -> tuple[tuple[str, str], ...]:
-    # The first endpoint's only: they may hold a credential, or name an account that the fallback does not know.
+    # For the first endpoint only: they may hold a credential, or name an account that the fallback does not know.
     payers = (("OpenAI-Organization", settings.openai_org_id), ("OpenAI-Project", settings.openai_project_id))
     return (*(header for header in payers if header[1]), *settings.openai_custom_headers)

@@ -1,4 +1,4 @@
-"""What middleware and routes hand to each other in one request."""
+"""The context of one request, shared by middleware and routes."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request's context. The middleware begins it; routes add what the request's line in the log tells."""
+    """One request's context. The middleware creates it; routes add fields of the request's log line."""
 
     request_id: str
     arrived_at: float
-    """When the request came, by the event loop's clock."""
+    """The request's arrival by the event loop's clock."""
     span: Span
     send: Send
-    """Sends the response's body past the layers between the outermost middleware and the route, which see only its
-    start."""
+    """Sends the response's body directly through the outermost middleware. The layers between it and the route see only
+    the start of the response."""
     caller: Caller = ANYBODY
     answer_id: str | None = None
     rendering: str | None = None
@@ -31,6 +31,6 @@ class RequestContext:
 
 
 def context_of(scope: Mapping[str, Any]) -> RequestContext:
-    """Return the context of a request that has passed the outermost middleware."""
+    """Return the request's context, which the outermost middleware has set."""
     context: RequestContext = scope["state"]["context"]
     return context

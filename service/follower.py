@@ -1,4 +1,4 @@
-"""One response that follows an answer: its history from an offset, then its live tail, until the terminal event."""
+"""Follow an answer: its history from an offset, then its live tail, until the terminal event."""
 
 import asyncio
 from bisect import bisect_right
@@ -18,7 +18,7 @@ _seq = attrgetter("seq")
 
 
 class CutShortError(Exception):
-    """This worker has left, or the log was damaged. The response must not look as if it were whole."""
+    """This worker has left, or the log was damaged. The response must look cut, not whole."""
 
     def __init__(self, *, damaged: bool = False) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class CutShortError(Exception):
 async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rendering) -> Encoder:
     """Return an encoder for a follower whose reader was opened behind the event `after`.
 
-    Where the rendering is `from_start`, the encoder has then taken in the log up to that event, through a reader of its
-    own. The follower's reader is opened first, for it tells whether there is such an event.
+    If the rendering is `from_start`, the encoder is first given the log up to that event, from a second reader. Open
+    the follower's reader before: it checks that the event exists.
 
     Raises:
         UnknownAnswer: the log is gone or damaged.
@@ -48,7 +48,7 @@ async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rende
 class Follower:
     """Reads a log and sends it through an encoder.
 
-    It holds an offset and no queue: the memory that it takes does not grow with how slow its reader is.
+    It holds an offset and no queue, so a slow client costs no memory.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Follower:
     async def next(self) -> bytes | None:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
         """Wait for the next bytes to send and return them; None after the end.
 
-        The bytes are events or, where there were none for `heartbeat_seconds`, a heartbeat. Where the first event is
-        yet to come, the rendering's opening comes first and at once, so that the response can begin.
+        The bytes are events, or a heartbeat after `heartbeat_seconds` without an event. If there is no event yet, the
+        first call returns the rendering's opening at once, so that the response can begin.
 
         Raises:
             CutShortError: this worker has left before the terminal event, or the log was damaged.

@@ -1,4 +1,4 @@
-"""`/answers/<id>`: follow an answer, read it, stop it, erase it; on any worker."""
+"""`/answers/<id>`: follow, read, stop or erase an answer of any worker."""
 
 from typing import Annotated, Any, Literal
 
@@ -51,7 +51,7 @@ async def read_answer(
         return await _answer(request, context, answer_id)
     rendering = rendering_for(request)
     if resume:
-        after = resume[1]  # Newer than `after`, which an EventSource repeats with each reconnect.
+        after = resume[1]  # An EventSource repeats its first `after` with each reconnect.
     return await follow(request, answer_id, after, rendering)
 
 
@@ -59,7 +59,7 @@ async def read_answer(
     "/{answer_id}/stop",
     operation_id="stopAnswer",
     response_class=Response,
-    responses=whole(Answer, "It has ended.") | errors(401, 404, 422),
+    responses=whole(Answer, "The answer, which has ended.") | errors(401, 404, 422),
 )
 async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer; respond once its terminal event is in the log."""
@@ -70,7 +70,10 @@ async def stop_answer(request: Request, answer_id: AnswerId) -> Response:
 
 
 @router.delete(
-    "/{answer_id}", operation_id="eraseAnswer", status_code=204, responses=empty("It is gone.") | errors(401, 404, 422)
+    "/{answer_id}",
+    operation_id="eraseAnswer",
+    status_code=204,
+    responses=empty("The answer is erased.") | errors(401, 404, 422),
 )
 async def erase_answer(request: Request, answer_id: AnswerId) -> Response:
     """Stop the answer if it is running, and erase it."""

@@ -1,4 +1,4 @@
-"""`/generate`: a question in, its answer as a stream."""
+"""`/generate`: take a question and stream its answer."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
@@ -64,7 +64,7 @@ async def generate(request: Request) -> Response:
     openapi_extra=LAST_EVENT_ID,
 )
 async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
-    """Do the same for a browser's own EventSource, which can only GET."""
+    """Answer a question in the address. A browser's EventSource can only send GET."""
     if resume := last_event_id(request):
         return await _resume(request, *resume)
     if question.query is None:
@@ -80,7 +80,7 @@ async def generate_from_url(request: Request, question: Annotated[QuestionInUrl,
     )
 
 
-async def generate_response_stream(  # noqa: PLR0913 (all that a question may hold, and where its answer goes)
+async def generate_response_stream(  # noqa: PLR0913 (every field of a question, and the context of its answer)
     query: str,
     *,
     answers: Answers,
@@ -93,14 +93,15 @@ async def generate_response_stream(  # noqa: PLR0913 (all that a question may ho
     temperature: float | None = None,
     max_tokens: float | None = None,
 ) -> AsyncGenerator[bytes]:
-    """Ask the upstream with the query; yield what to send to the client, each chunk as it arrives.
+    """Ask the upstream the query; yield the response's body in the rendering, each chunk as it arrives.
 
-    The answer goes through its log: this only follows it, as anybody else may, and leaving does not end it at once.
+    The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once.
 
     Raises:
         HTTPException: the upstream refused, or could not be asked, within `status_wait_seconds`. Later failures are
             events.
-        TooMany, Unavailable: too much is under way, or there is no log to write the answer to.
+        TooMany: the client has too many answers under way.
+        Unavailable: the worker has too many answers or followers, or the log cannot be written.
     """
     request = to_request(
         query,
@@ -155,10 +156,10 @@ async def _answer(request: Request, question: Question) -> Response:
 
 
 def _check_site(request: Request, settings: Settings) -> None:
-    """Refuse what a page of another site makes a browser send, which would spend the service's money.
+    """Refuse a request that another site's page makes a browser send. Its answer would be paid for.
 
     Raises:
-        FolyamError: 403, and the setting does not allow that site.
+        FolyamError: 403, unless `cors_origins` allows the site.
     """
     if (
         request.headers.get("sec-fetch-site") == "cross-site"
@@ -168,10 +169,10 @@ def _check_site(request: Request, settings: Settings) -> None:
 
 
 def _check(question: Question, settings: Settings) -> str:
-    """Hold the question against the settings' limits; return the model to ask.
+    """Check the question against the settings' limits; return the model to ask.
 
     Raises:
-        BadInput: it is over one of them, or empty, or names an unknown model.
+        BadInput: the question is over a limit or empty, or names a model that is not allowed.
     """
     if not question.query.strip():
         raise BadInput("empty_query", field="query")

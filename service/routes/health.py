@@ -1,4 +1,4 @@
-"""For whoever runs the service: is it alive, does it want requests, what has it counted."""
+"""The endpoints for operators: liveness, readiness and metrics. nginx does not pass `/metrics` on."""
 
 from typing import Literal
 
@@ -12,12 +12,12 @@ from service.telemetry.exposition import CONTENT_TYPE, exposition
 
 
 class Status(BaseModel):
-    """Said by those who are well."""
+    """The body of a successful probe."""
 
     status: Literal["ok"]
 
 
-RESPONSES = whole(Status, "It is.") | errors()
+RESPONSES = whole(Status, "The probe succeeded.") | errors()
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 router = APIRouter()
@@ -25,13 +25,13 @@ router = APIRouter()
 
 @router.get("/livez", operation_id="livez", response_class=JSONResponse, responses=RESPONSES)
 async def livez() -> JSONResponse:
-    """Say that the process serves requests."""
+    """Liveness: respond as long as the event loop serves requests."""
     return JSONResponse({"status": "ok"}, headers=NOT_KEPT)
 
 
 @router.get("/readyz", operation_id="readyz", response_class=JSONResponse, responses=RESPONSES)
 async def readyz(request: Request) -> JSONResponse:
-    """Say whether new requests should come here: the log is reachable, and the worker is not about to leave."""
+    """Readiness: 200 while the log is usable and the worker is not draining; else 503."""
     answers: Answers = request.app.state.answers
     await answers.check()
     return JSONResponse({"status": "ok"}, headers=NOT_KEPT)
@@ -39,5 +39,5 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", include_in_schema=False)
 def prometheus_metrics() -> Response:
-    """Return all workers' metrics. Not async: gathering them takes tens of milliseconds, which a thread may take."""
+    """Return the metrics of all workers. Not async: collecting them takes tens of milliseconds, so a thread does it."""
     return Response(exposition(), media_type=CONTENT_TYPE)

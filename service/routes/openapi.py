@@ -1,6 +1,7 @@
 """The parts of the OpenAPI description that FastAPI cannot know: streams, errors, and the settings' limits.
 
-docs/protocol.md says the same for people. nginx does not serve the description: it is at `/openapi.json` on the inside.
+docs/protocol.md is the same in prose. The service serves the description at `/openapi.json`, and nginx does not pass it
+on.
 """
 
 from http import HTTPStatus
@@ -26,7 +27,7 @@ Described = dict[int | str, dict[str, Any]]
 
 
 class ErrorDetails(BaseModel):
-    """What went wrong."""
+    """An error: its code for programs, a sentence for people, the field to blame."""
 
     code: str
     message: str
@@ -35,7 +36,7 @@ class ErrorDetails(BaseModel):
 
 
 class Error(BaseModel):
-    """Every error's body."""
+    """The body of every error."""
 
     error: ErrorDetails
 
@@ -45,16 +46,16 @@ def _header(description: str, *, required: bool = True, **schema: Any) -> dict[s
 
 
 _REQUEST_ID = {"X-Request-Id": _header("Names the request in the service's log.", pattern="^[A-Za-z0-9._-]{1,64}$")}
-_NOT_KEPT = {"Cache-Control": _header("Nobody may keep it.", const="no-store")}
-_RETRY_AFTER = {"Retry-After": _header("In how many seconds to ask again.", required=False)}
+_NOT_KEPT = {"Cache-Control": _header("The response must not be cached.", const="no-store")}
+_RETRY_AFTER = {"Retry-After": _header("Seconds to wait before a retry.", required=False)}
 _FOLLOWING = {
     "X-Answer-Id": _header("The answer's id.", pattern=ANSWER_ID),
-    "Location": _header("Where the answer can be followed, read, stopped and erased."),
-    "X-Accel-Buffering": _header("Asks proxies not to hold it back.", const="no"),
+    "Location": _header("The address at which the answer can be followed, read, stopped and erased."),
+    "X-Accel-Buffering": _header("Asks proxies not to buffer the response.", const="no"),
 }
 
 _ANYWHERE = (400, 408, 413, 414, 421, 429, 431, 500, 501, 502, 503, 504, 505)
-"""What any address may answer with, some of it by nginx alone."""
+"""Statuses that any address may respond with. Some come from nginx alone."""
 _WITH_RETRY_AFTER = (429, 502, 503, 504)
 
 
@@ -65,14 +66,14 @@ _LINKS = {
 
 
 def errors(*statuses: int) -> Described:
-    """Return the description of these errors and of those that come anywhere."""
+    """Return the description of these errors and of the errors of any address."""
     described: Described = {}
     for status in sorted({*_ANYWHERE, *statuses}):
         headers = _REQUEST_ID | _NOT_KEPT
         if status in _WITH_RETRY_AFTER:
             headers = headers | _RETRY_AFTER
         if status == HTTPStatus.UNAUTHORIZED:
-            headers = headers | {"WWW-Authenticate": _header("What is needed.")}
+            headers = headers | {"WWW-Authenticate": _header("The authentication scheme.")}
         described[status] = {"model": Error, "description": HTTPStatus(status).phrase, "headers": headers}
     return described
 
@@ -88,7 +89,7 @@ def empty(description: str) -> Described:
 
 
 def streamed(*also: type[BaseModel]) -> Described:
-    """Return the description of a response that follows an answer, in each rendering, or has nothing to send."""
+    """Return the description of a response that follows an answer: a stream in each rendering, or a 204."""
     headers = _REQUEST_ID | _NOT_KEPT | _FOLLOWING
     event = {"oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in EVENTS]}
     content = {media_type: rendering.description(event, EVENT_ID) for media_type, rendering in RENDERINGS.items()}
@@ -99,12 +100,12 @@ def streamed(*also: type[BaseModel]) -> Described:
     optional = {name: {**header, "required": False} for name, header in _FOLLOWING.items()}
     return {
         200: {
-            "description": "The answer's events, as they come. `Accept` chooses how they are written.",
+            "description": "The answer's events, as they come. `Accept` chooses the rendering.",
             "headers": _REQUEST_ID | _NOT_KEPT | optional if also else headers,
             "content": content,
             "links": {} if also else _LINKS,
         },
-        204: {"description": "The answer has ended, and nothing comes behind that event.", "headers": headers},
+        204: {"description": "The answer has ended, and no event follows.", "headers": headers},
     }
 
 
@@ -114,7 +115,7 @@ LAST_EVENT_ID: dict[str, Any] = {
             "name": "Last-Event-ID",
             "in": "header",
             "required": False,
-            "description": "`<answer id>:<seq>`: go on behind that event. A request with it never begins an answer.",
+            "description": "`<answer id>:<seq>`: resume behind that event. A request with it never begins an answer.",
             "schema": {"type": "string", **EVENT_ID},
         }
     ]
@@ -122,7 +123,7 @@ LAST_EVENT_ID: dict[str, Any] = {
 
 
 def describe(app: FastAPI, settings: Settings) -> None:
-    """Make the app's description whole: the events, and the limits as they are set."""
+    """Add the events and the settings' limits to the app's description."""
     generated = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
     properties["max_tokens"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}
     if not settings.allow_system:
         schemas["Turn"]["properties"]["role"]["enum"].remove("system")
-    # Not needed with a Last-Event-ID; whoever asks something needs it.
+    # Required for every question. A request with a Last-Event-ID needs no body, which OpenAPI cannot express.
     description["paths"]["/generate"]["post"]["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
@@ -164,7 +165,7 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
 def _describe_parameter(parameter: dict[str, Any], properties: dict[str, Any]) -> None:
     schema = parameter["schema"]
     for alternative in schema.pop("anyOf", ()):
-        if alternative != {"type": "null"}:  # No query string can hold it.
+        if alternative != {"type": "null"}:  # A query string cannot hold a null.
             schema |= alternative
     match parameter["name"]:
         case "query":

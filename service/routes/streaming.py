@@ -1,4 +1,4 @@
-"""What `/generate` and `/answers/<id>` share: choosing a rendering, reading an offset, and the streamed response."""
+"""The shared part of `/generate` and `/answers/<id>`: the rendering, the offset and the streamed response."""
 
 import asyncio
 import contextlib
@@ -17,21 +17,21 @@ from service.renderings import MEDIA_TYPES, SELF_DELIMITING, Rendering, choose_r
 
 
 class ClientGoneError(Exception):
-    """The client has left."""
+    """The client has disconnected."""
 
 
 class Presence:
-    """Whether the client is still there. Starlette looks only once a response has begun, and in a task group."""
+    """Watches for the client's disconnect. Starlette does so only once a response has begun, in a task group."""
 
     def __init__(self, request: Request) -> None:
         self._waiting = asyncio.create_task(_gone(request))
 
     @contextlib.contextmanager
     def required(self) -> Iterator[None]:
-        """Interrupt what runs within as soon as the client leaves.
+        """Cancel the block as soon as the client disconnects.
 
         Raises:
-            ClientGoneError: it has left.
+            ClientGoneError: the client has disconnected.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (this runs in one)
@@ -53,12 +53,12 @@ class Presence:
             self._waiting.remove_done_callback(interrupt)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._waiting.cancel()
 
 
 class AnswerResponse(StreamingResponse):
-    """A `StreamingResponse` that closes its stream as soon as the client is gone, and not when it is collected."""
+    """A `StreamingResponse` that closes its stream as soon as the client disconnects, not at garbage collection."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class AnswerResponse(StreamingResponse):
         self._presence = presence
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Leave the media type as the contract has it: Starlette would add a charset to `text/event-stream`."""
+        """Keep the media type of the protocol: Starlette would add a charset to `text/event-stream`."""
         super().init_headers({**(headers or {}), "Content-Type": self.media_type or ""})
 
     async def stream_response(self, send: Send) -> None:
-        """Send everything as it comes."""
+        """Send each piece as it comes."""
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
         async for data in self._stream:
@@ -88,22 +88,22 @@ class AnswerResponse(StreamingResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (`presence` receives)
-        """Serve until the stream ends or the client leaves; then close the stream.
+        """Serve until the stream ends or the client disconnects; then close the stream.
 
-        A stream that is cut short leaves the response unfinished: the server closes the connection without the end that
-        HTTP has for a body, so that a cut never looks like a whole answer, not even in plain text.
+        A stream that is cut short leaves the response unfinished. The server then closes the connection without HTTP's
+        end of a body, so a cut never looks like a whole answer, not even in plain text.
         """
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            # In a task of its own, for a wake-up passes through every coroutine that waits for it: above this one there
-            # are two dozen of uvicorn's, Starlette's and FastAPI's.
+            # In a task of its own: a wake-up passes through every coroutine that waits for it, and uvicorn, Starlette
+            # and FastAPI have two dozen of them above this one.
             await asyncio.create_task(self._serve(context_of(scope).send))
         finally:
             self._presence.close()
             await self._stream.aclose()
 
     async def _serve(self, send: Send) -> None:
-        # Unavailable: the log can no longer be read, and it is too late for a status.
+        # Unavailable: the log can no longer be read. The status is already sent, so the body is cut.
         with contextlib.suppress(ClientGoneError, CutShortError, Unavailable), self._presence.required():
             await self.stream_response(send)
 
@@ -112,9 +112,9 @@ def rendering_for(request: Request) -> Rendering:
     """Return the rendering that the request's Accept header asks for.
 
     Raises:
-        FolyamError: 406, it asks for none that there is.
+        FolyamError: 406, the header accepts none of the renderings.
     """
-    accepted = request.headers.getlist("accept")  # Several are one list (RFC 9110, section 5.2).
+    accepted = request.headers.getlist("accept")  # Several headers are one list (RFC 9110, section 5.2).
     cuts_show = _cuts_show(request)
     offered = MEDIA_TYPES if cuts_show else SELF_DELIMITING
     rendering = choose_rendering(", ".join(accepted) if accepted else None, offered)
@@ -127,9 +127,9 @@ def rendering_for(request: Request) -> Rendering:
 
 
 def _cuts_show(request: Request) -> bool:
-    """Return whether the reader's protocol tells the end of a body from a cut. HTTP/1.0 closes the connection for both.
+    """Return whether the client's version of HTTP tells the end of a body from a cut. HTTP/1.0 closes for both.
 
-    nginx speaks HTTP/1.1 to the service, and names the reader's protocol in a header, which it always sets.
+    nginx speaks HTTP/1.1 to the service. It always sets the header with the client's version.
     """
     return "HTTP/1.0" not in (f"HTTP/{request.scope['http_version']}", request.headers.get("x-client-protocol"))
 
@@ -138,7 +138,7 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
     """Return the answer id and seq of the request's Last-Event-ID, from its header or its query; None without one.
 
     Raises:
-        BadInput: it is not an event id.
+        BadInput: the value is not an event id.
     """
     text = request.headers.get("last-event-id")
     if text is None:
@@ -152,12 +152,12 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
 
 
 async def follow(request: Request, answer_id: str, after: int, rendering: Rendering) -> Response:
-    """Return the response that follows the answer behind the event `after`; 204 where nothing comes after it.
+    """Return the response that follows the answer from behind the event `after`; 204 if it has ended there.
 
     Raises:
-        UnknownAnswer: there is no such answer, or the caller may not have it.
-        BadInput: the answer has no such event.
-        Unavailable: it cannot be followed now.
+        UnknownAnswer: the answer is unknown, expired or not the caller's.
+        BadInput: the answer has no event `after` yet.
+        Unavailable: the worker has too many followers, or the log cannot be read.
     """
     context = context_of(request.scope)
     context.answer_id = answer_id
@@ -173,7 +173,8 @@ async def answer_response(
 ) -> Response:
     """Wait for the stream's first bytes, so that its errors become the response's status; then return the response.
 
-    If the client leaves meanwhile, the stream is closed at once: nobody else would notice before the response begins.
+    The stream is closed at once if the client disconnects meanwhile. uvicorn and Starlette would not notice before the
+    response begins.
     """
     presence = Presence(request)
     try:
@@ -185,7 +186,7 @@ async def answer_response(
         if isinstance(error, ClientGoneError):
             return Response(status_code=CLIENT_GONE)
         if isinstance(error, CutShortError) and error.damaged:
-            raise UnknownAnswer from None  # What is left of the log is not the answer that the client knows.
+            raise UnknownAnswer from None  # The rest of a damaged log is not the answer that the client knows.
         if isinstance(error, CutShortError):
             raise Unavailable("draining") from None
         raise
@@ -193,7 +194,7 @@ async def answer_response(
 
 
 CLIENT_GONE = 499
-"""nginx's own status for it; nobody receives it, it is for the log."""
+"""nginx's status for a client that disconnected. It is never sent and appears only in the log."""
 
 
 async def _gone(request: Request) -> None:

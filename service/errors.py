@@ -29,10 +29,10 @@ class FolyamError(Exception):
 
     Args:
         code: A code of the table.
-        case: Which of the code's sentences; needed only where it has several.
+        case: The key of the code's sentence, if it has several.
         field: The part of the request to blame: a field, a parameter or a header.
         retry_after: Seconds, in place of the table's.
-        values: What the sentence's other placeholders stand for, such as a limit.
+        values: Values of the sentence's other placeholders, such as a limit.
 
     Raises:
         LookupError: the table has no such code or case, or the sentence needs another value.
@@ -112,7 +112,7 @@ class UpstreamError(FolyamError):
 
     @property
     def reason(self) -> str:
-        """The metric's label: the case, where that is a label, or else the code's usual one."""
+        """The metric's label: the case if it is one of the code's labels, else the code's first label."""
         reasons = TABLE[self.code].reasons
         return self._case if self._case in reasons else reasons[0]
 
@@ -121,29 +121,29 @@ def unknown_field(parent: str, name: str) -> BadInput:
     """Return the error for an unknown field of the object at `parent`, which is empty for the outermost object."""
     if _NAME.fullmatch(name):
         return BadInput("invalid_input", "unknown_field", field=f"{parent}.{name}" if parent else name)
-    # A name that is no word may be any text, of any length. Errors do not repeat what was sent.
+    # Any other name may be a text of any length. Errors do not repeat input.
     if parent:
         return BadInput("invalid_input", "unknown_name_within", field=parent)
     return BadInput("invalid_input", "unknown_name")
 
 
 Source = Literal["service", "answer", "nginx"]
-"""Where a code comes from: a response of the service, an answer's `failed` event, nginx's own response."""
+"""The origin of a code: a response of the service, an answer's `failed` event, nginx's own response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of one code."""
+    """One error code: its status, its sentences and its use."""
 
     code: str
     status: int | None
-    """The HTTP status. None: an answer's end alone has this code, or the status varies."""
+    """The HTTP status. None if only an answer's end has this code, or if the status varies."""
     sentences: str | Mapping[str, str]
-    """One sentence for every case, or one a case. `{…}` are values that the error is raised with."""
+    """One sentence, or one for each case. `{…}` are placeholders for the values of the call."""
     kind: type[FolyamError] = FolyamError
     retryable: bool = False
     retry_after: str | None = None
-    """Seconds, unless the error is raised with another time."""
+    """Seconds, unless the call gives another time."""
     reasons: tuple[str, ...] = ()
     """The labels of the metric for upstreams' errors, the usual one first."""
     sources: tuple[Source, ...] = ("service",)
@@ -367,7 +367,7 @@ _NGINX_ROWS = (
 TABLE: Mapping[str, Row] = {row.code: row for row in _ROWS}
 """Every code that the service raises."""
 NGINX: Mapping[str, Row] = {row.code: row for row in _NGINX_ROWS}
-"""Every code of nginx.conf. Clients see them beside the service's; some are in both."""
+"""Every code of nginx.conf. Some are also codes of the service."""
 
 
 def response_codes() -> list[str]:

@@ -1,7 +1,7 @@
-"""Errors as HTTP responses, in the form of the endpoint family that was asked.
+"""Errors as HTTP responses, in the form of the endpoint family.
 
-docs/protocol.md describes the usual form. A family with another protocol has a form of its own, for every error at its
-addresses: also for those that arise before a route is known, in middleware or in routing.
+docs/protocol.md describes the usual form. A family with another protocol has a form of its own for every error at its
+addresses, also for an error of middleware or routing, before a route is known.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -18,7 +18,7 @@ from service.errors import TABLE, BadInput, FolyamError, HTTPError, UpstreamErro
 from service.telemetry import metrics
 
 ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
-"""Make the status and the JSON body of an error's response, from the error and the request's id."""
+"""From an error and the request's id, the status and the JSON body of the response."""
 
 _METHOD_NOT_ALLOWED = 405
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -34,7 +34,7 @@ class UpstreamHTTPException(HTTPException):
 
 
 def use_error_form(app: FastAPI, prefix: str, form: ErrorForm) -> None:
-    """Give every error at the address `prefix` and below it in this form. The longest matching prefix counts."""
+    """Set the form of every error at the address `prefix` and below it. The longest matching prefix counts."""
     forms = {**_forms(app), prefix: form}
     app.state.error_forms = dict(sorted(forms.items(), key=lambda item: len(item[0]), reverse=True))
 
@@ -74,7 +74,7 @@ async def _on_http_exception(request: Request, error: StarletteHTTPException) ->
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods that the address takes. Starlette's own 405 names only those of the first matching route."""
+    """Return the methods of the address. Starlette's own 405 names only those of the first matching route."""
 
     def is_taken(method: str) -> bool:
         scope = {**request.scope, "method": method}
@@ -84,13 +84,13 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Refuse a parameter of the address. `service.question` checks the body."""
+    """Respond to an invalid parameter of the address. `service.question` checks the body."""
     first = error.errors()[0]
     # The location is ("query" | "path", parameter).
     field = str(first["loc"][1])
     if first["type"] == "extra_forbidden":
         return await respond(request, unknown_field("", field))
-    # pydantic's sentence names what is wanted and never what was sent.
+    # pydantic's message states the valid form and never the value.
     return await respond(request, BadInput("invalid_input", "value", field=field, wanted=first["msg"]))
 
 

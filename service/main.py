@@ -1,4 +1,4 @@
-"""The application, from the environment. The only module whose import has effects."""
+"""The application made from the environment. The only module whose import has effects."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ import structlog
 
 from service.telemetry import own_slot
 
-own_slot.claim()  # before the imports below: with them come the metrics
+own_slot.claim()  # before the imports below, which create the metrics
 
 from service.app import create_app
 from service.config import Settings, SettingsError, read_settings
@@ -23,7 +23,7 @@ from service.worker import CANNOT_LOAD
 
 
 def _confine(settings: Settings) -> None:
-    """Let this process write only the log and, with several workers, their counters."""
+    """Restrict this process's writes to the log and, with several workers, the metrics directory."""
     try:
         log = prepare_event_log(settings.log_url)
     except UnusableLog as error:
@@ -40,10 +40,10 @@ def _confine(settings: Settings) -> None:
 
 
 def _import_otlp() -> Callable[[], None] | None:
-    """Return what starts traces, where they are asked for.
+    """Return the function that starts traces; None if traces are not configured.
 
-    Called before the confinement, under which no .pyc file is written. The returned function starts a thread, and is
-    called after it, so that the thread is confined.
+    Call this before the confinement, which forbids writing .pyc files. Call the returned function after it: it starts a
+    thread, which must be confined too.
     """
     if not tracing.wanted():
         return None
@@ -51,7 +51,7 @@ def _import_otlp() -> Callable[[], None] | None:
         from service.telemetry.otlp import start  # noqa: PLC0415 (an extra)
     except ImportError:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need packages that are not here:"
+            "OTEL_EXPORTER_OTLP_ENDPOINT switches on traces, and their packages are not installed. Run"
             " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."
         ) from None
     return start
@@ -65,14 +65,15 @@ try:
     start_traces = _import_otlp()
     _confine(settings)
 except (SettingsError, UnusableProxy) as error:
-    print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (there may be no log yet)
+    print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (the log may not be configured yet)
     raise SystemExit(CANNOT_LOAD) from None
 if start_traces is not None:
     start_traces()
 app = create_app(settings)
-# What has been imported lives as long as the process. Left out of the collector's rounds, it no longer makes each of
-# them a pause of tens of milliseconds for every stream.
+# Imported objects live as long as the process. Frozen, they are left out of garbage collections, each of which would
+# otherwise pause every stream for tens of milliseconds.
 gc.collect()
 gc.freeze()
-# A chunk makes some dozens of objects and no cycles. At the default of 700 the collector looks at every other chunk.
+# A chunk creates some dozens of objects and no cycles. With the default threshold of 700, every second chunk would
+# trigger a collection.
 gc.set_threshold(20_000, 20, 20)

@@ -1,6 +1,6 @@
-"""What every request passes: its id and its one line in the log, the question whose it is, the bounds on its input.
+"""The middleware of every request: its id and log line, the check of its key, the limits on its input.
 
-Pure ASGI, so that it lasts until the last byte and not until the headers.
+Pure ASGI, so that it runs until the last byte of the response and not only until the headers.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from service.telemetry import tracing
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked for every few seconds by machines: a line each would drown the others."""
+"""Paths without a log line: probes and scrapes come every few seconds and would drown the other lines."""
 
 _OPEN = frozenset({*_QUIET, "/docs", "/redoc", "/openapi.json"})
-"""What needs no key: nothing that costs, and nothing of anybody's. nginx shows the outside only /livez and /readyz."""
+"""Paths that need no key: they cost nothing and show no answers. nginx passes on only /livez and /readyz."""
 SERVER_ERROR = 500
 MOST_PARAMETERS = 100
-"""No address of the service takes more than five."""
+"""Limit on the parameters of an address. No route has more than five."""
 
 _logger = structlog.get_logger()
 
 
 class BodyLimit:
-    """Refuses a body over the limit where the application reads it, so that the refusal is the contract's error."""
+    """Limits the request's body. It raises where the application reads, so the error has the form of the protocol."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app = app
@@ -56,9 +56,9 @@ class BodyLimit:
 
 
 class ParameterLimit:
-    """Refuses an address with too many parameters before they are read.
+    """Rejects an address with too many parameters before they are parsed.
 
-    Each becomes some objects, and an unknown one an error: 128 KiB of them took a fifth of a second of the event loop.
+    Each becomes several objects, and an unknown one an error: 128 KiB of them blocked the event loop for 0.2 s.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -84,7 +84,7 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] not in _OPEN:
-            # Two would be one too many: whoever looks first could take another one than who looks next.
+            # Reject duplicate Authorization headers: proxies and the service might pick different ones.
             values = Headers(scope=scope).getlist("authorization")
             try:
                 context_of(scope).caller = self._keys.caller(values[0] if len(values) == 1 else "")
@@ -98,7 +98,7 @@ class KeyCheck:
 class RequestLine:
     """Gives each request an id, sends it back as X-Request-Id, and logs one line when the response has ended.
 
-    The line has the route's pattern and never the query string or the body: those are people's words.
+    The line has the route's pattern and never the query string or the body, which are people's words.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -117,55 +117,69 @@ class RequestLine:
         span = tracing.NO_SPAN
         if not quiet:
             span = tracing.start_request(scope["method"], headers.get("traceparent", ""), request_id)
-        status = 0
-        sent = 0
-        whole = False
-
-        async def observe(message: Message) -> None:
-            nonlocal status, sent, whole
-            if message["type"] == "http.response.body":
-                sent += len(message.get("body", b""))
-                whole = not message.get("more_body", False)
-            elif message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
-            await send(message)
-
-        context = RequestContext(request_id, arrived_at, span, observe)
+        response = _Response(send, request_id)
+        context = RequestContext(request_id, arrived_at, span, response.send)
         scope.setdefault("state", {})["context"] = context
         try:
-            await self._app(scope, receive, observe)
+            await self._app(scope, receive, response.send)
         except Exception:
-            # Not left to uvicorn, which would print the exception's text.
+            # Handled here, because uvicorn would print the exception's text.
             _logger.exception("request_broke", request_id=request_id)
-            if not status:  # A response that has begun is cut.
-                response = await http_errors.respond(Request(scope), FolyamError("internal"))
-                await response(scope, receive, observe)
+            if not response.status:  # A response that has begun is cut.
+                error = await http_errors.respond(Request(scope), FolyamError("internal"))
+                await error(scope, receive, response.send)
         finally:
-            del context.send  # It leads back to the scope, and only the collector would free the two.
+            del context.send  # It refers to the scope, and the scope to the context: a cycle for the garbage collector.
             if not quiet:
-                route = getattr(scope.get("route"), "path", None)
-                _logger.info(
-                    "request",
-                    request_id=request_id,
-                    method=scope["method"],
-                    route=route,
-                    status=status,
-                    whole=whole,
-                    bytes=sent,
-                    seconds=round(asyncio.get_running_loop().time() - arrived_at, 4),
-                    answer=context.answer_id,
-                    rendering=context.rendering,
-                    error=context.error,
-                    **tracing.log_fields(span),
-                )
-                tracing.end_request(
-                    span,
-                    f"{scope['method']} {route}" if route else scope["method"],
-                    route=route,
-                    status=status or None,
-                    answer_id=context.answer_id,
-                    rendering=context.rendering,
-                    whole=whole,
-                    error=context.error or "internal" if status >= SERVER_ERROR else None,
-                )
+                _record(scope, context, response)
+
+
+class _Response:
+    """Passes a response on and counts its bytes. `send` is called once for each chunk."""
+
+    __slots__ = ("_request_id", "_send", "bytes", "status", "whole")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+        self.bytes = 0
+        self.whole = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.bytes += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+        elif message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+        await self._send(message)
+
+
+def _record(scope: Scope, context: RequestContext, response: _Response) -> None:
+    """Log the request's line and end its span."""
+    route = getattr(scope.get("route"), "path", None)
+    _logger.info(
+        "request",
+        request_id=context.request_id,
+        method=scope["method"],
+        route=route,
+        status=response.status,
+        whole=response.whole,
+        bytes=response.bytes,
+        seconds=round(asyncio.get_running_loop().time() - context.arrived_at, 4),
+        answer=context.answer_id,
+        rendering=context.rendering,
+        error=context.error,
+        **tracing.log_fields(context.span),
+    )
+    tracing.end_request(
+        context.span,
+        f"{scope['method']} {route}" if route else scope["method"],
+        route=route,
+        status=response.status or None,
+        answer_id=context.answer_id,
+        rendering=context.rendering,
+        whole=response.whole,
+        error=context.error or "internal" if response.status >= SERVER_ERROR else None,
+    )

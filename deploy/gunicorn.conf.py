@@ -26,7 +26,7 @@ START_SECONDS = 60
 
 ADDRESS = re.compile(r"unix:.+|fd://\d+|(?:tcp://)?(?:\[[0-9a-f:.]+\]|[^][:/\s]*):(\d{1,5})", re.IGNORECASE | re.ASCII)
 """An address to listen at. gunicorn itself would take `8000` for a host."""
-MOST_WORKERS = 1024
+MAX_WORKERS = 1024
 """Upper bound on the workers, beyond any machine's cores. Each takes 70 MB."""
 
 
@@ -66,7 +66,7 @@ proc_name = "folyam"
 # For nginx and Prometheus only: uvicorn has no timeout for slow headers, so nginx must be the only way in.
 bind = _bind()
 # Any worker follows, stops or takes over any answer, so only the number of cores matters here.
-workers = _number("FOLYAM_WORKERS", 2, 1, MOST_WORKERS, int)
+workers = _number("FOLYAM_WORKERS", 2, 1, MAX_WORKERS, int)
 # uvicorn's worker, with a drain in which answers run to their end.
 worker_class = "service.worker.FolyamWorker"
 

@@ -26,7 +26,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 _OPEN = frozenset({*_QUIET, "/docs", "/redoc", "/openapi.json"})
 """Paths that need no key: they cost nothing and show no answers. nginx passes on only /livez and /readyz."""
 SERVER_ERROR = 500
-MOST_PARAMETERS = 100
+MAX_PARAMETERS = 100
 """Limit on the parameters of an address. No route has more than five."""
 
 _logger = structlog.get_logger()
@@ -66,8 +66,8 @@ class ParameterLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-            error = BadInput("invalid_input", "parameters", most=MOST_PARAMETERS)
+        if scope["type"] == "http" and scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            error = BadInput("invalid_input", "parameters", most=MAX_PARAMETERS)
             response = await http_errors.respond(Request(scope), error)
             await response(scope, receive, send)
             return

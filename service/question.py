@@ -14,8 +14,8 @@ import msgspec
 from service.errors import BadInput, unknown_field
 from service.request import GenerateRequest, Request, Turn
 
-HOTTEST = 2
-MOST_TOKENS = 1_000_000
+MAX_TEMPERATURE = 2
+MAX_TOKENS = 1_000_000
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,8 +24,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str
     history: tuple[Turn, ...] = ()
     model: str | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=HOTTEST)] | None = None
-    max_tokens: Annotated[float, msgspec.Meta(ge=1, le=MOST_TOKENS, multiple_of=1)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)] | None = None
+    max_tokens: Annotated[float, msgspec.Meta(ge=1, le=MAX_TOKENS, multiple_of=1)] | None = None
     """JSON has one kind of number: 5.0 is an integer."""
 
 
@@ -47,8 +47,8 @@ _WANTED = {  # the message for each field, for every error in it
     "role": "Should be user or assistant, or system where the service allows it",
     "content": "Should be a string",
     "model": "Should be a string or null",
-    "temperature": f"Should be a number from 0 to {HOTTEST}, or null",
-    "max_tokens": f"Should be a whole number from 1 to {MOST_TOKENS:,}, or null",
+    "temperature": f"Should be a number from 0 to {MAX_TEMPERATURE}, or null",
+    "max_tokens": f"Should be a whole number from 1 to {MAX_TOKENS:,}, or null",
 }
 
 _NAMED = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)

@@ -33,7 +33,7 @@ UNSENT_BYTES = 1 << 14
 """Write buffer per connection at which sending pauses, so that the rest stays in the log (default: 64 KiB)."""
 LATE_SECONDS = 1.0
 """Time that connections accepted before the listeners closed have to send their first request."""
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 """Poll interval for the first requests of those connections."""
 SUCCESSORS_SECONDS = 60.0
 """Minimum time a worker waits for its successors to serve. gunicorn ends a worker that takes that long to start."""
@@ -237,7 +237,7 @@ class DrainingServer(Server):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LATE_SECONDS):
                 while self._silent_connections():  # noqa: ASYNC110 (uvicorn has no event for it)
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(POLL_SECONDS)
 
     def _silent_connections(self) -> bool:
         return any(getattr(connection, "cycle", None) is None for connection in self.server_state.connections)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.events import Delta, Usage
-from service.upstream.chunks import EVENT_BYTES, MOST_TOKENS, ChunkDecoder
+from service.upstream.chunks import EVENT_BYTES, MAX_TOKENS, ChunkDecoder
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -246,7 +246,7 @@ def test_usage_details_are_kept_and_unknown_fields_are_not() -> None:
         {**USAGE, "total_tokens": 1.5},
         {**USAGE, "total_tokens": 10**400},
         {**USAGE, "prompt_tokens": 10**18},
-        {**USAGE, "completion_tokens": MOST_TOKENS + 1},
+        {**USAGE, "completion_tokens": MAX_TOKENS + 1},
         {**USAGE, "prompt_tokens": -(10**400)},
         {**USAGE, "prompt_tokens": 1e300},
         {**USAGE, "prompt_tokens": True},
@@ -265,7 +265,7 @@ def test_usage_of_another_form_costs_no_answer(usage: object) -> None:
         ({"cached_tokens": 1, "audio_tokens": "0", "speed": 1.5}, {"cached_tokens": 1}),
         ({"cached_tokens": 1, "audio_tokens": -1}, {"cached_tokens": 1}),
         ({"cached_tokens": 10**400, "audio_tokens": 10**18}, None),
-        ({"cached_tokens": MOST_TOKENS, "audio_tokens": MOST_TOKENS + 1}, {"cached_tokens": MOST_TOKENS}),
+        ({"cached_tokens": MAX_TOKENS, "audio_tokens": MAX_TOKENS + 1}, {"cached_tokens": MAX_TOKENS}),
         ({"cached_tokens": 1, "audio_tokens": None, "speed": 1.5}, {"cached_tokens": 1, "audio_tokens": None}),
         ({"cache_creation": {}}, None),
         (3, None),

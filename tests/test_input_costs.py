@@ -18,8 +18,8 @@ from tests.upstream.process import UpstreamProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MOST_SECONDS = 0.1
-MOST_MEMORY = 24
+MAX_SECONDS = 0.1
+MAX_MEMORY = 24
 """Bytes of memory for each of the body. One character beyond the BMP makes a text of ASCII four times as large."""
 DEFAULT_BYTES = 1 << 20
 RAISED_BYTES = 5_000_000
@@ -262,22 +262,22 @@ async def service(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamPr
 async def test_no_body_holds_the_event_loop(service: InProcess, shape: str, length: int) -> None:
     body = BODIES[shape](length)
     assert length * 0.98 < len(body) <= length
-    most = MOST_SECONDS * length / DEFAULT_BYTES
+    most = MAX_SECONDS * length / DEFAULT_BYTES
     assert await service.seconds("POST", "/generate", b"", [JSON], body) < most
 
 
 @pytest.mark.parametrize("shape", BODIES)
 async def test_no_body_takes_much_memory(service: InProcess, shape: str) -> None:
     body = BODIES[shape](DEFAULT_BYTES)
-    assert await service.memory("POST", "/generate", b"", [JSON], body) < MOST_MEMORY * len(body)
+    assert await service.memory("POST", "/generate", b"", [JSON], body) < MAX_MEMORY * len(body)
 
 
 @pytest.mark.parametrize("content_type", [b"", b"text/plain", b"multipart/form-data; boundary=x", b"application/xml"])
 async def test_a_body_of_another_type_is_not_looked_at(service: InProcess, content_type: bytes) -> None:
     body = BODIES["history is a list of {}"](RAISED_BYTES)
-    assert await service.seconds("POST", "/generate", b"", [(b"content-type", content_type)], body) < MOST_SECONDS
+    assert await service.seconds("POST", "/generate", b"", [(b"content-type", content_type)], body) < MAX_SECONDS
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_no_address_or_header_holds_the_event_loop(service: InProcess, name: str) -> None:
-    assert await service.seconds(*REQUESTS[name], b'{"query":"x"}') < MOST_SECONDS
+    assert await service.seconds(*REQUESTS[name], b'{"query":"x"}') < MAX_SECONDS

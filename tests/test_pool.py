@@ -27,7 +27,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HELLO = b"5\r\nhello\r\n"
 END = b"0\r\n\r\n"
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 class Sender:
     """Pools, one an address, all closed at the end."""
 
-    def __init__(self, connect_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, connect_seconds: float = TIMEOUT_SECONDS) -> None:
         self._connect_seconds = connect_seconds
         self.pools: dict[str, Pool] = {}
 
@@ -78,7 +78,7 @@ class Sender:
         return self.pools[url]
 
     async def ask(self, url: str) -> Exchange:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self.to(url).send(b'{"question": 1}')
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ def sender() -> Iterator[Sender]:
 
 async def whole(exchange: Exchange) -> bytes:
     pieces: list[bytes] = []
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while data := await exchange.read():
             pieces.append(data)
     return b"".join(pieces)
@@ -292,7 +292,7 @@ async def test_what_is_not_read_makes_the_server_wait(sender: Sender) -> None:
 
     async with server(serve) as port:
         exchange = await sender.ask(f"http://127.0.0.1:{port}/")
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await blocked.wait()
         assert sent < 32 << 20, "the rest of the 64 MiB waits at the server's"
         first = await exchange.read()
@@ -332,7 +332,7 @@ async def test_closing_ends_the_connection_at_once(sender: Sender) -> None:
         exchange = await sender.ask(f"http://127.0.0.1:{port}/")
         assert await exchange.read() == b"hello"
         exchange.close()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await gone.wait()
 
 
@@ -531,7 +531,7 @@ async def test_a_tunnel_is_asked_for_in_the_form_that_http_has(
 def test_an_ipv6_address_is_excepted_in_each_of_its_forms(monkeypatch: pytest.MonkeyPatch, excepted: str) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", excepted)
-    assert Pool(httpx2.Request("POST", "https://[::1]:21004/v1"), PATIENCE_SECONDS)._proxy is None
+    assert Pool(httpx2.Request("POST", "https://[::1]:21004/v1"), TIMEOUT_SECONDS)._proxy is None
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://", "http://sk-secret:port", "http://host:99999"])

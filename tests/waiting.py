@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 DEADLINE_SECONDS = 30.0
 """Far longer than anything takes: whoever waits so long sees a failure, and no slow machine."""
-LOOK_SECONDS = 0.005
+POLL_SECONDS = 0.005
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Return once the condition holds; TimeoutError if it does not in time."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 (what is waited for happens in other processes)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)

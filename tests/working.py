@@ -19,7 +19,7 @@ from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
 
 LONG_SECONDS = 60.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 PATIENT = Limits(answer_seconds=LONG_SECONDS, answer_bytes=1 << 30, unwatched_seconds=LONG_SECONDS)
 GENEROUS = Bounds(answers=1000, answers_per_client=1000)
 TIME_OUTS = TimeOuts(10, 10, 10, 10)
@@ -57,7 +57,7 @@ class Worker:
                     events = await reader.read()
                     read += events
                     if not events:
-                        await reader.wait(LOOK_SECONDS)
+                        await reader.wait(POLL_SECONDS)
         finally:
             reader.close()
         return read

@@ -10,7 +10,7 @@ from typing import Any
 from deploy.local.errors import CannotRun
 
 # For an answer of a status line, anywhere.
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 # For the first answer of the model, on a slow machine.
 ANSWER_SECONDS = 60.0
 
@@ -21,7 +21,7 @@ _here = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def is_up(url: str) -> bool:
     """Say whether a server of this machine answers 200 there."""
     try:
-        with _here.open(url, timeout=PATIENCE_SECONDS) as response:
+        with _here.open(url, timeout=TIMEOUT_SECONDS) as response:
             return bool(response.status == 200)  # noqa: PLR2004
     except (OSError, HTTPException):
         return False
@@ -39,7 +39,7 @@ def last_event(generate_url: str, key: str | None) -> dict[str, Any]:
         if location.startswith("/answers/"):
             url = generate_url.removesuffix("/generate") + location
             erase = urllib.request.Request(url, headers=authorization, method="DELETE")  # noqa: S310
-            _here.open(erase, timeout=PATIENCE_SECONDS).close()
+            _here.open(erase, timeout=TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError as error:
         return {"type": "failed", "message": _message(error)}
     except (OSError, HTTPException) as error:
@@ -67,7 +67,7 @@ def models(base_url: str, key: str) -> list[str]:
     headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}
     request = urllib.request.Request(base_url.rstrip("/") + "/models", headers=headers)  # noqa: S310 - http or https
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
             return [str(model["id"]) for model in json.load(response)["data"]]
     except urllib.error.HTTPError as error:
         if error.code in {401, 403}:

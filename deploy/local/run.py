@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # How long a program may take to start: a slow machine with a cold disk.
 START_SECONDS = 60.0
 # Between two looks at whether it has.
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 # On Ctrl-C the person waits, so answers get less time to end than the service's own default.
 DRAIN_SECONDS = 5.0
 # How long nginx may take once there is no stream left.
@@ -31,7 +31,7 @@ NGINX_STOP_SECONDS = 2.0
 # gunicorn waits this much longer than its answers may take, and then kills (deploy/gunicorn.conf.py).
 GUNICORN_GRACE_SECONDS = 11.0
 # Two signals within this time are one wish: make passes on what its whole group has received.
-SAME_WISH_SECONDS = 0.3
+SAME_SIGNAL_SECONDS = 0.3
 
 
 class Interrupted(BaseException):
@@ -52,7 +52,7 @@ class Interrupts:
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what the interpreter passes
         last, self._last = self._last, time.monotonic()
-        if self._last - last > SAME_WISH_SECONDS:
+        if self._last - last > SAME_SIGNAL_SECONDS:
             raise Interrupted
 
     def hold(self) -> None:
@@ -205,7 +205,7 @@ class Run:
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         end = time.monotonic() + START_SECONDS
         while not condition():
-            self.children.watch(LOOK_SECONDS)
+            self.children.watch(POLL_SECONDS)
             if time.monotonic() > end:
                 raise CannotRun(f"{otherwise}. The logs are in {self.directory}.")
 

@@ -16,8 +16,8 @@ from deploy.local.ports import Address
 UNQUOTABLE = re.compile(r'["$\\\n]')
 
 # As far as nginx counts.
-MOST = 65535
-MOST_BYTES = 1 << 40
+MAX_NUMBER = 65535
+MAX_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class ClientLimits:
         return cls(
             _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections),
             _number("FOLYAM_CLIENT_REQUESTS", cls.requests),
-            _number("FOLYAM_MAX_BODY_BYTES", cls.body_bytes, MOST_BYTES),
+            _number("FOLYAM_MAX_BODY_BYTES", cls.body_bytes, MAX_BYTES),
         )
 
 
-def _number(setting: str, default: int, most: int = MOST) -> int:
+def _number(setting: str, default: int, most: int = MAX_NUMBER) -> int:
     text = os.environ.get(setting) or str(default)
     if not text.isdecimal() or not 0 < int(text) <= most:
         raise CannotRun(f"{setting} is {text!r}, and should be a number from 1 to {most}.")

@@ -13,7 +13,7 @@ from service.config import Settings
 from service.context import RequestContext, context_of
 from service.errors import BadInput, FolyamError, UpstreamError
 from service.http_errors import UpstreamHTTPException
-from service.question import HOTTEST, MOST_TOKENS, Question, decode, to_request
+from service.question import MAX_TEMPERATURE, MAX_TOKENS, Question, decode, to_request
 from service.renderings import Rendering
 from service.request import Turn
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
@@ -32,8 +32,8 @@ class QuestionInUrl(BaseModel):
 
     query: str | None = None
     model: str | None = None
-    temperature: Annotated[float, Field(ge=0, le=HOTTEST)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=MAX_TEMPERATURE)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     last_event_id: str | None = None
 
 

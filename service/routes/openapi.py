@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from service.config import Settings
 from service.events import Event
-from service.question import MOST_TOKENS, Question
+from service.question import MAX_TOKENS, Question
 from service.renderings import RENDERINGS
 
 EVENTS: tuple[type, ...] = get_args(Event)
@@ -148,7 +148,7 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
     properties["query"] |= {"maxLength": settings.max_query_characters, "minLength": 1, "pattern": r"\S"}
     properties["history"]["maxItems"] = settings.max_history_turns
     properties["model"]["anyOf"][0]["enum"] = list(settings.allowed_models)
-    properties["max_tokens"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}
+    properties["max_tokens"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS}
     if not settings.allow_system:
         schemas["Turn"]["properties"]["role"]["enum"].remove("system")
     # Required for every question. A request with a Last-Event-ID needs no body, which OpenAPI cannot express.

@@ -22,7 +22,7 @@ from service.events import Delta, Usage
 EVENT_BYTES = 1 << 20
 """A longer event than this is not a model's answer but a server gone wrong; reading on would only fill the memory."""
 
-MOST_TOKENS = 1_000_000_000
+MAX_TOKENS = 1_000_000_000
 """A count above it is a server's mistake. Passed on, 10^400 would be no number to a reader, nor to a metric."""
 
 _NULL = msgspec.Raw(b"null")
@@ -77,7 +77,7 @@ class _Other(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
 class _Usage(msgspec.Struct):
@@ -371,7 +371,7 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MOST_TOKENS
+    return type(value) is int and 0 <= value <= MAX_TOKENS
 
 
 def _is_error(event: bytes) -> bool:

@@ -27,8 +27,8 @@ SHORT_READERS = 8
 HELD = 400
 WARM_UP = 20
 REST_SECONDS = 0.003
-LOOK_SECONDS = 0.5
-LOOKS = 20
+POLL_SECONDS = 0.5
+POLLS = 20
 DISTURBED = 0.05
 """When others use more of the machine than this, a run's figures are in doubt."""
 
@@ -148,12 +148,12 @@ class Patience:
 
     async def wait(self) -> None:
         """Return when the machine is calm, or the patience is at its end."""
-        for _ in range(LOOKS):
+        for _ in range(POLLS):
             if self._seconds <= 0:
                 return
-            self._seconds -= LOOK_SECONDS
+            self._seconds -= POLL_SECONDS
             meter = Meter((), self._around)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             meter.stop()
             if meter.others_share < DISTURBED:
                 return

@@ -22,7 +22,7 @@ from tests.upstream.server import MODEL
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
-LOOK_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 BIN = Path(sys.executable).parent
 
 UNLIMITED = "1000000"
@@ -201,7 +201,7 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             if process.poll() is not None or time.monotonic() >= deadline:
                 raise RuntimeError(f"{process.args!r} does not listen") from None
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
         else:
             return
 
@@ -223,7 +223,7 @@ def _workers(process: subprocess.Popen[bytes], wanted: int = 1) -> tuple[int, ..
     while len(workers := children(process.pid)) < wanted:
         if time.monotonic() >= deadline:
             raise RuntimeError(f"{process.args!r} started fewer than {wanted} workers")
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     return tuple(workers)
 
 

@@ -12,7 +12,7 @@ from tests.e2e.logfile import Event
 ENDS = ("done", "stopped", "failed")
 NOT_THERE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 """What may be said while a service is replaced."""
-PATIENCE_SECONDS = 150.0
+TIMEOUT_SECONDS = 150.0
 AGAIN_SECONDS = 0.5
 """Between two tries; the page waits a second or two."""
 
@@ -45,7 +45,7 @@ def follow_to_the_end(
     assert stream is not None
     answer = stream.answer
     pieces = [read(stream, begun)]
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while pieces[-1][-1]["type"] not in ENDS:
         assert time.monotonic() < deadline, f"{answer} has not come to an end"
         headers = resume_headers(answer, pieces[-1][-1]["seq"])

@@ -20,7 +20,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 HERE = Path("tests") / "containers"
 COMMAND_SECONDS = 400.0
-LOOK_EVERY_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 Container = dict[str, Any]
 """What `docker inspect` says of one."""
@@ -31,7 +31,7 @@ def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {seen!r}"
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     return seen
 
 

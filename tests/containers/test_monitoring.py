@@ -13,7 +13,7 @@ from tests.containers.project import Project, docker, eventually
 from tests.e2e.client import JSON_LINES, Client, script
 
 REPLICAS = 2
-PATIENCE_SECONDS = 150.0
+TIMEOUT_SECONDS = 150.0
 """Several scrapes, and the evaluations after them."""
 
 WORKERS = """
@@ -67,7 +67,7 @@ def test_no_panel_of_the_dashboard_is_without_data(used: Project) -> None:
     dashboard = json.loads((used.directory / "deploy" / "grafana" / "dashboards" / "folyam.json").read_text())
     without = [*expressions(dashboard["panels"])]
     assert len(without) > 10
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while without := [(title, asked) for title, asked in without if not used.prometheus(asked)]:
         assert time.monotonic() < deadline, f"no data: {without}"
         # A rate wants something to happen between one scrape and the next.
@@ -79,4 +79,4 @@ def test_an_alert_fires_for_a_worker_that_was_killed(used: Project) -> None:
     worker = docker("exec", some, "python", "-c", WORKERS).split()[0]
     docker("exec", some, "sh", "-c", f"kill -9 {worker}")
     fires = 'ALERTS{alertname="FolyamWorkerDied",alertstate="firing",severity="ticket"}'
-    eventually(lambda: used.prometheus(fires), PATIENCE_SECONDS)
+    eventually(lambda: used.prometheus(fires), TIMEOUT_SECONDS)

@@ -27,7 +27,7 @@ from service.config import Settings
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "deploy" / "gunicorn.conf.py"
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Gunicorn:
 
     def get(self, path: str) -> str:
         """What it answers; OSError if nobody does."""
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=TIMEOUT_SECONDS)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
@@ -76,7 +76,7 @@ class Gunicorn:
 
 
 def eventually(condition: Callable[[], object]) -> bool:
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > end:
             return False
@@ -124,7 +124,7 @@ def started(
         yield server
     finally:
         master.terminate()
-        master.wait(PATIENCE_SECONDS)
+        master.wait(TIMEOUT_SECONDS)
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:

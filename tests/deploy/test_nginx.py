@@ -25,7 +25,7 @@ from tests.deploy.backend import Backend, Request, chunk, respond
 
 ROOT = Path(__file__).parents[2]
 WORDS = "what-a-person-wrote"
-PATIENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 LIMITS = web.ClientLimits(connections=20, requests=40)
 
 
@@ -42,7 +42,7 @@ class Nginx:
     directory: Path
 
     def request(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, target, body, named)
@@ -60,7 +60,7 @@ class Nginx:
 
 def eventually(condition: object) -> bool:
     assert callable(condition)
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > end:
             return False
@@ -119,7 +119,7 @@ def started(program: str, backend: Backend, tmp_path: Path, *changes: tuple[str,
         yield Nginx(listen.port, tmp_path)
     finally:
         process.terminate()
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
 
 
 def error_of(reply: Reply) -> dict[str, str]:
@@ -308,7 +308,7 @@ def reply_on(connection: socket.socket) -> Reply:
 
 
 def raw_request(nginx: Nginx, request: str) -> Reply:
-    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", nginx.port), TIMEOUT_SECONDS) as connection:
         connection.sendall(request.encode("latin-1"))
         return reply_on(connection)
 
@@ -365,7 +365,7 @@ def test_a_request_that_fails_at_tls_gets_a_json_error(
         f" ssl_client_certificate {certificate}; ssl_verify_client on;"
     )
     with started(program, backend, tmp_path, ("include server.d/*.conf;", server)), contextlib.ExitStack() as opened:
-        connection = opened.enter_context(socket.create_connection((address.host, address.port), PATIENCE_SECONDS))
+        connection = opened.enter_context(socket.create_connection((address.host, address.port), TIMEOUT_SECONDS))
         if way != "plain HTTP":
             tls = ssl.create_default_context(cafile=str(certificate))
             tls.check_hostname = False
@@ -432,11 +432,11 @@ def test_chunks_arrive_one_by_one(nginx: Nginx, backend: Backend) -> None:
 
     def two(connection: socket.socket, _request: Request) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"1"))
-        go_on.wait(PATIENCE_SECONDS)
+        go_on.wait(TIMEOUT_SECONDS)
         connection.sendall(chunk(b"2") + chunk(b""))
 
     backend.answer = two
-    connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=TIMEOUT_SECONDS)
     connection.request("GET", "/generate")
     response = connection.getresponse()
     assert response.read(1) == b"1"
@@ -462,9 +462,9 @@ def test_a_reader_that_stalls_stops_the_service_and_fills_no_disk(nginx: Nginx, 
             raise
 
     backend.answer = endless
-    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as reader:
+    with socket.create_connection(("127.0.0.1", nginx.port), TIMEOUT_SECONDS) as reader:
         reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert stalled.wait(PATIENCE_SECONDS)
+        assert stalled.wait(TIMEOUT_SECONDS)
         assert sent < 32 << 20
     assert [path for path in (nginx.directory / "nginx" / "proxy").rglob("*") if path.is_file()] == []
 
@@ -475,23 +475,23 @@ def test_the_service_learns_at_once_that_the_reader_has_left(nginx: Nginx, backe
 
     def wait_for_the_end(connection: socket.socket, _request: Request) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
-        left.wait(PATIENCE_SECONDS)
+        left.wait(TIMEOUT_SECONDS)
         try:
             connection.recv(1)
         finally:
             told.set()
 
     backend.answer = wait_for_the_end
-    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as reader:
+    with socket.create_connection(("127.0.0.1", nginx.port), TIMEOUT_SECONDS) as reader:
         reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
         assert reader.recv(1)
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         left.set()
-    assert told.wait(PATIENCE_SECONDS)
+    assert told.wait(TIMEOUT_SECONDS)
 
 
 def test_a_slow_sender_does_not_occupy_the_service(nginx: Nginx, backend: Backend) -> None:
-    with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as sender:
+    with socket.create_connection(("127.0.0.1", nginx.port), TIMEOUT_SECONDS) as sender:
         sender.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{")
         assert nginx.request("/livez").body == b"ok"
         assert backend.connections == 1
@@ -500,7 +500,7 @@ def test_a_slow_sender_does_not_occupy_the_service(nginx: Nginx, backend: Backen
 
 
 def connect_from(address: str, nginx: Nginx) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", nginx.port, PATIENCE_SECONDS, source_address=(address, 0))
+    return http.client.HTTPConnection("127.0.0.1", nginx.port, TIMEOUT_SECONDS, source_address=(address, 0))
 
 
 def status_from(address: str, nginx: Nginx) -> int:
@@ -517,7 +517,7 @@ def test_one_address_has_only_so_many_requests_under_way(nginx: Nginx, backend: 
 
     def wait(connection: socket.socket, _request: Request) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
-        go_on.wait(PATIENCE_SECONDS)
+        go_on.wait(TIMEOUT_SECONDS)
 
     backend.answer = wait
     with contextlib.ExitStack() as opened:
@@ -558,7 +558,7 @@ def test_one_address_sends_only_so_many_requests_in_a_second(nginx: Nginx) -> No
 def test_headers_that_never_end_are_given_up(program: str, backend: Backend, tmp_path: Path) -> None:
     change = ("client_header_timeout 15s", "client_header_timeout 1s")
     with started(program, backend, tmp_path, change) as nginx:
-        with socket.create_connection(("127.0.0.1", nginx.port), PATIENCE_SECONDS) as sender:
+        with socket.create_connection(("127.0.0.1", nginx.port), TIMEOUT_SECONDS) as sender:
             sender.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\nX: ")
             assert eventually(lambda: _is_closed(sender)), "a byte now and then does not keep it"
         assert backend.requests == []
@@ -587,7 +587,7 @@ def test_a_reader_that_stalls_is_let_go_in_time(program: str, backend: Backend, 
     cut = threading.Event()
 
     def endless(connection: socket.socket, _request: Request) -> None:
-        connection.settimeout(PATIENCE_SECONDS)
+        connection.settimeout(TIMEOUT_SECONDS)
         connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
             for _ in range(1 << 16):
@@ -600,9 +600,9 @@ def test_a_reader_that_stalls_is_let_go_in_time(program: str, backend: Backend, 
         reader = socket.socket()
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with contextlib.closing(reader):
-            reader.settimeout(PATIENCE_SECONDS)
+            reader.settimeout(TIMEOUT_SECONDS)
             reader.connect(("127.0.0.1", nginx.port))
             reader.sendall(b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert cut.wait(PATIENCE_SECONDS), "the service is told"
+            assert cut.wait(TIMEOUT_SECONDS), "the service is told"
             # A reset, which frees the kernel's memory and looks like no end.
             assert eventually(lambda: _is_reset(reader))

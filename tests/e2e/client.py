@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from deploy.local.ports import Address
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 JSON_LINES = "application/json"
 SSE = "text/event-stream"
@@ -97,7 +97,7 @@ class Client:
         self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> http.client.HTTPConnection:
         """Send a request; its response is still to be had from the connection."""
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=TIMEOUT_SECONDS)
         connection.request(method, target, body, dict(headers or {}))
         return connection
 

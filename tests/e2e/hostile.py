@@ -24,10 +24,10 @@ GREEDY_SECONDS = 4.0
 GREEDY_A_SECOND = 80
 FLOODING = 24
 UNKNOWN_IDS = 10_000
-MOST_SECONDS = 60.0
+MAX_SECONDS = 60.0
 """In all, should the unknown ids take so long."""
 TRICKLE_SECONDS = 0.5
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 STATUS_BYTES = len(b"HTTP/1.1 200")
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -50,7 +50,7 @@ class Attack:
     async def _counted(self, what: str) -> AsyncIterator[None]:
         """Count what goes wrong; nothing that befalls this client ends it."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 yield
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             self.met[f"{what}: {type(error).__name__}"] += 1
@@ -165,7 +165,7 @@ class Attack:
         tasks = [asyncio.create_task(each) for each in everything]
         began_at = asyncio.get_running_loop().time()
         passed = 0.0
-        while passed < seconds or (self.met["asked for unknown ids"] < UNKNOWN_IDS and passed < MOST_SECONDS):
+        while passed < seconds or (self.met["asked for unknown ids"] < UNKNOWN_IDS and passed < MAX_SECONDS):
             await asyncio.sleep(TRICKLE_SECONDS)
             passed = asyncio.get_running_loop().time() - began_at
         for task in tasks:

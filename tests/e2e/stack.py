@@ -22,7 +22,7 @@ NODE = Path(sys.executable).with_name("node")
 READY_SECONDS = 180.0
 DEADLINE_SECONDS = 20.0
 """Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
-LOOK_EVERY_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 ROOMY = web.ClientLimits(connections=20_000, requests=20_000)
 
@@ -50,7 +50,7 @@ def eventually(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {look}, which last saw {seen!r}"
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
     return seen
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.client import JSON_LINES, PATIENCE_SECONDS, SSE, TEXT, Reply, script
+from tests.e2e.client import JSON_LINES, SSE, TEXT, TIMEOUT_SECONDS, Reply, script
 from tests.e2e.conftest import Stack
 from tests.e2e.stack import eventually
 
@@ -177,7 +177,7 @@ def test_another_method_is_refused_and_told_which_are_not(stack: Stack, method: 
 )
 def test_what_is_no_http_to_the_service_alone_is_refused_too(stack: Stack, request_head: bytes, way: str) -> None:
     address = stack.service.address if way == "direct" else stack.nginx.address
-    with socket.create_connection((address.host, address.port), PATIENCE_SECONDS) as connection:
+    with socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as connection:
         connection.sendall(request_head + b"\r\nHost: x\r\n\r\n")
         response = http.client.HTTPResponse(connection)
         response.begin()
@@ -194,7 +194,7 @@ def test_plain_text_is_not_sent_where_a_cut_would_look_like_its_end(stack: Stack
     address = stack.service.address if way == "direct" else stack.nginx.address
 
     def ask(accept: str) -> tuple[int, str | None, bytes]:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT_SECONDS)
         connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"  # type: ignore[attr-defined]
         connection.request("GET", "/generate?query=x", headers={"Accept": accept, "X-Client-Protocol": "HTTP/1.1"})
         response = connection.getresponse()
@@ -213,7 +213,7 @@ def test_plain_text_is_not_sent_where_a_cut_would_look_like_its_end(stack: Stack
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(stack: Stack) -> None:
     address = stack.service.address
-    with socket.create_connection((address.host, address.port), PATIENCE_SECONDS) as connection:
+    with socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as connection:
         head = "POST /generate HTTP/1.1", "Host: x", "X-Request-Id: half-a-body", "Content-Length: 100", "", "{"
         connection.sendall("\r\n".join(head).encode())
 

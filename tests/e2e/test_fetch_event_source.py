@@ -21,7 +21,7 @@ ANSWERS = 4
 """Side by side: a browser opens six connections to a host."""
 CHUNKS = 500
 PACE_SECONDS = 0.02
-MOST_CUTS = 80
+MAX_CUTS = 80
 ENOUGH_CUTS = 12
 """With `id` as the first line of an event, about every second cut loses one."""
 HEADERS_BYTES = 1500
@@ -72,7 +72,7 @@ def open_page(browser: Browser, url: str) -> Page:
 def test_it_ends_with_whole_answers_once_wherever_they_are_cut(stack: Stack, browser: Browser, report: Report) -> None:
     keys = [f"fetch-event-source {number}" for number in range(ANSWERS)]
     queries = [script(key=key, chunks=CHUNKS, pace=PACE_SECONDS) for key in keys]
-    limits = random_limits(13, MOST_CUTS, HEADERS_BYTES, 3 * HEADERS_BYTES)
+    limits = random_limits(13, MAX_CUTS, HEADERS_BYTES, 3 * HEADERS_BYTES)
     with Cutter(stack.nginx.address, limits, keeps_blank_lines=True) as cutter:
         page = open_page(browser, f"http://{cutter.address}")
         everything: list[list[str]] = page.evaluate(IN_THE_PAGE, queries)

@@ -15,7 +15,7 @@ from service.eventlog import AheadOfLogError, Claims, DamagedLogError, EventLog,
 from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
-MOST_READ = 64
+MAX_READ = 64
 """Events that a reader takes at once."""
 
 
@@ -207,7 +207,7 @@ class MemoryReader(ChannelReader[MemoryLease]):
         return self._stored.holder is None
 
     async def _fetch(self) -> Sequence[Event]:
-        events = self._stored.events[self._seq : self._seq + MOST_READ]
+        events = self._stored.events[self._seq : self._seq + MAX_READ]
         self._seq += len(events)
         self._place = self._seq
         return events

@@ -22,10 +22,10 @@ ANSWERS_A_WORKER = 50
 SETTINGS = {"FOLYAM_UNWATCHED_SECONDS": "0", "FOLYAM_MAX_ANSWERS": str(ANSWERS_A_WORKER)}
 """Whoever leaves ends their answer; and there is room for so few answers that a lost place in it shows."""
 AT_ONCE = 40
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 AGAIN_SECONDS = 0.02
-MOST_PAUSE_SECONDS = 0.05
-MOST_BYTES = 1000
+MAX_PAUSE_SECONDS = 0.05
+MAX_BYTES = 1000
 MORE_DESCRIPTORS = 5
 """Of a worker, that are no leak: files of metrics that were not written to before, for one."""
 MORE_TASKS = 2
@@ -77,21 +77,21 @@ async def _cancel_each(stack: Stack, seed: int, jobs: Iterable[int], how: Counte
 async def _cancel(stack: Stack, key: str, numbers: random.Random) -> str:
     """Ask, and leave at any moment, in any way; return how."""
     body, headers = question(questions.long(numbers, key).query, numbers.choice([JSON_LINES, SSE, TEXT]))
-    limit = numbers.randint(1, MOST_BYTES)
+    limit = numbers.randint(1, MAX_BYTES)
     connection = await Connection.send(
-        stack.door, "POST", "/generate", headers, body, patience=PATIENCE_SECONDS, limit=limit
+        stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS, limit=limit
     )
     way = numbers.choice(["leaves at once", "leaves soon", "leaves in the answer", "stops it"])
     try:
         if way == "leaves soon":
-            await asyncio.sleep(numbers.uniform(0, MOST_PAUSE_SECONDS))
+            await asyncio.sleep(numbers.uniform(0, MAX_PAUSE_SECONDS))
         elif way != "leaves at once":
             response = await connection.head()
             if response.status != 200:
                 return f"is refused with {response.status}"
             if way == "stops it":
                 stop = f"{response.headers['location']}/stop"
-                await exchange(stack.door, "POST", stop, {}, patience=PATIENCE_SECONDS)
+                await exchange(stack.door, "POST", stop, {}, patience=TIMEOUT_SECONDS)
             else:
                 async for _ in connection.body():
                     pass
@@ -107,13 +107,11 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
     places = ANSWERS_A_WORKER * stack.workers_wanted
     body, headers = question(command(endless=True, pace=0.2))
     began_at = time.monotonic()
-    deadline = began_at + PATIENCE_SECONDS
+    deadline = began_at + TIMEOUT_SECONDS
     with ExitStack() as held:
         taken = 0
         while taken < places:
-            connection = await Connection.send(
-                stack.door, "POST", "/generate", headers, body, patience=PATIENCE_SECONDS
-            )
+            connection = await Connection.send(stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS)
             response = await connection.head()
             if response.status == 200:
                 held.callback(connection.reset)
@@ -126,7 +124,7 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
         findings.notes.append(f"{title:36}{time.monotonic() - began_at:9.1f}   {places} answers")
-        connection = await Connection.send(stack.door, "POST", "/generate", headers, body, patience=PATIENCE_SECONDS)
+        connection = await Connection.send(stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS)
         held.callback(connection.close)
         response = await connection.head()
         code = b"".join([piece async for piece in connection.body()])
@@ -136,7 +134,7 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
 
 async def _idle(stack: Stack) -> dict[int, Level]:
     """Wait until nothing is under way; return what each worker holds then."""
-    await until(lambda: _at_rest(stack.metrics()), PATIENCE_SECONDS, "no answer runs and nobody follows one")
+    await until(lambda: _at_rest(stack.metrics()), TIMEOUT_SECONDS, "no answer runs and nobody follows one")
     levels = {}
     for pid in stack.workers():
         levels[pid] = Level(psutil.Process(pid).num_fds(), await asyncio.to_thread(stack.tasks, pid))

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.bench.percentiles import percentile
 from tests.faults.viewing import Viewing
 
-MOST_PLACES = 5
+MAX_PLACES = 5
 """As many of one kind's are named in the report."""
 
 
@@ -114,5 +114,5 @@ class Findings:
         lines.append(f"{'violations':36}{len(self.violations):9}")
         for what, count in Counter(each.what for each in self.violations).most_common(20):
             where = [each.where for each in self.violations if each.what == what]
-            lines.append(f"  {what}: {count}, at {', '.join(where[:MOST_PLACES])}")
+            lines.append(f"  {what}: {count}, at {', '.join(where[:MAX_PLACES])}")
         return lines

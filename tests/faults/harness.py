@@ -40,7 +40,7 @@ DEATH_SECONDS = 0.5
 LATE_SECONDS = 0.1
 """How late a worker's death may be noticed here."""
 NOBODY = "no worker left"
-MOST_WAIT_SECONDS = 3.0
+MAX_WAIT_SECONDS = 3.0
 """For a new producer, after a worker's SIGKILL."""
 
 
@@ -339,7 +339,7 @@ class Run:
                 self.findings.waits.setdefault(cause, []).append(seconds)
                 # The new producer's worker may have been held still: then nobody can tell that it lives no more.
                 held = held_still(self.happened, ended_at, opened_at)
-                if cause == WorkerKilled.name and seconds - held > MOST_WAIT_SECONDS:
+                if cause == WorkerKilled.name and seconds - held > MAX_WAIT_SECONDS:
                     what = "waited too long for a new producer after a worker's SIGKILL"
                     self.findings.violate(what, f"{key} ({seconds:.2f} s, a worker held still for {held:.2f} s)")
 

@@ -17,7 +17,7 @@ from tests.disk import filled
 from tests.e2e.stack import READY_SECONDS
 from tests.faults.stack import HUNG_SECONDS, Stack, until
 
-MOST_CLOCK_SECONDS = 250.0
+MAX_CLOCK_SECONDS = 250.0
 """Two jumps are less apart than an answer may take, which a take-over has to reckon by the time of day."""
 RECENT = 40
 """A log is chosen among so many: most of them run."""
@@ -255,7 +255,7 @@ class ClockJumped(Fault):
 
     @classmethod
     def draw(cls, numbers: random.Random) -> Self:
-        return cls(numbers.uniform(-MOST_CLOCK_SECONDS, MOST_CLOCK_SECONDS))
+        return cls(numbers.uniform(-MAX_CLOCK_SECONDS, MAX_CLOCK_SECONDS))
 
     async def inject(self, stack: Stack, crowd: Crowd) -> None:
         del crowd

@@ -10,7 +10,7 @@ from tests.e2e.client import JSON_LINES, SSE, TEXT
 from tests.faults import questions
 from tests.faults.checks import claims_of
 from tests.faults.findings import Findings
-from tests.faults.harness import MOST_WAIT_SECONDS, Run
+from tests.faults.harness import MAX_WAIT_SECONDS, Run
 from tests.faults.kinds import MasterReloaded, MasterTerminated, Planned, ServingWorkerKilled, WorkerKilled
 from tests.faults.questions import Question
 from tests.faults.stack import Stack
@@ -19,7 +19,7 @@ from tests.faults.viewing import NDJSON, Manner, Patience
 ROLLING: tuple[Planned, ...] = (Planned(4.0, MasterReloaded(0)), Planned(9.0, MasterTerminated(0)))
 ROLLING_SECONDS = 14.0
 KILLS_SECONDS = 12.0
-CLAIMS_LOOK_SECONDS = 0.02
+CLAIMS_POLL_SECONDS = 0.02
 MODEL_TOKENS = 24
 """An answer's, at most: this machine's model writes some ninety a second in all."""
 
@@ -74,7 +74,7 @@ async def kills_with_a_model(stack: Stack, findings: Findings, answers: int = 20
         if name.startswith("folyam_takeovers_total"):
             findings.notes.append(f"{name:36}{count:9.0f}")
     for seconds in claims.waits:
-        if seconds > MOST_WAIT_SECONDS:
+        if seconds > MAX_WAIT_SECONDS:
             findings.violate("waited too long for a new producer after a worker's SIGKILL", f"{seconds:.2f} s")
 
 
@@ -99,7 +99,7 @@ class Claims:
         """Look again and again, for ever."""
         while True:
             await asyncio.to_thread(self._look)
-            await asyncio.sleep(CLAIMS_LOOK_SECONDS)
+            await asyncio.sleep(CLAIMS_POLL_SECONDS)
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -16,7 +16,7 @@ from tests.faults.stack import Stack
 
 EVERY_SECONDS = 2.0
 WARM_UP_SHARE = 0.3
-MOST_GROWTH = 0.15
+MAX_GROWTH = 0.15
 """Between the first and the last third after the warm-up, of the larger of the level and `NOISE`."""
 NOISE = {
     "memory_mib": 40.0,
@@ -111,7 +111,7 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 def is_flat(name: str, first: float, last: float) -> bool:
     """Tell whether what was `first` has not grown to `last`."""
-    return last - first <= max(MOST_GROWTH * first, NOISE[name])
+    return last - first <= max(MAX_GROWTH * first, NOISE[name])
 
 
 def _median(values: Sequence[float]) -> float:

@@ -30,7 +30,7 @@ DRAIN_SECONDS = 2.0
 HUNG_SECONDS = 5
 """After which gunicorn ends a worker that stands still. Its own configuration has 10; a run has no time for that."""
 HARNESS_WORKER = f"{HarnessWorker.__module__}.{HarnessWorker.__name__}"
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 SMALL_DISK_BYTES = 12 << 20
 SMALL_DISK = {"FOLYAM_RETENTION_BYTES": str(SMALL_DISK_BYTES // 2)}
 """So that a small disk is full when a fault fills it, and not of the answers of a long run."""
@@ -44,7 +44,7 @@ async def until(look: Callable[[], object], seconds: float, what: str) -> None:
     while not look():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 class Stack:
@@ -144,7 +144,7 @@ class Stack:
                 serves = await asyncio.to_thread(_serves, self.address)
                 if serves and self.workers():
                     return
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"the service did not start: {self._service.log}")
 
@@ -179,7 +179,7 @@ class Stack:
         while not (tasks := self.last_tasks(pid)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"worker {pid} does not tell its tasks")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return tasks
 
     def last_tasks(self, pid: int) -> int:
@@ -231,7 +231,7 @@ class Stack:
         while not is_ready(self.address) or len(self.serving()) < self.workers_wanted:
             if self._service.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not start:\n{self._service.log.read_text()[-2000:]}")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _web_root(self) -> Path:
         root = self.directory / "page"

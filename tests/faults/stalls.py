@@ -18,25 +18,25 @@ TEXT = "x" * 4000
 STALLED_BYTES = 32 << 20
 """The answer that they do not read: many times what the buffers on the way hold."""
 SETTINGS = {"FOLYAM_MAX_ANSWER_BYTES": str(2 * STALLED_BYTES)}
-MOST_MEMORY_MIB = 0.1
+MAX_MEMORY_MIB = 0.1
 """A stalled reader's: more, and five hundred of them would need more than they may."""
 NOISE_MIB = 10.0
-MOST_SLOWER = 3.0
+MAX_SLOWDOWN = 3.0
 """The healthy readers' p99 lag beside stalled ones, in parts of what it is without them,"""
 NOISE_MS = 200.0
 """and what it may be more in any case: this machine may have other things to do. The figures tell more."""
 HEALTHY = 40
 CHUNKS = 100
 PACE_SECONDS = 0.05
-PATIENCE_SECONDS = 30.0
-LOOK_SECONDS = 1.0
+TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 1.0
 QUIET_SECONDS = 0.1
 """What idle workers use of the processor between two looks, at the most."""
 
 
 async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
     """Measure healthy streams without, and then beside, so many readers of a long answer that take none of it."""
-    door, patience = stack.door, PATIENCE_SECONDS
+    door, patience = stack.door, TIMEOUT_SECONDS
     body, headers = question(command(chunks=STALLED_BYTES // len(TEXT), text=TEXT))
     long = await exchange(door, "POST", "/generate", headers, body, patience=patience)
     where = long.headers["location"]
@@ -63,9 +63,9 @@ async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
         f"{'p99 lag of healthy streams, ms':36}{p99:9.2f}   without",
         f"{'':36}{p99_beside:9.2f}   beside them",
     ]
-    if grown > readers * MOST_MEMORY_MIB + NOISE_MIB:
+    if grown > readers * MAX_MEMORY_MIB + NOISE_MIB:
         findings.violate("memory grows with stalled readers", f"{grown:.1f} MiB")
-    if p99_beside > MOST_SLOWER * p99 + NOISE_MS:
+    if p99_beside > MAX_SLOWDOWN * p99 + NOISE_MS:
         findings.violate("stalled readers slow others down", f"p99 {p99:.2f} and then {p99_beside:.2f} ms")
 
 
@@ -86,7 +86,7 @@ async def _quiet(stack: Stack) -> None:
     workers = [psutil.Process(pid) for pid in stack.workers()]
     used, before = _cpu_seconds(workers), -QUIET_SECONDS
     while used - before >= QUIET_SECONDS:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         used, before = _cpu_seconds(workers), used
 
 

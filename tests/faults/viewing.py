@@ -17,7 +17,7 @@ from tests.faults.wire import Connection, Cut, Hung, Response, exchange
 
 AGAIN_SECONDS = 0.1
 GAP_SECONDS = 0.25
-MOST_RETRY_SECONDS = 2.0
+MAX_RETRY_SECONDS = 2.0
 TERMINAL = ("done", "stopped", "failed")
 NDJSON = "application/x-ndjson"
 RENDERINGS = (JSON_LINES, NDJSON, SSE, TEXT)
@@ -282,7 +282,7 @@ class Viewer:
             viewing.refused = True
         else:
             seconds = float(retry_after) if retry_after and retry_after.isdecimal() else AGAIN_SECONDS
-            await asyncio.sleep(min(seconds, MOST_RETRY_SECONDS))
+            await asyncio.sleep(min(seconds, MAX_RETRY_SECONDS))
 
 
 def error_code(response: Response) -> str:

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
-MOST_BYTES = 1 << 14
+MAX_BYTES = 1 << 14
 """Longer cases find no more, and take longer."""
-MOST_CHANGES = 6
-MOST_CUTS = 12
+MAX_CHANGES = 6
+MAX_CUTS = 12
 ONE_BYTE_AT_A_TIME = 0.05
 """How often a case is cut everywhere."""
 
 
 def mutated(rng: Random, corpus: Sequence[bytes], dictionary: Sequence[bytes]) -> bytes:
-    """Return one of the corpus with up to `MOST_CHANGES` changes; sometimes with none."""
+    """Return one of the corpus with up to `MAX_CHANGES` changes; sometimes with none."""
     data = rng.choice(corpus)
-    for _ in range(rng.randrange(MOST_CHANGES + 1)):
+    for _ in range(rng.randrange(MAX_CHANGES + 1)):
         data = _change(rng, data, corpus, dictionary)
-    return data[:MOST_BYTES]
+    return data[:MAX_BYTES]
 
 
 def _change(rng: Random, data: bytes, corpus: Sequence[bytes], dictionary: Sequence[bytes]) -> bytes:
@@ -47,5 +47,5 @@ def cut(rng: Random, data: bytes) -> list[bytes]:
     """Return the data in pieces, none of them empty."""
     if rng.random() < ONE_BYTE_AT_A_TIME:
         return [data[at : at + 1] for at in range(len(data))]
-    places = sorted({0, len(data), *(rng.randint(0, len(data)) for _ in range(rng.randrange(MOST_CUTS)))})
+    places = sorted({0, len(data), *(rng.randint(0, len(data)) for _ in range(rng.randrange(MAX_CUTS)))})
     return [data[start:end] for start, end in pairwise(places)]

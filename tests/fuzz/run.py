@@ -12,7 +12,7 @@ from tests.fuzz.targets import TARGETS
 
 CASE_SECONDS = 20.0
 """Far longer than any takes. One that takes longer goes round for ever."""
-LOOK_EVERY = 256
+TIMER_CASES = 256
 """Cases between two windings of that clock."""
 
 
@@ -53,7 +53,7 @@ async def _run(name: str, seed: int, numbers: Iterable[int]) -> tuple[int, float
     number = -1
     try:
         for number in numbers:
-            if done % LOOK_EVERY == 0:
+            if done % TIMER_CASES == 0:
                 signal.setitimer(signal.ITIMER_REAL, CASE_SECONDS)
             rng = Random(f"{name} {seed} {number}")  # noqa: S311 (reproducible, not secret)
             data = target.case(rng)

@@ -20,7 +20,7 @@ READY_SECONDS = 60.0
 CONTROL_SECONDS = 60.0
 DEADLINE_SECONDS = 20.0
 """Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
-LOOK_EVERY_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 
 class UpstreamProcess:
@@ -105,7 +105,7 @@ class UpstreamProcess:
         while not condition(records := self.requests(key)):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"not within {seconds} s; the last records: {json.dumps(records, indent=1)}")
-            time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
         return records
 
     def wait_opened(self, key: str, seconds: float = DEADLINE_SECONDS, requests: int = 1) -> list[dict[str, Any]]:

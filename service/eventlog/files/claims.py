@@ -14,7 +14,7 @@ from service.eventlog.base import Claims
 
 CLAIMED = b"."
 GREW = b"+"
-MOST_READ = 1 << 10
+MAX_READ = 1 << 10
 """More than the claims of any answer: it is ended after twenty, unless its end cannot be written for minutes."""
 
 
@@ -27,7 +27,7 @@ def count(path: str) -> Claims:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, CLAIMED)
-        claims = os.pread(descriptor, MOST_READ, 0)
+        claims = os.pread(descriptor, MAX_READ, 0)
     finally:
         os.close(descriptor)
     return Claims(len(claims), len(claims) - len(claims.rstrip(CLAIMED)))

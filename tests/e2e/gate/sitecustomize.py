@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 _gate = Path(os.environ["TRIAL_GATE"])
 
@@ -24,7 +24,7 @@ class Gate(importlib.abc.MetaPathFinder):
             return
         _gate.with_name(f"{_gate.name}-{os.getpid()}").touch()
         while (said := _gate.read_text() if _gate.exists() else "") == "shut":
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         if said == "broken":
             raise ImportError("a new version that is broken")
 

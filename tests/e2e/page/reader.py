@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page, expect
 
-PATIENCE_MS = 60_000
+TIMEOUT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,19 @@ class Reader:
             "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"
             " >= count && [...document.querySelectorAll('.turn .markdown')].at(-1).innerText.trim() !== ''",
             arg=count,
-            timeout=PATIENCE_MS,
+            timeout=TIMEOUT_MS,
         )
         return len(self.words)
 
-    def sees_phase(self, phase: str, timeout_ms: float = PATIENCE_MS) -> None:
+    def sees_phase(self, phase: str, timeout_ms: float = TIMEOUT_MS) -> None:
         """Wait until the last answer is at this."""
         expect(self.page.locator(".turn .status").last).to_have_attribute("data-phase", phase, timeout=timeout_ms)
 
-    def sees_the_end(self, timeout_ms: float = PATIENCE_MS) -> None:
+    def sees_the_end(self, timeout_ms: float = TIMEOUT_MS) -> None:
         """Wait until the last answer is complete."""
         self.sees_phase("done", timeout_ms)
 
-    def seconds_until_more(self, since: float, timeout_ms: float = PATIENCE_MS) -> float:
+    def seconds_until_more(self, since: float, timeout_ms: float = TIMEOUT_MS) -> float:
         """Wait until there are more words than now, and return the seconds from `since` to then."""
         self.page.wait_for_function(
             "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"

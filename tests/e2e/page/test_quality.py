@@ -17,8 +17,8 @@ from tests.upstream.script import command
 
 AXE = ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 DIST = ROOT / "frontend" / "dist"
-MOST_KILOBYTES = 40
-MOST_KILOBYTES_WITH_MARKDOWN = 64
+MAX_KILOBYTES = 40
+MAX_KILOBYTES_WITH_MARKDOWN = 64
 """The Markdown parser is loaded beside the page, which does not wait for it. Colours are loaded for the first code."""
 MARKDOWN = (
     "# Rivers\n\nA **river** [flows](https://example.com/).\n\n```python\nx = 1  # one\n```\n\n"
@@ -109,8 +109,8 @@ def test_the_scripts_are_small(show: Show) -> None:
     )
     with_markdown = sum(size for name, size in sizes.items() if not name.startswith("highlighter"))
     assert first
-    assert with_markdown <= MOST_KILOBYTES_WITH_MARKDOWN * 1024
-    assert at_once <= MOST_KILOBYTES * 1024
+    assert with_markdown <= MAX_KILOBYTES_WITH_MARKDOWN * 1024
+    assert at_once <= MAX_KILOBYTES * 1024
     assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=", html)
 
 

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import Open, OpenStrict
-from tests.e2e.page.reader import PATIENCE_MS, Reader, numbered
+from tests.e2e.page.reader import TIMEOUT_MS, Reader, numbered
 from tests.e2e.page.test_quality import violations
 from tests.upstream.script import command
 
@@ -54,7 +54,7 @@ def test_a_page_whose_script_fails_says_so_and_sends_nothing(
     page.locator("#ask").wait_for()
     page.on("request", lambda request: navigated.append(request.url) if request.is_navigation_request() else None)
     try_to_send(page)
-    expect(page.get_by_text(NOT_STARTED)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(NOT_STARTED)).to_be_visible(timeout=TIMEOUT_MS)
     expect(page.get_by_text("Az oldal még nem indult el")).to_be_visible()
     assert page.url == url
     assert QUESTION in page.input_value("#query")
@@ -86,7 +86,7 @@ def test_what_is_typed_before_a_slow_script_runs_is_sent_afterwards(device: Open
     page.fill("#query", command(key="early", chunks=3))
     page.press("#query", "Enter")
     expect(page.locator("#send")).to_be_disabled()
-    expect(page.get_by_text(NOT_STARTED)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(NOT_STARTED)).to_be_visible(timeout=TIMEOUT_MS)
     held[0].continue_()
     expect(page.get_by_text(NOT_STARTED)).to_have_count(0)
     page.click("#send")

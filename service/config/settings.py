@@ -1,4 +1,4 @@
-"""The settings: each with its default, unit and meaning. Read once, from the environment and from mounted files."""
+"""The settings, each with its default, unit and meaning. Read once, from the environment and from mounted files."""
 
 import os
 import re
@@ -19,23 +19,23 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 SECRETS = Path("/run/secrets")
-"""Where container platforms mount files with one secret each."""
+"""The directory in which container platforms mount one file for each secret."""
 
 NEVER_EMPTY = frozenset({"FOLYAM_API_KEYS", "FOLYAM_API_KEYS_FILE"})
-"""Variables that are refused if they are set and empty: a key that got lost on its way must not open the service.
+"""Variables that are rejected if they are set and empty: a key that got lost on its way must not open the service.
 
-Others that are empty count as unset.
+Any other empty variable counts as unset.
 """
 
 
 class SettingsError(Exception):
-    """The environment holds a setting that cannot be used; the text names it, and not its value."""
+    """A setting is invalid. The text names the setting and never shows its value."""
 
 
 class Settings(BaseSettings):
-    """`FOLYAM_<NAME>` in the environment, except OpenAI's own, which keep their usual names.
+    """The settings: `FOLYAM_<NAME>` in the environment, or OpenAI's variables under their usual names.
 
-    What the environment does not have is looked for in a file of that name, in lower case, in the directory of secrets.
+    A variable that is not set is read from the file of its name, in lower case, in the directory of secrets.
     """
 
     model_config = SettingsConfigDict(
@@ -172,22 +172,22 @@ class Settings(BaseSettings):
     @field_validator("log_url")
     @classmethod
     def _log_url(cls, value: str) -> str:
-        # What a URL may be is for the log to say, when it is prepared.
+        # The log checks the URL when it is prepared.
         return value or _default_log_url()
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key that a request may have; none where none is needed."""
+        """All valid keys; empty if requests need none."""
         return tuple(key.get_secret_value() for key in (*self.api_keys, *self.api_keys_file))
 
     @property
     def allowed_models(self) -> tuple[str, ...]:
-        """Every model that a request may name."""
+        """All models that a request may name."""
         return (self.model, *(name for name in self.models if name != self.model))
 
 
 def _default_log_url() -> str:
-    # https://specifications.freedesktop.org/basedir-spec/latest/. Not below /tmp, where any user may make it first.
+    # https://specifications.freedesktop.org/basedir-spec/latest/. Not below /tmp, where any user may create it first.
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
         if not state.is_absolute():
@@ -201,7 +201,7 @@ def _default_log_url() -> str:
 
 def _keys(texts: Iterable[str]) -> tuple[SecretStr, ...]:
     keys = tuple(text.strip() for text in texts if text.strip())
-    if not keys:  # Somebody wanted keys. A service that is open to all is not what they wanted.
+    if not keys:  # The variable is set, so keys are wanted. Without one the service would be open to all.
         raise PydanticCustomError("no_keys", "Should hold at least one key")
     if not all(API_KEY.fullmatch(key) for key in keys):
         raise PydanticCustomError(
@@ -214,10 +214,10 @@ def read_settings() -> Settings:
     """Return the settings of this process's environment.
 
     Raises:
-        SettingsError: one of them cannot be used.
+        SettingsError: a setting is invalid.
     """
     sentences = [
-        f"{name}: Should hold at least one key, or not be set at all, which lets everybody ask"
+        f"{name}: Should hold at least one key, or not be set, which opens the service to everyone"
         for name, value in os.environ.items()
         if name.upper() in NEVER_EMPTY and not value
     ]

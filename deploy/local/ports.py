@@ -1,4 +1,4 @@
-"""Addresses to listen on: read from the environment, free or not."""
+"""Addresses to listen on: parse them from the environment, and check that they are free."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from deploy.local.errors import CannotRun
 
-# Connections that wait to be accepted: gunicorn's own default.
 BACKLOG = 2048
+"""Listen backlog: gunicorn's own default."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def reachable(self) -> "Address":
-        """Return where to connect to, if this is where a server listens: "every address" is none to connect to."""
+        """Return the address to connect to for a server that listens here: a wildcard becomes the loopback address."""
         return Address({"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104
 
 
 def parse(text: str, *, setting: str) -> Address:
-    """Read host:port."""
+    """Parse host:port."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal():
         raise CannotRun(f"{setting} is {text!r}, and should be host:port, such as 127.0.0.1:8000.")
@@ -35,27 +35,33 @@ def parse(text: str, *, setting: str) -> Address:
 
 
 def parse_port(text: str, *, setting: str) -> int:
-    """Read a port."""
+    """Parse a port."""
     if not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004 - the highest port
         raise CannotRun(f"{setting} is {text!r}, and should be a port from 1 to 65535.")
     return int(text)
 
 
 def listen(address: Address) -> socket.socket:
-    """Listen there, as servers do it: connections of the last run that are still closing do not count."""
+    """Listen at the address, with SO_REUSEADDR: connections of the last run may still be closing.
+
+    Raises:
+        OSError: the address cannot be listened at.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
-    except OSError:
+    except (OSError, TypeError) as error:
         listener.close()
-        raise
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EINVAL, "not a host name") from None  # not a name in IDNA's form
     return listener
 
 
 def refusal(address: Address) -> str | None:
-    """Say why one cannot listen there, or None if one can."""
+    """Return the reason why a server cannot listen at the address, or None."""
     try:
         listen(address).close()
     except OSError as error:
@@ -68,47 +74,62 @@ def _reason(error: OSError) -> str:
         return "is in use by another program"
     if error.errno == errno.EACCES:
         return "needs root (ports below 1024 do)"
-    return f"cannot be had ({error.strerror})"
+    return f"is not available ({error.strerror})"
 
 
 def free() -> Address:
-    """Return an address of the loopback interface that is free now."""
+    """Return a free address of the loopback interface."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return Address(*trial.getsockname())
 
 
 def door() -> Address:
-    """Return where nginx will listen: FOLYAM_PORT of FOLYAM_LISTEN, which must be free."""
-    port = parse_port(os.environ.get("FOLYAM_PORT") or "8080", setting="FOLYAM_PORT")
-    address = Address(os.environ.get("FOLYAM_LISTEN") or "127.0.0.1", port)
-    if why := refusal(address):
+    """Return the address for nginx: FOLYAM_LISTEN and FOLYAM_PORT.
+
+    Raises:
+        CannotRun: nginx cannot listen there. The text names the variable to correct.
+    """
+    host = os.environ.get("FOLYAM_LISTEN") or "127.0.0.1"
+    address = Address(host, parse_port(os.environ.get("FOLYAM_PORT") or "8080", setting="FOLYAM_PORT"))
+    try:
+        listen(address).close()
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise CannotRun(
+                f"Port {address.port} {_reason(error)}. Choose another with FOLYAM_PORT, such as:"
+                f" FOLYAM_PORT={other(address.port)} make run"
+            ) from None
         raise CannotRun(
-            f"Port {port} {why}. Choose another with FOLYAM_PORT, such as: FOLYAM_PORT={other(port)} make run"
-        )
+            f"FOLYAM_LISTEN is {host!r}, and should be an address of this machine without a port, such as 127.0.0.1, or"
+            f" 0.0.0.0 to let other devices in ({error.strerror})."
+        ) from None
     return address
 
 
 def other(port: int) -> int:
-    """Return a port to suggest instead."""
+    """Return a free port near the given one, as a suggestion."""
     candidates = range(max(port, 1024) + 1, min(max(port, 1024) + 20, 65536))
     return next((each for each in candidates if refusal(Address("127.0.0.1", each)) is None), free().port)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where gunicorn will listen. The socket listens already, so that no other run can take the place meanwhile."""
+    """gunicorn's address, with a socket that listens already, so that no other run can take the address."""
 
     address: Address
     listener: socket.socket
-    # What to tell if this is not where Prometheus expects it.
     remark: str | None = None
+    """A sentence for the terminal if Prometheus would not find the service at its default address."""
 
 
 def service() -> Place:
-    """Take the place that FOLYAM_BIND asks for, or else the default; that one moves out of the way.
+    """Listen at FOLYAM_BIND, or at the default address, or at a free port if that one is in use.
 
-    So a second run needs only another FOLYAM_PORT.
+    A second run therefore needs only another FOLYAM_PORT.
+
+    Raises:
+        CannotRun: FOLYAM_BIND cannot be listened at.
     """
     asked = os.environ.get("FOLYAM_BIND")
     address = parse(asked or "127.0.0.1:8000", setting="FOLYAM_BIND")
@@ -117,7 +138,7 @@ def service() -> Place:
     except OSError as error:
         why = _reason(error)
     if asked:
-        raise CannotRun(f"{address} {why}. FOLYAM_BIND asks for it: choose another there.")
+        raise CannotRun(f"FOLYAM_BIND is {asked!r}, and that address {why}.")
     listener = listen(Address("127.0.0.1", 0))
     instead = Address(*listener.getsockname())
     return Place(instead, listener, f"Port {address.port} {why}, so the service and its /metrics are at {instead}.")

@@ -1,4 +1,4 @@
-"""The few requests a run makes itself: is it up, is the key good, does an answer come."""
+"""The requests of a run: is a server up, is the key valid, does an answer come."""
 
 import json
 import urllib.error
@@ -8,18 +8,19 @@ from http.client import HTTPException
 from typing import Any
 
 from deploy.local.errors import CannotRun
+from service.upstream.pool import UnusableProxy, check_proxy
 
-# For an answer of a status line, anywhere.
 TIMEOUT_SECONDS = 10.0
-# For the first answer of the model, on a slow machine.
+"""Timeout for a response."""
 ANSWER_SECONDS = 60.0
+"""Timeout for the first answer of the model, on a slow machine."""
 
-# Not through a proxy that the environment names: these are this machine's own ports.
+# Without the environment's proxies: these are ports of this machine.
 _here = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def is_up(url: str) -> bool:
-    """Say whether a server of this machine answers 200 there."""
+    """Return whether a server of this machine responds with 200."""
     try:
         with _here.open(url, timeout=TIMEOUT_SECONDS) as response:
             return bool(response.status == 200)  # noqa: PLR2004
@@ -28,7 +29,7 @@ def is_up(url: str) -> bool:
 
 
 def last_event(generate_url: str, key: str | None) -> dict[str, Any]:
-    """Ask for one token, and return the event that ends the answer. The answer is erased."""
+    """Ask for one token, return the answer's terminal event, and erase the answer."""
     authorization = {"Authorization": f"Bearer {key}"} if key else {}
     body = json.dumps({"query": "Hello", "max_tokens": 1}).encode()
     request = urllib.request.Request(generate_url, body, {"Content-Type": "application/json", **authorization})  # noqa: S310 - http of ours
@@ -63,7 +64,15 @@ def _message(error: urllib.error.HTTPError) -> str:
 
 
 def models(base_url: str, key: str) -> list[str]:
-    """Ask an API for its models, to see that it is there and takes the key. Empty where it has no such list."""
+    """Return the models that the API lists, which checks its address and the key; empty if it has no such list.
+
+    Raises:
+        CannotRun: the API cannot be reached or rejects the key, or a variable names an invalid proxy.
+    """
+    try:
+        check_proxy(base_url)
+    except UnusableProxy as error:
+        raise CannotRun(f"The API at {base_url} cannot be reached. {error}.") from None
     headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}
     request = urllib.request.Request(base_url.rstrip("/") + "/models", headers=headers)  # noqa: S310 - http or https
     try:

@@ -202,7 +202,7 @@ def _proxy(target: httpx2.URL) -> _Proxy | None:
     address = None if excepted else urllib.request.getproxies().get(target.scheme)
     if not address:
         return None
-    unusable = UnusableProxy(f"{target.scheme}_proxy: Should be http://, a host and a port; SOCKS is not spoken here")
+    unusable = UnusableProxy(f"{target.scheme}_proxy: Should be http://host:port; SOCKS proxies are not supported")
     try:
         url = urlsplit(address if "://" in address else f"http://{address}")
         proxy_port = url.port or 80

@@ -268,7 +268,7 @@ def test_a_busy_address_for_the_service_that_was_asked_for_is_said() -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         with MakeRun(FOLYAM_BIND=bind) as run:
             assert run.exit_status() != 0
-            assert f"{bind} is in use by another program. FOLYAM_BIND asks for it" in run.output
+            assert f"FOLYAM_BIND is '{bind}', and that address is in use by another program." in run.output
 
 
 @pytest.mark.parametrize(

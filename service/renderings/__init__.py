@@ -19,17 +19,17 @@ __all__ = [
 ]
 
 _RENDERINGS: tuple[Rendering, ...] = (
-    # In the order of preference among equals: a client that takes anything gets JSON lines.
+    # In the order of preference among equal qualities: `*/*` gets JSON lines.
     JsonLines("application/json"),
     JsonLines("application/x-ndjson"),
     ServerSentEvents(),
     PlainText(),
 )
 RENDERINGS = {rendering.media_type.partition(";")[0]: rendering for rendering in _RENDERINGS}
-"""Every rendering, by its media type as `Accept` names it."""
+"""Every rendering by its media type in `Accept`."""
 MEDIA_TYPES = tuple(RENDERINGS)
 SELF_DELIMITING = tuple(media_type for media_type, rendering in RENDERINGS.items() if rendering.self_delimiting)
-"""The media types to offer where HTTP does not tell a whole body from a cut one."""
+"""The media types to offer over HTTP/1.0, which does not tell a whole body from a cut one."""
 NAMES = frozenset(rendering.name for rendering in _RENDERINGS)
 """The values of the metric label `rendering`."""
 

@@ -7,10 +7,9 @@ _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE | 
 
 
 def ranges(accept: str) -> dict[str, float]:
-    """Return how much (0 to 1) the header likes each of its media ranges; of equal ones the first counts.
+    """Return the quality (0 to 1) of each media range in the header. Of duplicates the first counts.
 
-    Each element is read once. 96 KiB of them, which nginx lets pass, took a third of a second when they were read anew
-    for each media type.
+    The header is parsed once. 96 KiB, which nginx passes on, took a third of a second when parsed for each media type.
     """
     liked: dict[str, float] = {}
     for element in accept.split(","):
@@ -22,7 +21,7 @@ def ranges(accept: str) -> dict[str, float]:
 
 
 def quality(liked: Mapping[str, float], media_type: str) -> float:
-    """Return how much the media type is liked; the most specific range that matches it decides."""
+    """Return the media type's quality, which is that of the most specific range that matches."""
     kind = media_type.partition("/")[0]
     return next((liked[name] for name in (media_type, f"{kind}/*", "*/*") if name in liked), 0.0)
 

@@ -1,4 +1,4 @@
-"""What a rendering and its encoders are: log events in, one protocol's bytes out. No I/O."""
+"""The interface of renderings and encoders, which turn a log's events into the bytes of a protocol. No I/O."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,37 +10,37 @@ Schema = dict[str, Any]
 
 
 class Encoder(Protocol):
-    """Writes one follower's body, and may remember what it has written."""
+    """Encodes one follower's body. It may keep state."""
 
     @property
     def finished(self) -> bool:
-        """Whether the encoder has ended the body before the answer's end, with a last word such as an error.
+        """Whether the encoder has ended the body before the answer's end, with a last message such as an error.
 
-        Nothing is written after it, not even `closing`. The body then ends as HTTP has it, and is not cut: a browser
-        that sees a cut drops what it has not read yet, the last word among it.
+        Nothing is written after that message, not even `closing`. The body then ends properly in HTTP and is not cut: a
+        browser that sees a cut drops the data that the page has not read yet.
         """
 
     def advance(self, events: Sequence[Event]) -> None:
-        """Take in the next events, which the follower already has. Only where the rendering is `from_start`."""
+        """Update the state with events that the follower already has. Called only if the rendering is `from_start`."""
 
     def encode(self, events: Sequence[Event]) -> bytes:
-        """Take in the next events, at least one, and return their bytes, which may be none.
+        """Return the bytes of the next events, of which there is at least one. The bytes may be empty.
 
-        The events are unmerged, as the log has them: a protocol that numbers its messages counts them so. A follower
-        that is behind is given many at once, and most protocols write `merge_deltas` of them.
-        `Start.request`, `Start.at` and `Start.owner` are private and must not be among the bytes.
+        The events are unmerged, as in the log: a protocol with numbered messages counts each. A follower that is behind
+        passes many at once, and most protocols encode `merge_deltas` of them.
+        `Start.request`, `Start.at` and `Start.owner` are private and must not be encoded.
         """
 
 
 class WholeEncoder(Encoder, Protocol):
-    """An encoder of a protocol that also has a whole response, for a client that asks for no stream."""
+    """An encoder of a protocol that also has a response without a stream."""
 
     def whole(self) -> tuple[int, bytes]:
-        """Return the HTTP status and the body that say what `advance` has taken in."""
+        """Return the HTTP status and the body for the events that `advance` was given."""
 
 
 class Rendering(Protocol):
-    """A protocol in which an answer can be followed. It keeps nothing; its encoders may."""
+    """A protocol in which an answer can be followed. It has no state; its encoders may."""
 
     @property
     def name(self) -> str:
@@ -52,27 +52,27 @@ class Rendering(Protocol):
 
     @property
     def preamble(self) -> bytes:
-        """Put before the first event, in the same piece; may be empty."""
+        """Bytes before the first event, in the same piece; may be empty."""
 
     @property
     def opening(self) -> bytes:
-        """Sent first where the first event is yet to come; may be empty."""
+        """Bytes to send at once while there is no event yet; may be empty."""
 
     @property
     def heartbeat(self) -> bytes:
-        """Sent when nothing else was for a while; empty where the protocol has no room for one."""
+        """Bytes to send after a silence; empty if the protocol has no heartbeat."""
 
     @property
     def closing(self) -> bytes:
-        """Put behind the terminal event, in the same piece; may be empty. A body that is cut does not have it."""
+        """Bytes after the terminal event, in the same piece; may be empty. A cut body ends without them."""
 
     @property
     def from_start(self) -> bool:
-        """Whether an encoder has to be given every event of the log, also those that its follower already has."""
+        """Whether an encoder needs every event of the log, also those that its follower already has."""
 
     @property
     def self_delimiting(self) -> bool:
-        """Whether a reader can tell a whole body from a cut one without HTTP's help."""
+        """Whether the body itself shows a cut, without HTTP's framing."""
 
     def encoder(self, answer_id: str) -> Encoder:
         """Return the encoder for one follower of the answer."""
@@ -82,10 +82,10 @@ class Rendering(Protocol):
 
 
 class StatelessEncoder:
-    """The parts of an encoder that remembers nothing."""
+    """The common part of encoders without state."""
 
     __slots__ = ()
     finished = False
 
     def advance(self, events: Sequence[Event]) -> None:
-        """Take in nothing."""
+        """Do nothing: there is no state."""

@@ -1,4 +1,4 @@
-"""JSON lines: one event a line, an empty line as the heartbeat."""
+"""JSON lines: one event a line, and an empty line as the heartbeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _ENCODER = _LineEncoder()
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """One JSON object a line, under whichever of its two names the client asked for."""
+    """One JSON object a line. The media type is the one of its two names that the client asked for."""
 
     media_type: str
     name: str = "ndjson"
@@ -39,4 +39,4 @@ class JsonLines:
 
     def description(self, event: Schema, event_id: Schema) -> Schema:  # noqa: ARG002 (a line has none)
         """Describe one line."""
-        return {"schema": {"description": "Lines, each empty, as a sign of life, or one such object.", **event}}
+        return {"schema": {"description": "Lines, each either empty (a heartbeat) or one such object.", **event}}

@@ -1,4 +1,4 @@
-"""The text alone, for a terminal."""
+"""Plain text, for a terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _ENCODER = _TextEncoder()
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """The answer's text and refusal; its reasoning is left out.
+    """The answer's text and refusal, without its reasoning.
 
-    Plain text has no room for an event. An answer that is not whole therefore says so in a bracketed line of its own:
-    a failure must not look like a success. A cut body shows only by HTTP's framing.
+    Plain text has no events. An incomplete answer therefore ends with a line in brackets: a failure must not look like
+    a success. Only HTTP's framing shows a cut body.
     """
 
     media_type: str = "text/plain; charset=utf-8"

@@ -1,1 +1,1 @@
-"""The way to the model: asks an OpenAI-compatible API and decodes what it streams."""
+"""The client of the OpenAI-compatible API: sends requests and decodes streams."""

@@ -60,7 +60,7 @@ class Body:
                 self._give_up_at = self._loop.time() + self._silence_seconds
                 if not self.begun:
                     self.begun = True
-                    self._set_timer()  # The first chunk's time limit may be longer than the next one's.
+                    self._set_timer()  # `first_chunk` may be longer than `silence`.
                 return deltas
 
     def close(self) -> None:
@@ -75,12 +75,12 @@ class Body:
             self._timer = None
 
     def _end(self) -> list[Delta]:
-        # The model is done. Whether the server also closes its stream properly does not matter any more.
+        # The model has finished. An improper close of the stream no longer matters.
         deltas = self.decoder.finish()
         if deltas:
             self.begun = True
         else:
-            # Some servers never send a finish_reason. `[DONE]` after a text states the end, too.
+            # Some servers never send a finish_reason. `[DONE]` after a text is also an end.
             if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
                 raise UpstreamError("upstream_truncated")
             self._stop_looking()

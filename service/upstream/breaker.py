@@ -1,13 +1,13 @@
-"""A breaker: keeps an upstream that is down from making everybody wait for its time-outs. Pure, but for the clock."""
+"""A circuit breaker: requests fail at once while the upstream is down. Pure, except for the clock."""
 
 from collections.abc import Callable, Hashable
 
 
 class Breaker:
-    """Opens after so many different questions have failed in a row; then lets one through every so many seconds.
+    """Opens after failures of a number of different questions in a row; then admits one question per interval.
 
-    The first success closes it. Different questions are counted, so that one question that makes the upstream fail
-    each time, however often it is asked, does not keep others from being asked.
+    The first success closes it. Different questions are counted, so one question that always fails does not open it,
+    however often it is asked.
     """
 
     def __init__(self, questions: int, seconds: float, clock: Callable[[], float]) -> None:
@@ -18,7 +18,7 @@ class Breaker:
         self._next_try_at = 0.0
 
     def admits(self) -> bool:
-        """Return whether a question may be asked. While open, the answer is true once in `seconds`."""
+        """Return whether a question may be asked. An open breaker admits one in `seconds`."""
         if not self._is_open():
             return True
         now = self._clock()
@@ -28,11 +28,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Note an answer, of whatever kind: the upstream is there."""
+        """Record any answer of the upstream, an error among them: the upstream is up."""
         self._failed.clear()
 
     def failed(self, question: Hashable) -> None:
-        """Note that the upstream was not there for this question."""
+        """Record that the upstream was down for this question."""
         if self._is_open():
             return
         self._failed.add(question)

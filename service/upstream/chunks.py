@@ -1,12 +1,12 @@
 """Decode the bytes of an OpenAI-compatible chat-completions stream into deltas. Pure: no I/O, no clock.
 
-The stream is Server-Sent Events whose data is one JSON chunk each, then `[DONE]`
-(https://platform.openai.com/docs/api-reference/chat-streaming). Servers differ in all that is not here: a role chunk
-first or not, usage in a chunk of its own or with the last, reasoning under one name or the other, comments as
-keep-alives, LF or CRLF.
+The stream is Server-Sent Events, each with one JSON chunk as its data, then `[DONE]`
+(https://platform.openai.com/docs/api-reference/chat-streaming). Servers differ in everything else: a role chunk at the
+start or none, usage in a chunk of its own or in the last one, one of two names for reasoning, comments as keep-alives,
+LF or CRLF.
 
-msgspec decodes the usual chunk in one pass. What it refuses is read again, slowly and tolerantly, in one place:
-`_decode_loosely`. An event is malformed only if words of the answer may be lost with it.
+msgspec decodes the usual chunk in one pass. `_decode_loosely` decodes a chunk that msgspec rejects, slowly and
+tolerantly. An event is malformed only if text of the answer may be lost with it.
 """
 
 import contextlib
@@ -20,31 +20,31 @@ from service.errors import UpstreamError
 from service.events import Delta, Usage
 
 EVENT_BYTES = 1 << 20
-"""A longer event than this is not a model's answer but a server gone wrong; reading on would only fill the memory."""
+"""Limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
 
 MAX_TOKENS = 1_000_000_000
-"""A count above it is a server's mistake. Passed on, 10^400 would be no number to a reader, nor to a metric."""
+"""Limit on a count of tokens. A higher one is a server's fault: neither a client nor a metric can represent 10^400."""
 
 _NULL = msgspec.Raw(b"null")
 _NO_ERROR = (b"null", b'""', b"false", b"0", b"[]")
-"""What servers that always send an `error` put there if there was none. `{}` is not among them: JavaScript writes an
-exception so."""
+"""Values of `error` without an error, from servers that always send the field. `{}` is an error: JavaScript serializes
+an exception so."""
 
 _FAILURE = re.compile(
     r"error|fail|abort|cancel|insufficient|exhausted|malformed|unexpected|unavailable|overload|interrupt|time_?out",
     re.IGNORECASE,
 )
-"""What a `finish_reason` has in it that names a failure: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
+"""Parts of a `finish_reason` that names a failure: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
 `insufficient_system_resource` (DeepSeek), `function_call_filter: MALFORMED_FUNCTION_CALL` (Gemini).
 
-There are as many words for a good end (`eos`, `end_turn`, `COMPLETE`, `model_length`), so a list of those would fail
-every answer of a server that has another. A word that is in no list, such as Gemini's `OTHER`, is passed on as it is.
+A list of the words for success (`eos`, `end_turn`, `COMPLETE`, `model_length`) would fail every answer of a server that
+has another word. A word in neither list, such as Gemini's `OTHER`, is passed on unchanged.
 """
 
 _NO_STREAM = (b"{", b"[", b"<", b"\x1f")
-"""First bytes of bodies that are no event stream: JSON, a page, a compressed body."""
+"""First bytes of a body that is not an event stream: JSON, HTML, a compressed body."""
 _FIELD = re.compile(rb":|(?:data|event|id|retry)(?::|\Z)")
-"""How each line of an event stream begins: as a comment, or with a field."""
+"""The start of a line of an event stream: a comment or a field."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -89,16 +89,16 @@ class _Usage(msgspec.Struct):
 
 
 _decode_usage = msgspec.json.Decoder(_Usage).decode
-_skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax, and makes nothing
+_skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax and creates no objects
 _CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
 class ChunkDecoder:
-    """Bytes in, as they come from the network, deltas out, numbered on from `last_seq`.
+    """Decodes the bytes of a stream, in any pieces, into deltas with the seqs after `last_seq`.
 
-    `finish_reason` and `usage` are set when the stream has told them, `done` when it has said that it ends, `failure`
-    when it is malformed or carries an error of the upstream's own.
+    `finish_reason` and `usage` are set from the stream, `done` at its `[DONE]`, `failure` if it is malformed or reports
+    an error of the upstream.
     """
 
     def __init__(self, last_seq: int) -> None:
@@ -109,13 +109,13 @@ class ChunkDecoder:
         self.failure: UpstreamError | None = None
         self._tail = b""
         self._after_cr = False
-        self._at_start = True  # no line of an event stream has come yet
-        self._is_odd = False  # but another line has
+        self._at_start = True  # before the first line of an event stream
+        self._is_odd = False  # after another line at the start
         self._data: list[bytes] = []
-        self._name = b""  # of the event
-        self._held: dict[str, str] = {}  # a voice: the first half of a character whose second half is yet to come
+        self._name = b""  # the event's name
+        self._held: dict[str, str] = {}  # by voice: a high surrogate at the end of the last chunk
 
-    def feed(self, data: bytes) -> list[Delta]:  # noqa: C901 (each line comes by here)
+    def feed(self, data: bytes) -> list[Delta]:  # noqa: C901 (runs once a line)
         """Return the deltas that the bytes complete, up to the stream's end or its `failure`."""
         deltas: list[Delta] = []
         try:
@@ -145,9 +145,9 @@ class ChunkDecoder:
         return deltas
 
     def _is_whole_event(self) -> bool:
-        """Return whether the event is whole although more data follows: some servers write no blank lines.
+        """Return whether the event is complete although more data follows: some servers write no blank lines.
 
-        JSON that is written in several lines has no first line that is JSON by itself.
+        The first line of JSON in several lines is not valid JSON.
         """
         if len(self._data) > 1:
             return False
@@ -159,21 +159,21 @@ class ChunkDecoder:
         return True
 
     def end(self) -> list[Delta]:
-        """Take the end of a body that is whole; return what it completes. It is a failure where it ends no answer.
+        """Process the end of the body; return the deltas that it completes. Sets `failure` if the answer has no end.
 
-        Some servers leave out the blank line behind the last event, or its line end.
+        Some servers omit the blank line after the last event, or its line end.
         """
         deltas = self.feed(b"\n\n")
         if self.done or self.finish_reason is not None:
             return deltas
         if self._at_start and self._is_odd:
             self.failure = UpstreamError("upstream_malformed", "stream")
-        elif self.failure is None or self.failure.code == "upstream_malformed":  # by half an event
+        elif self.failure is None or self.failure.code == "upstream_malformed":  # from half an event
             self.failure = UpstreamError("upstream_truncated")
         return deltas + self.finish()
 
     def finish(self) -> list[Delta]:
-        """Return what was held back: half characters whose other half never came, as U+FFFD."""
+        """Return the held surrogates, whose other halves never came, as U+FFFD."""
         deltas: list[Delta] = []
         for voice in list(self._held):
             del self._held[voice]
@@ -182,8 +182,8 @@ class ChunkDecoder:
 
     def _lines(self, data: bytes) -> list[bytes]:
         """Return the lines that end in these bytes."""
-        # Every read comes by here: what looks odd below takes a tenth of the instructions of what would look better.
-        # Lines end with CR, LF or CRLF. JSON holds no raw CR, so that each of them ends a line.
+        # This runs once a read: the odd code below takes a tenth of the instructions of a tidier form.
+        # Lines end with CR, LF or CRLF. JSON holds no raw CR, so each CR ends a line.
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -199,7 +199,7 @@ class ChunkDecoder:
         return lines
 
     def _look_at_the_start(self, lines: list[bytes]) -> None:
-        """Look for the first line of an event stream, and take the byte order mark from it."""
+        """Find the first line of an event stream, and remove its byte order mark."""
         for number, line in enumerate([*lines, self._tail]):
             start = line.removeprefix(_BYTE_ORDER_MARK)
             if start.lstrip().startswith(_NO_STREAM):
@@ -218,7 +218,7 @@ class ChunkDecoder:
             self.done = True
             return
         if not event:
-            return  # Data without a word is some gateways' sign of life.
+            return  # Empty data is the keep-alive of some gateways.
         try:
             chunk = _decode(event)
         except (ValueError, RecursionError):
@@ -233,7 +233,7 @@ class ChunkDecoder:
                 raise UpstreamError("upstream_error")
             return
         for choice in choices:
-            # One answer was asked for. A server that sends more has them in the order of their index.
+            # The request is for one choice. Of several, only the one with the index 0 is the answer.
             if not choice.index:
                 self._choice(choice, deltas)
 
@@ -241,8 +241,8 @@ class ChunkDecoder:
         try:
             return _decode_loosely(event)
         except (ValueError, AttributeError, TypeError, RecursionError):
-            # A text in an event of another name is no chunk: a gateway's `ping` has a date for its data. An unreadable
-            # event behind the finish takes nothing from the answer.
+            # Plain text in an event of another name is not a chunk: a gateway's `ping` has a date as its data. After
+            # the finish, an invalid event loses nothing of the answer.
             is_chunk = name in (b"", b"message") or event.startswith(b"{")
             if is_chunk and self.finish_reason is None:
                 raise UpstreamError("upstream_malformed", "event") from None
@@ -264,7 +264,7 @@ class ChunkDecoder:
             self.finish_reason = _in_whole_characters(choice.finish_reason)
 
     def _message(self, choice: _Choice) -> _Delta | None:
-        """Return the answer of a server that sends it whole. Behind deltas, a message only repeats them."""
+        """Return the message of a server that does not stream. After deltas, a message only repeats them."""
         return choice.message if self.last_seq == self._first_seq else None
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
@@ -281,7 +281,7 @@ class ChunkDecoder:
             deltas.append(Delta(seq, refusal=text))
 
     def _mend(self, voice: str, text: str) -> str:
-        """Join surrogate halves, also across chunks: some servers cut a character between two of its escapes."""
+        """Join surrogate pairs, also across chunks: some servers split a character between its two escapes."""
         text = self._held.pop(voice, "") + text
         if "\ud800" <= text[-1] <= "\udbff":
             self._held[voice] = text[-1]
@@ -290,7 +290,7 @@ class ChunkDecoder:
 
 
 def _in_whole_characters(text: str) -> str:
-    """Return the text with its surrogates joined, and those that have no other half as U+FFFD."""
+    """Return the text with surrogate pairs joined and lone surrogates as U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -303,10 +303,10 @@ def _is_whole(text: str) -> bool:
 
 
 def _decode_loosely(event: bytes) -> _Chunk:
-    """Decode a chunk with something odd in it: a lone surrogate, a broken character, an index that is a string.
+    """Decode an irregular chunk: with a lone surrogate, invalid UTF-8, or an index that is a string.
 
     Raises:
-        ValueError, AttributeError, TypeError, RecursionError: it is not a chunk.
+        ValueError, AttributeError, TypeError, RecursionError: the event is not a chunk.
     """
     try:
         text = event.decode("utf-8", "surrogatepass")
@@ -321,7 +321,7 @@ def _decode_loosely(event: bytes) -> _Chunk:
 
 
 def _tidied(choice: dict[str, Any]) -> dict[str, Any]:
-    """Return the choice as most servers would write it."""
+    """Return the choice in the usual form."""
     tidied = {**choice, "error": _raw(choice.get("error"))}
     for name in ("delta", "message"):
         said = choice.get(name) or None  # PHP writes an object without fields as [].
@@ -335,9 +335,9 @@ def _tidied(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_parts(content: list[Any]) -> tuple[str, str]:
-    """Return the text and the thinking of a list of parts, as Mistral's reasoning models send it.
+    """Return the text and the thinking of a list of parts, the form of Mistral's reasoning models.
 
-    Parts without a text are passed over: references, images.
+    Parts without text, such as references and images, are skipped.
     """
     text: list[str] = []
     thinking: list[str] = []
@@ -347,7 +347,7 @@ def _in_parts(content: list[Any]) -> tuple[str, str]:
         elif part.get("type") == "thinking":
             inner = part.get("thinking") or ""
             thinking.append(inner if isinstance(inner, str) else _in_parts(inner)[0])
-        else:  # `text`; `output_text` of other servers; or none
+        else:  # the type is `text`, `output_text` (other servers), or missing
             text.append(part.get("text") or "")
     return "".join(text), "".join(thinking)
 
@@ -357,7 +357,7 @@ def _raw(value: object) -> msgspec.Raw:
 
 
 def _usage(raw: msgspec.Raw) -> Usage | None:
-    """Return the usage, without details of another form. Usage that cannot be read is no reason to lose an answer."""
+    """Return the usage without invalid details; None if it is invalid, which does not fail the answer."""
     with contextlib.suppress(ValueError, RecursionError):
         return Usage(*msgspec.structs.astuple(_decode_usage(raw)))
     with contextlib.suppress(ValueError, RecursionError, AttributeError):

@@ -19,14 +19,14 @@ from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 
 BREAKER_QUESTIONS = 5
-"""Different questions that fail in a row, each with all its tries, before the breaker opens"""
+"""Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
 BREAKER_SECONDS = 2.0
 """Interval in which an open breaker admits one question. Take-overs always pass: they have begun, and are few."""
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """Reasons that the breaker counts: the upstream is missing or unwell. A refusal is not counted: it is an answer."""
 
 WITH_USAGE = {"stream_options": {"include_usage": True}}
-"""Request usage in a last chunk. It is left out for a model whose server rejected it once."""
+"""Request the usage in a last chunk. Left out for a model whose server has rejected it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -106,7 +106,6 @@ class Client:
         if is_accepted(exchange.status):
             self._takes_stream_options[request.model] = True
         elif exchange.status in BAD_REQUEST and not takes:
-            # Not every server knows the option. A second request without it shows whether the option was to blame.
             exchange.close()
             exchange = await self._pool.send(_encode(payload))
             if is_accepted(exchange.status):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to an upstream: connections that carry one exchange after the other, each body read as it comes."""
+"""HTTP/1.1 to an upstream: persistent connections, and response bodies that are read as they arrive."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,25 +6,25 @@ from collections.abc import Callable
 import httptools
 
 HIGH_WATER_BYTES = 1 << 18
-"""When so much of a body waits to be read, the upstream is made to wait."""
+"""Unread bytes of a body above which reading from the connection is paused."""
 END_SECONDS = 0.25
-"""How long the end of a body may take whose contents have ended. With it the connection can be used again."""
+"""Time for the end of a body whose contents have ended. With the end, the connection can be reused."""
 HEAD_BYTES = 1 << 16
-"""As much as may come before a body. A head without end would fill the memory, and no time-out of silence sees it."""
+"""Limit on a response's head. An endless head would fill the memory, and is no silence that a timeout would end."""
 _FIRST_FINAL_STATUS = 200
-"""The statuses below it announce another."""
+"""Statuses below it are informational: another one follows."""
 
 
 class BrokenConnectionError(Exception):
-    """The connection ended before the response was whole."""
+    """The connection ended before the response was complete."""
 
 
 class MalformedResponseError(BrokenConnectionError):
-    """The server sent something other than HTTP, or a head without end. The connection was closed for it."""
+    """The response is not HTTP, or its head exceeds the limit. The connection was closed."""
 
 
 class Exchange:
-    """A request that was sent, and its response."""
+    """A request on a connection, and its response."""
 
     def __init__(self, connection: "Connection") -> None:
         self.status = 0
@@ -41,20 +41,20 @@ class Exchange:
         self._error: BaseException | None = None
 
     async def head(self) -> None:
-        """Wait until `status` and `headers` are there.
+        """Wait until `status` and `headers` are set.
 
         Raises:
-            BrokenConnectionError: they will not come.
-            MalformedResponseError: something else came.
+            BrokenConnectionError: the connection ended before.
+            MalformedResponseError: the response is not HTTP.
         """
         while not self.begun:
             await self._more()
 
     async def read(self) -> bytes:
-        """Return what of the body has come since the last call, waiting for something; `b""` at the end.
+        """Wait for data of the body and return all of it since the last call; `b""` at the end.
 
         Raises:
-            BrokenConnectionError: the body will not be whole.
+            BrokenConnectionError: the connection ended before the body.
             TimeoutError: `expire` was called.
         """
         while not self._pieces:
@@ -70,22 +70,22 @@ class Exchange:
         return data
 
     def expire(self) -> None:
-        """Make a `read` that waits raise TimeoutError."""
+        """Make a waiting `read` raise TimeoutError."""
         self.fail(TimeoutError())
 
     def close(self) -> None:
-        """Close the connection, unless the response is whole: then another exchange may have it."""
+        """Close the connection, unless the response is complete: then another exchange may use it."""
         if not self.whole:
             self._connection.close()
 
     def leave(self) -> None:
-        """Read no more, and close the connection soon, unless the body comes to its end before."""
+        """Stop reading. The connection is closed unless the body ends within END_SECONDS."""
         self._loop.call_later(END_SECONDS, self.close)
 
-    # What the connection calls.
+    # Called by the connection.
 
     def take(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a piece of the body."""
         self._pieces.append(data)
         self._held += len(data)
         if self._held > HIGH_WATER_BYTES:
@@ -93,21 +93,21 @@ class Exchange:
         self.wake()
 
     def fail(self, error: BaseException) -> None:
-        """Take it that no more will come. What came before is still read first."""
+        """Mark the exchange as failed. Data already received can still be read."""
         if self._error is None and not self.whole:
             self._error = error
         self.wake()
 
     def wake(self) -> None:
-        """End a wait."""
+        """Wake the waiting `head` or `read`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _more(self) -> asyncio.Future[None]:
-        """Return what to wait for.
+        """Return a future that ends at the next event of the connection.
 
         Raises:
-            BrokenConnectionError, TimeoutError: there is nothing to wait for.
+            BrokenConnectionError, TimeoutError: the exchange has failed.
         """
         if self._error is not None:
             raise self._error
@@ -118,7 +118,7 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """The client's end of a connection. httptools, uvicorn's own parser, reads the responses.
 
-    `on_free` is called when a response is whole and the connection can take another request, `on_lost` at its end.
+    `on_free` is called when a response is complete and the connection can be reused, `on_lost` when it is closed.
     """
 
     def __init__(self, on_free: "Callable[[Connection], None]", on_lost: "Callable[[Connection], None]") -> None:
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether it can take a request."""
+        """Whether the connection can send a request."""
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, request: bytes) -> Exchange:
@@ -146,40 +146,40 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def begin_anew(self) -> None:
-        """Take it that what follows is another conversation: a proxy has made a tunnel of the connection."""
+        """Reset the parser: a proxy has turned the connection into a tunnel, and another server speaks now."""
         self._parser = self._new_parser()
         self._exchange = None
 
     def close(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
     def _new_parser(self) -> httptools.HttpResponseParser:
         parser = httptools.HttpResponseParser(self)
-        # Some gateways leave a Content-Length on a body that they send in chunks. The chunks count (RFC 9112, 6.3), and
-        # the connection is not kept, so that nothing can hide behind the body.
+        # Some gateways send a Content-Length with a chunked body. The chunks count (RFC 9112, 6.3), and the connection
+        # is not reused, so nothing can be smuggled in after the body.
         parser.set_dangerous_leniencies(lenient_chunked_length=True)
         return parser
 
     def pause_reading(self) -> None:
-        """Make the upstream wait."""
+        """Apply backpressure to the upstream."""
         if self._transport is not None and self._transport.is_reading():
             self._transport.pause_reading()
 
     def resume_reading(self, exchange: Exchange) -> None:
-        """Read on, if it is still this exchange's turn."""
+        """Resume reading, if the exchange is still the current one."""
         if exchange is self._exchange and self._transport is not None:
             self._transport.resume_reading()
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; or go on encrypted."""
+        """Set the transport. Called a second time with the encrypted one."""
         self._transport = transport  # type: ignore[assignment] # the declared type is a base class's
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
+        """Parse the data."""
         exchange = self._exchange
         if exchange is not None and not exchange.begun:
             exchange.head_bytes += len(data)
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
             self._exchange.fail(MalformedResponseError())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End. That also ends a body that told neither its length nor its chunks."""
+        """End the exchange. A body with neither a length nor chunks ends here."""
         self._transport = None
         self._on_lost(self)
         if exchange := self._exchange:
@@ -205,26 +205,26 @@ class Connection(asyncio.Protocol):
                 exchange.whole = True
             exchange.fail(BrokenConnectionError())
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header.
+        """Add a header.
 
         Raises:
             MalformedResponseError: the headers are too long. The parser passes it on as an error of its own.
         """
         exchange = self._exchange
-        if exchange is not None and not exchange.begun:  # Those behind a body are of no use.
+        if exchange is not None and not exchange.begun:  # Trailers are ignored.
             exchange.headers.append((name, value))
-            # One read may bring a whole head that is too long, and its body's start, which does not count.
+            # Counted here too: one read may hold the whole of a head that is too long and the start of its body.
             exchange.header_bytes += len(name) + len(b": ") + len(value) + len(b"\r\n")
             if exchange.header_bytes > HEAD_BYTES:
                 raise MalformedResponseError
 
     def on_headers_complete(self) -> None:
-        """Take the status."""
+        """Set the status."""
         exchange = self._exchange
-        if exchange is None:  # Nobody asked. The connection is of no use.
+        if exchange is None:  # A response without a request: the connection is unusable.
             self.close()
             return
         exchange.status = self._parser.get_status_code()
@@ -235,12 +235,12 @@ class Connection(asyncio.Protocol):
             exchange.wake()
 
     def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a piece of the body."""
         if self._exchange is not None:
             self._exchange.take(data)
 
     def on_message_complete(self) -> None:
-        """Take the end."""
+        """End the exchange, and offer the connection for reuse."""
         exchange = self._exchange
         if exchange is None or not exchange.begun:
             return

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible API as it is configured, and the request that is sent to it."""
+"""The configuration of an OpenAI-compatible API, and the request for it."""
 
 import os
 from collections.abc import Iterator
@@ -12,33 +12,33 @@ import httpx2
 import openai
 
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
-"""How an upstream goes on from a given text: not at all; from a last message of the role `assistant` (llama.cpp); the
-same with `continue_final_message` (vLLM); the same with a `prefix` flag on it (DeepSeek, Mistral)."""
+"""An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
+message with `continue_final_message` (vLLM); such a message with a `prefix` flag (DeepSeek, Mistral)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One API, and what it can do."""
+    """One API and its options."""
 
     base_url: str
     api_key: str = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent besides those of the openai package."""
+    """Headers in addition to those of the openai package."""
     model: str | None = None
-    """Asked for in place of the request's model, where it is set."""
+    """Replaces the request's model, unless None."""
     continuation: Continuation = "none"
     system_prompt: str = field(default="", repr=False)
 
     @property
     def max_tokens_name(self) -> str:
-        """OpenAI's newer models refuse `max_tokens`; other servers may not know its successor."""
+        """The parameter's name. OpenAI's newer models reject `max_tokens`; other servers may not know its successor."""
         official = urlsplit(self.base_url).hostname == "api.openai.com"
         return "max_completion_tokens" if official else "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class TimeOuts:
-    """How long an upstream may take, in seconds."""
+    """Timeouts of an upstream, in seconds."""
 
     connect: float
     status: float
@@ -48,9 +48,9 @@ class TimeOuts:
 
 @contextmanager
 def _no_variables_of_the_package() -> Iterator[None]:
-    """Hide OPENAI_… from the openai package, which would read them for any endpoint, and also where they are empty.
+    """Hide the variables OPENAI_… from the openai package, which uses them for any endpoint and even if they are empty.
 
-    It takes an argument in place of each but OPENAI_CUSTOM_HEADERS. `service.config` reads those that are settings.
+    Its arguments override all of them but OPENAI_CUSTOM_HEADERS. `service.config` reads those that are settings.
     """
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
     try:
@@ -60,7 +60,7 @@ def _no_variables_of_the_package() -> Iterator[None]:
 
 
 def request_to(endpoint: Endpoint) -> httpx2.Request:
-    """Return the request that the openai package makes for the endpoint: address, credentials and its own headers."""
+    """Return the openai package's request for the endpoint: the address, the credentials and the package's headers."""
     made: list[httpx2.Request] = []
 
     def keep(request: httpx2.Request) -> httpx2.Response:
@@ -75,7 +75,7 @@ def request_to(endpoint: Endpoint) -> httpx2.Request:
             max_retries=0,
             timeout=None,
             http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
-            # A compressed stream comes in blocks, not as it is written.
+            # A compressed stream arrives in blocks, not chunk by chunk.
             default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
         ) as client,
     ):

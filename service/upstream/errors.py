@@ -1,6 +1,6 @@
 """Map an upstream's error responses to `UpstreamError`.
 
-Upstream messages are not passed on: they may hold a key, or what somebody wrote.
+Upstream messages are not passed on: they may hold a key or a part of the question.
 """
 
 import math
@@ -33,7 +33,7 @@ _NOT_FOUND = (
 )
 _TIMED_OUT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT)
 _PASSING = (
-    HTTPStatus.CONFLICT,  # a lock that was not to be had; OpenAI's own libraries ask again
+    HTTPStatus.CONFLICT,  # a lock timeout; OpenAI's own libraries retry
     HTTPStatus.MISDIRECTED_REQUEST,
     HTTPStatus.LOCKED,
     HTTPStatus.FAILED_DEPENDENCY,  # a generation that broke: Hugging Face's TGI
@@ -41,23 +41,23 @@ _PASSING = (
     498,  # no capacity: Groq
     499,  # a proxy whose own connection ended
 )
-"""Statuses 4xx that are about the upstream's state and not about the question."""
+"""4xx statuses about the upstream's state instead of the question."""
 
 _TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
-"""The `code` of a 400 for a question that is too long: OpenAI and compatible servers; llama.cpp has it as `type`."""
+"""The `code` of a 400 for a question that is too long (OpenAI and compatible servers), or its `type` (llama.cpp)."""
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def broken_body(error: BrokenConnectionError) -> UpstreamError:
-    """Return the error for a body that broke off. Bytes that are not HTTP are no cut: asking again would pay again."""
+    """Return the error for a broken body. Bytes that are not HTTP are not a cut: a retry would be paid for again."""
     if isinstance(error, MalformedResponseError):
         return UpstreamError("upstream_malformed", "response")
     return UpstreamError("upstream_cut")
 
 
 def is_accepted(status: int) -> bool:
-    """Return whether the body is to be read as an answer. Some frameworks respond to a POST with 201."""
+    """Return whether the body is an answer. Some frameworks respond to a POST with 201."""
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
@@ -74,7 +74,7 @@ def status_error(exchange: Exchange, body: bytes) -> UpstreamError:
 
 
 def _refused(status: int, body: bytes) -> UpstreamError:
-    """Return the error for a status that would be the same at another try."""
+    """Return the error for a status that a retry would not change."""
     if status in _CREDENTIALS:
         return UpstreamError("upstream_credentials")
     if status in _NOT_FOUND:
@@ -101,7 +101,7 @@ def _retry_after(exchange: Exchange) -> str | None:
     else:
         try:
             date = parsedate_to_datetime(given)
-            # HTTP's dates are UTC. One of the old form without a zone would be read in this machine's.
+            # HTTP's dates are UTC. A date of the old form has no zone and would be parsed in the machine's.
             seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None

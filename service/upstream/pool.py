@@ -1,10 +1,10 @@
-"""HTTP to one address of an upstream: one request sent again and again, each time with another body.
+"""HTTP to one address of an upstream: a connection pool for one request with varying bodies.
 
-Both ready-made transports for httpx2 cost too much for a stream of small chunks, measured with 100 streams at 50 chunks
-a second: aiohttp spends a third of this service's instructions on each chunk in flow control and buffering of its own,
-and httpx2's own parses in Python. This one has what an upstream needs: HTTP/1.1, TLS, connections kept for the next
-request, and the environment's proxies. It keeps no limit on connections (a pool's queue would be a wait without a
-name), bounds the body of an error, and closes at once.
+Both existing transports for httpx2 cost too much for a stream of small chunks, measured with 100 streams at 50 chunks a
+second: aiohttp spends a third of this service's instructions for each chunk on its own flow control and buffering, and
+httpx2's own transport parses in Python. This pool has HTTP/1.1, TLS, keep-alive and the environment's proxies. It has
+no limit on connections (a pool's queue would be a wait without a name), limits the body of an error, and closes at
+once.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ import httpx2
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
 
 ERROR_BODY_BYTES = 1 << 16
-"""As much of an error's body as anybody reads; it may be endless."""
+"""Limit on the part of an error's body that is read. The body may be endless."""
 IDLE_SECONDS = 15.0
-"""How long a connection is kept for another request: less than servers keep theirs, so that it seldom meets its end."""
+"""Keep-alive timeout of an idle connection. It is shorter than servers', so a request seldom meets a closed one."""
 
 
 class ConnectTimeOutError(Exception):
-    """There was no connection in time."""
+    """The connection timed out."""
 
 
 class UnreachableError(Exception):
-    """There is no connection to be had, or it ended before the response began."""
+    """The connection failed, or ended before the response began."""
 
 
 class UnusableProxy(Exception):
-    """The environment names a proxy that cannot be asked; the text names the variable, and not its value."""
+    """The environment names an invalid proxy. The text names the variable and never shows its value."""
 
 
 class Pool:
-    """Sends a request to where it goes: its method, address and headers each time, and a body that is given."""
+    """Sends one request's method, address and headers with a body that varies."""
 
     def __init__(self, request: httpx2.Request, connect_seconds: float) -> None:
         url = request.url
@@ -51,11 +51,11 @@ class Pool:
         self._connections: set[Connection] = set()
 
     async def send(self, body: bytes) -> Exchange:
-        """Send the request with this body; return its exchange with the status and headers there.
+        """Send the request with this body; return its exchange once the status and headers are set.
 
         Raises:
-            ConnectTimeOutError: there was no connection within `connect_seconds`.
-            UnreachableError: there is none, or it ended before the response began.
+            ConnectTimeOutError: the connection took longer than `connect_seconds`.
+            UnreachableError: the connection failed, or ended before the response began.
             MalformedResponseError: the response is not HTTP. The question may have been paid for.
         """
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
@@ -67,8 +67,8 @@ class Pool:
                 except BrokenConnectionError:
                     if exchange.head_bytes:
                         raise
-                    # The server, or what is between, had given it up. That says nothing of a new connection, and much
-                    # of the others that were kept.
+                    # The server or a middlebox had closed the idle connection, and probably the other idle ones. A new
+                    # connection may still succeed.
                     self._close_kept()
             async with asyncio.timeout(self._connect_seconds):
                 connection = await self._connect()
@@ -120,7 +120,7 @@ class Pool:
 
 
 async def _begun(exchange: Exchange) -> Exchange:
-    """Return the exchange with its status and headers there; close it where they do not come."""
+    """Wait for the exchange's status and headers, and return it; close it if they do not come."""
     try:
         await exchange.head()
     except BaseException:
@@ -130,25 +130,25 @@ async def _begun(exchange: Exchange) -> Exchange:
 
 
 async def start_of_body(exchange: Exchange) -> bytes:
-    """Read an error's body, or as much of it as anybody reads, and close the connection unless it ended with it."""
+    """Return the first ERROR_BODY_BYTES of an error's body. Close the connection unless the body has ended."""
     start = b""
     try:
         while len(start) < ERROR_BODY_BYTES and (data := await exchange.read()):
             start += data
     except BrokenConnectionError:
-        pass  # What there is has to do.
+        pass  # The part that came is used.
     finally:
         exchange.close()
     return start
 
 
 async def _tunnel(connection: Connection, proxy: "_Proxy", target: str) -> None:
-    """Have the proxy connect to the target."""
+    """Open a tunnel to the target through the proxy."""
     exchange = connection.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.authorization}\r\n".encode())
     try:
         await exchange.head()
     except MalformedResponseError:
-        raise UnreachableError from None  # The upstream itself has been asked nothing.
+        raise UnreachableError from None  # The question has not reached the upstream.
     if exchange.status != httpx2.codes.OK:
         connection.close()
         raise BrokenConnectionError
@@ -156,7 +156,7 @@ async def _tunnel(connection: Connection, proxy: "_Proxy", target: str) -> None:
 
 
 def _head(request: httpx2.Request, proxy: "_Proxy | None") -> bytes:
-    """Return the request as it is sent, up to the length of its body."""
+    """Return the request's head, up to the Content-Length."""
     target = request.url.raw_path
     authorization = b""
     if proxy is not None and request.url.scheme == "http":
@@ -171,14 +171,14 @@ class _Proxy:
     host: str
     port: int
     authorization: str
-    """A header's line, or nothing."""
+    """A header line; empty without credentials."""
 
 
 def check_proxy(address: str) -> None:
-    """Check the proxy that the environment names for this address, if it names one.
+    """Check the environment's proxy for this address, if there is one.
 
     Raises:
-        UnusableProxy: it is no HTTP proxy, or its address is malformed.
+        UnusableProxy: the proxy is not an HTTP proxy, or its address is malformed.
     """
     _proxy(httpx2.URL(address))
 
@@ -192,9 +192,9 @@ def _authority(host: str, port: int) -> str:
 
 
 def _proxy(target: httpx2.URL) -> _Proxy | None:
-    """Return the proxy that the environment names, by the usual variables.
+    """Return the proxy from the usual environment variables.
 
-    An address of this machine is no exception by itself: curl and Python's libraries ask a proxy for it as well.
+    It also applies to an address of this machine, as in curl and Python's libraries.
     """
     host, port = _host_and_port(target)
     # no_proxy may name the host alone or with its port.
@@ -208,7 +208,7 @@ def _proxy(target: httpx2.URL) -> _Proxy | None:
         proxy_port = url.port or 80
     except ValueError:
         raise unusable from None
-    # https:// is often written for a proxy that expects plain HTTP, and has always been read so here.
+    # https:// is often written for a proxy that expects plain HTTP, and is treated so.
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise unusable
     authorization = ""

@@ -1,4 +1,4 @@
-"""The upstream: turns a request into deltas, and chooses which endpoint is asked, and how often."""
+"""The upstream: turns a request into deltas, with retries and a fallback endpoint."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from service.upstream.client import Client
 from service.upstream.endpoint import Endpoint, TimeOuts
 
 RETRY_SECONDS = (0.1, 0.4)
-"""Bounds of the random pause before the same endpoint is asked again. Randomness spreads out a crowd of retries."""
+"""Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
 
 
 class Upstream:

@@ -1,9 +1,9 @@
-# Three images: `service`, `nginx` with the page, and `model`, the small local one.
+# Three images: `service`, `nginx` with the page, and `model`, the small local model.
 #
 #   docker build --target service .
 #
-# Each needs only what is copied into it, by the lock files; none has a compiler, a package installer or a secret. They
-# run as user 10001 on a read-only file system with no capabilities; what they write to is said at each.
+# Each has only the packages of the lock files, and no compiler, package installer or secret. They run as user 10001 on
+# a read-only file system with no capabilities. Each stage names the directories that it writes to.
 
 FROM python:3.13-slim-trixie AS python
 ENV PYTHONUNBUFFERED=1 \
@@ -17,7 +17,7 @@ ARG UV_VERSION=0.13.9
 # hadolint ignore=DL3042
 RUN --mount=type=cache,target=/root/.cache \
     python -m pip install "uv==$UV_VERSION"
-# Compiled here, since nothing can be written where it runs.
+# Compiled here, because the image runs on a read-only file system.
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never \
@@ -37,7 +37,7 @@ RUN --mount=type=cache,target=/root/.cache \
     uv sync --frozen --only-group model
 
 
-# On the machine that builds, whatever the images are for: the page is the same for all.
+# On the build machine's platform: the page is the same for all platforms.
 FROM --platform=$BUILDPLATFORM node:24-trixie-slim AS page
 WORKDIR /page
 COPY frontend/package.json frontend/package-lock.json frontend/.npmrc ./
@@ -52,7 +52,7 @@ RUN python -m pip uninstall --yes --root-user-action=ignore pip \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin folyam
 
 
-# Writes to /var/lib/folyam, where the answers are: a volume, shared by all replicas. And to /dev/shm and /tmp.
+# Writes to /var/lib/folyam, a volume with the answers that all replicas share, and to /dev/shm and /tmp.
 FROM runtime AS service
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="Folyam" \
@@ -67,7 +67,7 @@ ENV FOLYAM_BIND=0.0.0.0:8000 \
     FOLYAM_LOG_URL=file:///var/lib/folyam/answers
 USER 10001:10001
 EXPOSE 8000
-# The same question as a platform's readiness probe: it does not depend on the upstream.
+# The same request as a platform's readiness probe. It does not depend on the upstream.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py"]
@@ -83,7 +83,7 @@ LABEL org.opencontainers.image.title="Folyam's door" \
 COPY --chmod=0755 deploy/nginx/start.sh /usr/local/bin/start-nginx
 COPY nginx.conf /etc/folyam/nginx.conf
 COPY --from=page /page/dist /usr/share/folyam
-# The variables of nginx.conf. FOLYAM_RESOLVER is Docker's own name server; elsewhere it has another address.
+# The variables of nginx.conf. FOLYAM_RESOLVER is Docker's name server; other platforms have another address.
 ENV FOLYAM_LISTEN=8080 \
     FOLYAM_SERVICE=service:8000 \
     FOLYAM_RESOLVER=127.0.0.11 \
@@ -96,7 +96,7 @@ ENV FOLYAM_LISTEN=8080 \
     FOLYAM_MAX_BODY_BYTES=1048576
 USER 10001:10001
 EXPOSE 8080
-# QUIT lets open streams come to their end; TERM would cut them.
+# QUIT lets open streams end; TERM would cut them.
 STOPSIGNAL SIGQUIT
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8080/"]
@@ -110,7 +110,7 @@ LABEL org.opencontainers.image.title="Folyam's local model" \
       org.opencontainers.image.description="SmolLM2-135M-Instruct on llama.cpp's server" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.licenses="MIT AND Apache-2.0"
-# llama.cpp computes with GNU's OpenMP library, of which each Debian has one version.
+# llama.cpp needs GNU's OpenMP library, of which each Debian has one version.
 # hadolint ignore=DL3008
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
@@ -121,6 +121,6 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s --start-interval=1s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/health'); raise SystemExit(c.getresponse().status != 200)"]
-# It keeps nothing, and as a container's first process Python would not end by TERM.
+# It stores nothing. As a container's first process, Python would ignore TERM.
 STOPSIGNAL SIGKILL
 CMD ["python", "model.py", "--host", "0.0.0.0", "--port", "8000"]

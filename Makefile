@@ -1,4 +1,4 @@
-# What can be done here; `make` alone says it.
+# The project's commands; `make` alone lists them.
 .PHONY: help run test test-containers check check-style check-types check-page check-python bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
@@ -7,24 +7,24 @@ PYTHON := .venv/bin/python
 # Node.js and npm, which setup.sh puts beside Python.
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 
-# Tests that start servers and browsers; the others are quick.
+# Tests that start servers and browsers. The others are quick.
 SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
-# Needs a container engine, and so is no part of `make test`.
+# Tests that need a container engine, and are therefore not a part of `make test`.
 CONTAINERS := tests/containers
 
-# More workers than cores: most of their time is waiting, for answers that are paced, networks that are away, and
-# processes that start or are killed. Which tests stay together, tests/conftest.py says.
+# More workers than cores: the tests mostly wait, for paced answers, cut networks, and processes that start or are
+# killed. tests/conftest.py groups the tests that stay together.
 WORKERS := 4
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup
 
 help:
-	@echo 'make run              set up what is missing and serve everything on http://localhost:8080 (FOLYAM_PORT)'
-	@echo 'make test             set up what is missing and run every check and test but those with containers'
-	@echo 'make test-containers  try docker compose; root on Debian gets an engine with it if there is none'
-	@echo 'make check            the quick part of the tests: linters, types, unit tests'
-	@echo 'make bench            measure what streaming through the service costs'
-	@echo 'make faults           break the running whole in every way for MINUTES (5), and check that nothing is lost'
+	@echo 'make run              install missing dependencies and serve everything on http://localhost:8080 (FOLYAM_PORT)'
+	@echo 'make test             install missing dependencies and run all checks and tests but those with containers'
+	@echo 'make test-containers  test docker compose; installs a missing engine, as root on Debian'
+	@echo 'make check            run the quick part of the tests: linters, types, unit tests'
+	@echo 'make bench            measure the cost of streaming through the service'
+	@echo 'make faults           inject faults into the running stack for MINUTES (5), and check that nothing is lost'
 
 setup:
 	@deploy/local/setup.sh
@@ -32,7 +32,7 @@ setup:
 setup-tests:
 	@deploy/local/setup.sh --tests
 
-# exec: so that a signal to the one make started reaches the program and not a shell.
+# exec: a signal to make's child must reach the program and not a shell.
 run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
@@ -44,7 +44,7 @@ test-containers: setup-tests
 	@echo 'The tests with containers: some minutes'
 	$(CONTAINERS)/engine.sh $(PYTEST) $(CONTAINERS)
 
-# Four parts side by side. Each is printed whole when it is over.
+# Four parts in parallel. The output of each is printed as a whole at its end.
 check: setup-tests
 	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target check-python check-page check-types check-style
 

@@ -25,7 +25,7 @@ START_SECONDS = 60
 """Maximum time from a worker's fork to its first heartbeat, also on slow and shared processors."""
 
 ADDRESS = re.compile(r"unix:.+|fd://\d+|(?:tcp://)?(?:\[[0-9a-f:.]+\]|[^][:/\s]*):(\d{1,5})", re.IGNORECASE | re.ASCII)
-"""An address to listen at. gunicorn itself would take `8000` for a host."""
+"""An address to listen at. gunicorn itself would parse `8000` as a host."""
 MAX_WORKERS = 1024
 """Upper bound on the workers, beyond any machine's cores. Each takes 70 MB."""
 

@@ -1,1 +1,1 @@
-"""The whole on one machine, without root, containers or an account: `make run`."""
+"""`make run`: the whole stack on one machine, without root, containers or an account."""

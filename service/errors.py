@@ -1,4 +1,4 @@
-"""The errors: their classes, and one table of their codes.
+"""The errors that the service raises.
 
     FolyamError                     a code, an HTTP status, a sentence fit for a user
     ├── BadInput            4xx     the request is wrong; names the field
@@ -11,15 +11,13 @@
         ├── (before the first byte) becomes the response's status
         └── (later)                 becomes the answer's `failed` event
 
-An error is raised by its code; the table has the rest. Foreign exceptions are turned into these where they arise, and
-never shown to a client. `python -m service.errors` prints the table as docs/protocol/errors.json has it.
+An error is raised by its code; `service.error_codes` has the rest. Foreign exceptions are turned into these where they
+arise, and never shown to a client.
 """
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+
+from service.error_codes import TABLE
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
@@ -44,8 +42,8 @@ class FolyamError(Exception):
     ) -> None:
         super().__init__(code)
         row = TABLE[code]
-        if not isinstance(self, row.kind):
-            raise TypeError(f"{code} is {row.kind.__name__}, not {type(self).__name__}")
+        if row.kind not in (kind.__name__ for kind in type(self).__mro__):
+            raise TypeError(f"{code} is {row.kind}, not {type(self).__name__}")
         self.code = code
         self._case = case
         self.message = row.sentence(case).format_map({"field": field, **values})
@@ -125,266 +123,3 @@ def unknown_field(parent: str, name: str) -> BadInput:
     if parent:
         return BadInput("invalid_input", "unknown_name_within", field=parent)
     return BadInput("invalid_input", "unknown_name")
-
-
-Source = Literal["service", "answer", "nginx"]
-"""The origin of a code: a response of the service, an answer's `failed` event, nginx's own response."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One error code: its status, its sentences and its use."""
-
-    code: str
-    status: int | None
-    """The HTTP status. None if only an answer's end has this code, or if the status varies."""
-    sentences: str | Mapping[str, str]
-    """One sentence, or one for each case. `{…}` are placeholders for the values of the call."""
-    kind: type[FolyamError] = FolyamError
-    retryable: bool = False
-    retry_after: str | None = None
-    """Seconds, unless the call gives another time."""
-    reasons: tuple[str, ...] = ()
-    """The labels of the metric for upstreams' errors, the usual one first."""
-    sources: tuple[Source, ...] = ("service",)
-
-    def sentence(self, case: str) -> str:
-        """Return the sentence of a case.
-
-        Raises:
-            LookupError: there is no such case.
-        """
-        if not isinstance(self.sentences, str):
-            return self.sentences[case]
-        if case and case not in self.reasons:
-            raise LookupError(case)
-        return self.sentences
-
-    def data(self) -> dict[str, Any]:
-        """Return the row as docs/protocol/errors.json has it."""
-        return {
-            "code": self.code,
-            "status": self.status,
-            "sentences": [self.sentences] if isinstance(self.sentences, str) else list(self.sentences.values()),
-            "retryable": self.retryable,
-            "retry_after": self.retry_after and int(self.retry_after),
-            "sources": list(self.sources),
-        }
-
-
-def _upstream(code: str, status: int, sentences: str | Mapping[str, str], *reasons: str, again: bool = True) -> Row:
-    """Return a row of `UpstreamError`. It can come as a status, and as the end of an answer that had begun."""
-    return Row(
-        code,
-        status,
-        sentences,
-        UpstreamError,
-        retryable=again,
-        reasons=reasons or (code.removeprefix("upstream_"),),
-        sources=("service", "answer"),
-    )
-
-
-def _unavailable(
-    code: str, sentence: str, *, retry_after: str = "1", sources: tuple[Source, ...] = ("service",)
-) -> Row:
-    return Row(code, 503, sentence, Unavailable, retryable=True, retry_after=retry_after, sources=sources)
-
-
-_ROWS = (
-    # The request.
-    Row("invalid_json", 400, "The body is not valid JSON.", BadInput),
-    Row(
-        "invalid_input",
-        422,
-        {
-            "value": "{field}: {wanted}.",
-            "required": "{field}: This field is required.",
-            "unknown_field": "{field}: There is no such field.",
-            "unknown_name": "There is an unknown field.",
-            "unknown_name_within": "{field}: There is an unknown field.",
-            "surrogate": "The text must not contain half of a surrogate pair.",
-            "surrogate_within": "{field}: The text must not contain half of a surrogate pair.",
-            "body": "The body must be a JSON object, sent as application/json.",
-            "no_body": "The body must be a JSON object with a query.",
-            "no_query": "query is missing.",
-            "parameters": "The address may have at most {most} parameters.",
-        },
-        BadInput,
-    ),
-    Row("empty_query", 422, "query must not be empty.", BadInput),
-    Row("query_too_long", 422, "query must have at most {most} characters.", BadInput),
-    Row("history_too_long", 422, "history must have at most {most} turns.", BadInput),
-    Row("unknown_model", 422, "model is not one that this service offers.", BadInput),
-    Row(
-        "bad_last_event_id",
-        400,
-        {
-            "form": "Last-Event-ID must be <answer id>:<seq>.",
-            "answer": "Last-Event-ID is of another answer.",
-            "ahead": "Last-Event-ID, or after, is ahead of the answer.",
-        },
-        BadInput,
-    ),
-    Row("unauthorized", 401, "A key is needed, as Authorization: Bearer <key>.", Unauthorized),
-    Row("cross_site", 403, "Another site may not ask for an answer."),
-    Row("not_found", 404, "There is nothing at this address.", HTTPError),
-    Row("unknown_answer", 404, "There is no such answer, or it has expired.", UnknownAnswer),
-    Row("method_not_allowed", 405, "This address does not take that method.", HTTPError),
-    Row(
-        "not_acceptable",
-        406,
-        {
-            "any": "Accept must allow one of {offered}.",
-            "http_1_0": "Accept must allow one of {offered}. Plain text needs HTTP/1.1 or later: a cut would look like"
-            " its end.",
-        },
-    ),
-    Row("body_too_large", 413, "The request's body is too large.", HTTPError),
-    Row("http_error", None, "The request cannot be served.", HTTPError),
-    # The service.
-    Row("internal", 500, "Something went wrong here.", retryable=True, sources=("service", "answer")),
-    _unavailable("draining", "The service is restarting. Try again in a moment."),
-    _unavailable(
-        "log_full",
-        "There is no room left for answers. Try again later.",
-        retry_after="10",
-        sources=("service", "answer"),
-    ),
-    _unavailable("log_unavailable", "The service cannot store or read answers now.", sources=("service", "answer")),
-    _unavailable("stop_pending", "The answer will stop, but has not stopped yet."),
-    _unavailable("too_many_answers", "Too many answers are under way. Try again in a moment."),
-    Row(
-        "too_many_answers_of_yours",
-        429,
-        "You have too many answers under way. Let one of them end first.",
-        TooMany,
-        retryable=True,
-        retry_after="1",
-    ),
-    _unavailable("too_many_followers", "Too many answers are being read. Try again in a moment."),
-    # The upstream.
-    _upstream(
-        "upstream_bad_request",
-        400,
-        {
-            "": "The model's server refused the request.",
-            "with_code": "The model's server refused the request ({said}).",
-        },
-        again=False,
-    ),
-    _upstream("upstream_too_long", 413, "The question is too long for the model's server.", again=False),
-    _upstream("upstream_rate_limited", 429, "The model's server takes no more requests for now."),
-    _upstream("upstream_credentials", 502, "The model's server refused this service's credentials.", again=False),
-    _upstream("upstream_not_found", 502, "The model's server does not know the model or the address.", again=False),
-    _upstream(
-        "upstream_redirected",
-        502,
-        "The model's server redirects to another address ({status}), and redirects are not followed.",
-        again=False,
-    ),
-    _upstream("upstream_unavailable", 502, "The model's server cannot answer now.", "unavailable", "breaker"),
-    _upstream("upstream_unreachable", 502, "The model's server cannot be reached."),
-    _upstream("upstream_error", 502, "The model's server reported an error instead of going on."),
-    _upstream(
-        "upstream_malformed",
-        502,
-        {
-            "response": "The model's server sent a response that is not valid HTTP.",
-            "stream": "The model's server sent something other than a stream of events.",
-            "event": "The model's server sent an event that cannot be read.",
-            "event_length": "The model's server sent an event that is too long.",
-        },
-    ),
-    _upstream("upstream_cut", 502, "The connection to the model's server was cut."),
-    _upstream("upstream_truncated", 502, "The model's server ended its answer without finishing it."),
-    _upstream(
-        "upstream_timeout",
-        504,
-        {
-            "connect_timeout": "The model's server could not be reached in time.",
-            "status_timeout": "The model's server did not answer in time.",
-            "upstream_timeout": "The model's server did not answer in time.",
-            "first_chunk_timeout": "The model's server accepted the question but did not begin to answer in time.",
-            "silence_timeout": "The model's server stopped sending in the middle of its answer.",
-        },
-        "upstream_timeout",
-        "connect_timeout",
-        "status_timeout",
-        "first_chunk_timeout",
-        "silence_timeout",
-    ),
-    _upstream("answer_timeout", 504, "The answer took too long and was cut."),
-    _upstream("answer_too_long", 502, "The answer grew too long and was cut.", again=False),
-    Row(
-        "interrupted",
-        None,
-        "The answer was interrupted and could not be continued.",
-        retryable=True,
-        sources=("answer",),
-    ),
-)
-
-
-def _nginx(code: str, status: int, sentence: str, *, again: bool = False, retry_after: str | None = None) -> Row:
-    return Row(code, status, sentence, HTTPError, retryable=again, retry_after=retry_after, sources=("nginx",))
-
-
-_NGINX_ROWS = (
-    _nginx("bad_request", 400, "The request could not be understood."),
-    _nginx("forbidden", 403, "Access to this address is forbidden."),
-    _nginx("not_found", 404, "There is nothing here."),
-    _nginx("method_not_allowed", 405, "This address does not take that method."),
-    _nginx("request_timeout", 408, "The request took too long to arrive.", again=True),
-    _nginx("precondition_failed", 412, "The file does not meet the conditions of the request."),
-    _nginx("body_too_large", 413, "The request body is too large."),
-    _nginx("uri_too_long", 414, "The address is too long. Send the query with POST."),
-    _nginx("misdirected_request", 421, "This connection is for another host."),
-    _nginx("too_many_requests", 429, "Too many requests. Please try again in a moment.", again=True, retry_after="2"),
-    _nginx("headers_too_large", 431, "The request headers are too large."),
-    _nginx("internal_error", 500, "Something went wrong here. Please try again.", again=True),
-    _nginx("not_implemented", 501, "This transfer encoding is not supported."),
-    _nginx(
-        "service_unreachable",
-        502,
-        "The service is not running or just restarting. Please try again in a moment.",
-        again=True,
-        retry_after="2",
-    ),
-    _nginx(
-        "service_unavailable",
-        503,
-        "The service cannot take the request now. Please try again in a moment.",
-        again=True,
-        retry_after="2",
-    ),
-    _nginx(
-        "service_timeout", 504, "The service did not answer in time. Please try again.", again=True, retry_after="2"
-    ),
-    _nginx("http_version_not_supported", 505, "This version of HTTP is not supported."),
-)
-
-TABLE: Mapping[str, Row] = {row.code: row for row in _ROWS}
-"""Every code that the service raises."""
-NGINX: Mapping[str, Row] = {row.code: row for row in _NGINX_ROWS}
-"""Every code of nginx.conf. Some are also codes of the service."""
-
-
-def response_codes() -> list[str]:
-    """Return the codes that the service's responses may have."""
-    return [row.code for row in TABLE.values() if "service" in row.sources]
-
-
-def upstream_reasons() -> list[str]:
-    """Return the labels of the metric for upstreams' errors."""
-    return [reason for row in TABLE.values() for reason in row.reasons]
-
-
-def table() -> str:
-    """Return both tables as docs/protocol/errors.json has them."""
-    rows = [row.data() for row in (*TABLE.values(), *NGINX.values())]
-    return json.dumps(rows, indent=2, ensure_ascii=False)
-
-
-if __name__ == "__main__":
-    print(table())  # noqa: T201 (python -m service.errors writes docs/protocol/errors.json)

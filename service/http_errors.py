@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from service.context import context_of
-from service.errors import TABLE, BadInput, FolyamError, HTTPError, UpstreamError, unknown_field
+from service.error_codes import TABLE
+from service.errors import BadInput, FolyamError, HTTPError, UpstreamError, unknown_field
 from service.telemetry import metrics
 
 ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
@@ -22,7 +23,7 @@ ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
 
 _METHOD_NOT_ALLOWED = 405
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-_BY_STATUS = {row.status: row.code for row in TABLE.values() if row.kind is HTTPError and row.status}
+_BY_STATUS = {row.status: row.code for row in TABLE.values() if row.kind == "HTTPError" and row.status}
 
 
 class UpstreamHTTPException(HTTPException):

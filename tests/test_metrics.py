@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
-from service.errors import TABLE, response_codes, upstream_reasons
+from service.error_codes import TABLE, response_codes, upstream_reasons
 from service.events import Usage
 from service.renderings import NAMES
 from service.telemetry import metrics

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from service.config import Settings
-from service.errors import NGINX, TABLE
+from service.error_codes import NGINX, TABLE
 from service.events import ANSWER_ID_BYTES, MERGED_CHARACTERS, Delta, Event, Start
 from service.renderings import RENDERINGS
 from service.renderings.sse import ServerSentEvents

@@ -20,7 +20,7 @@ import crossplane
 import pytest
 
 from deploy.local import ports, web
-from service.errors import NGINX
+from service.error_codes import NGINX
 from tests.deploy.backend import Backend, Request, chunk, respond
 
 ROOT = Path(__file__).parents[2]

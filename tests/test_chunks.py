@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.events import Delta, Usage
-from service.upstream.chunks import EVENT_BYTES, MAX_TOKENS, ChunkDecoder
+from service.upstream.chunk_json import MAX_TOKENS
+from service.upstream.chunks import EVENT_BYTES, ChunkDecoder
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}

@@ -5,30 +5,29 @@ The stream is Server-Sent Events, each with one JSON chunk as its data, then `[D
 start or none, usage in a chunk of its own or in the last one, one of two names for reasoning, comments as keep-alives,
 LF or CRLF.
 
-msgspec decodes the usual chunk in one pass. `_decode_loosely` decodes a chunk that msgspec rejects, slowly and
-tolerantly. An event is malformed only if text of the answer may be lost with it.
+An event is malformed only if text of the answer may be lost with it.
 """
 
-import contextlib
-import json
 import re
-from typing import Annotated, Any
 
 import msgspec
 
 from service.errors import UpstreamError
 from service.events import Delta, Usage
+from service.upstream.chunk_json import (
+    NULL,
+    Choice,
+    Chunk,
+    Message,
+    decode,
+    decode_loosely,
+    is_error,
+    is_error_event,
+    usage_of,
+)
 
 EVENT_BYTES = 1 << 20
 """Limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
-
-MAX_TOKENS = 1_000_000_000
-"""Limit on a count of tokens. A higher one is a server's fault: neither a client nor a metric can represent 10^400."""
-
-_NULL = msgspec.Raw(b"null")
-_NO_ERROR = (b"null", b'""', b"false", b"0", b"[]")
-"""Values of `error` without an error, from servers that always send the field. `{}` is an error: JavaScript serializes
-an exception so."""
 
 _FAILURE = re.compile(
     r"error|fail|abort|cancel|insufficient|exhausted|malformed|unexpected|unavailable|overload|interrupt|time_?out",
@@ -47,48 +46,6 @@ _FIELD = re.compile(rb":|(?:data|event|id|retry)(?::|\Z)")
 """The start of a line of an event stream: a comment or a field."""
 
 
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-    index: int | None = 0
-    error: msgspec.Raw = _NULL
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _NULL
-    error: msgspec.Raw = _NULL
-
-
-class _Other(msgspec.Struct):
-    """An event without choices."""
-
-    kind: Any = msgspec.field(name="object", default=None)
-    type: Any = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
-_decode_other = msgspec.json.Decoder(_Other).decode
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: _Count
-    completion_tokens: _Count
-    total_tokens: _Count
-    prompt_tokens_details: dict[str, _Count | None] | None = None
-    completion_tokens_details: dict[str, _Count | None] | None = None
-
-
-_decode_usage = msgspec.json.Decoder(_Usage).decode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax and creates no objects
 _CR = 13
 _BYTE_ORDER_MARK = "\ufeff".encode()
@@ -220,16 +177,16 @@ class ChunkDecoder:
         if not event:
             return  # Empty data is the keep-alive of some gateways.
         try:
-            chunk = _decode(event)
+            chunk = decode(event)
         except (ValueError, RecursionError):
             chunk = self._decode_loosely(name, event)
-        if chunk.error is not _NULL and bytes(chunk.error) not in _NO_ERROR:
+        if chunk.error is not NULL and is_error(chunk.error):
             raise UpstreamError("upstream_error")
-        if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
-            self.usage = _usage(chunk.usage) or self.usage
+        if chunk.usage is not NULL and bytes(chunk.usage) != b"null":
+            self.usage = usage_of(chunk.usage) or self.usage
         choices = chunk.choices
         if choices is None:
-            if name == b"error" or _is_error(event):
+            if name == b"error" or is_error_event(event):
                 raise UpstreamError("upstream_error")
             return
         for choice in choices:
@@ -237,18 +194,18 @@ class ChunkDecoder:
             if not choice.index:
                 self._choice(choice, deltas)
 
-    def _decode_loosely(self, name: bytes, event: bytes) -> _Chunk:
+    def _decode_loosely(self, name: bytes, event: bytes) -> Chunk:
         try:
-            return _decode_loosely(event)
+            return decode_loosely(event)
         except (ValueError, AttributeError, TypeError, RecursionError):
             # Plain text in an event of another name is not a chunk: a gateway's `ping` has a date as its data. After
             # the finish, an invalid event loses nothing of the answer.
             is_chunk = name in (b"", b"message") or event.startswith(b"{")
             if is_chunk and self.finish_reason is None:
                 raise UpstreamError("upstream_malformed", "event") from None
-            return _Chunk()
+            return Chunk()
 
-    def _choice(self, choice: _Choice, deltas: list[Delta]) -> None:
+    def _choice(self, choice: Choice, deltas: list[Delta]) -> None:
         if said := choice.delta or self._message(choice):
             if reasoning := said.reasoning_content or said.reasoning:
                 self._append("reasoning", reasoning, deltas)
@@ -256,14 +213,14 @@ class ChunkDecoder:
                 self._append("text", said.content, deltas)
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
-        if choice.error is not _NULL and bytes(choice.error) not in _NO_ERROR:
+        if choice.error is not NULL and is_error(choice.error):
             raise UpstreamError("upstream_error")
         if choice.finish_reason:
             if _FAILURE.search(choice.finish_reason):
                 raise UpstreamError("upstream_error")
             self.finish_reason = _in_whole_characters(choice.finish_reason)
 
-    def _message(self, choice: _Choice) -> _Delta | None:
+    def _message(self, choice: Choice) -> Message | None:
         """Return the message of a server that does not stream. After deltas, a message only repeats them."""
         return choice.message if self.last_seq == self._first_seq else None
 
@@ -300,84 +257,3 @@ def _is_whole(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _decode_loosely(event: bytes) -> _Chunk:
-    """Decode an irregular chunk: with a lone surrogate, invalid UTF-8, or an index that is a string.
-
-    Raises:
-        ValueError, AttributeError, TypeError, RecursionError: the event is not a chunk.
-    """
-    try:
-        text = event.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        text = event.decode("utf-8", "replace")
-    chunk = json.loads(text)
-    if not chunk:
-        return _Chunk()
-    choices = [_tidied(choice) for choice in chunk.get("choices") or ()]
-    raw = {name: _raw(chunk.get(name)) for name in ("usage", "error")}
-    return _Chunk(msgspec.convert(choices, list[_Choice], strict=False) or None, **raw)
-
-
-def _tidied(choice: dict[str, Any]) -> dict[str, Any]:
-    """Return the choice in the usual form."""
-    tidied = {**choice, "error": _raw(choice.get("error"))}
-    for name in ("delta", "message"):
-        said = choice.get(name) or None  # PHP writes an object without fields as [].
-        if said is not None and isinstance(said.get("content"), list):
-            text, thinking = _in_parts(said["content"])
-            said = {**said, "content": text, "reasoning": thinking or said.get("reasoning")}
-        tidied[name] = said
-    reason = choice.get("finish_reason") or None
-    tidied["finish_reason"] = reason if reason is None or isinstance(reason, str) else json.dumps(reason)
-    return tidied
-
-
-def _in_parts(content: list[Any]) -> tuple[str, str]:
-    """Return the text and the thinking of a list of parts, the form of Mistral's reasoning models.
-
-    Parts without text, such as references and images, are skipped.
-    """
-    text: list[str] = []
-    thinking: list[str] = []
-    for part in content:
-        if isinstance(part, str):
-            text.append(part)
-        elif part.get("type") == "thinking":
-            inner = part.get("thinking") or ""
-            thinking.append(inner if isinstance(inner, str) else _in_parts(inner)[0])
-        else:  # the type is `text`, `output_text` (other servers), or missing
-            text.append(part.get("text") or "")
-    return "".join(text), "".join(thinking)
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(json.dumps(value).encode())
-
-
-def _usage(raw: msgspec.Raw) -> Usage | None:
-    """Return the usage without invalid details; None if it is invalid, which does not fail the answer."""
-    with contextlib.suppress(ValueError, RecursionError):
-        return Usage(*msgspec.structs.astuple(_decode_usage(raw)))
-    with contextlib.suppress(ValueError, RecursionError, AttributeError):
-        usage = msgspec.json.decode(raw)
-        for name in ("prompt_tokens_details", "completion_tokens_details"):
-            details = usage.get(name)
-            counts = details.items() if isinstance(details, dict) else ()
-            usage[name] = {key: count for key, count in counts if count is None or _is_count(count)} or None
-        return Usage(*msgspec.structs.astuple(msgspec.convert(usage, _Usage)))
-    return None
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_TOKENS
-
-
-def _is_error(event: bytes) -> bool:
-    """Return whether an event without choices is an error: `{"object": "error", …}`, of older vLLM and FastChat."""
-    try:
-        other = _decode_other(event)
-    except (ValueError, RecursionError):
-        return False
-    return "error" in (other.kind, other.type)

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and hooks of all tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,14 +18,14 @@ WITH_SERVERS = ("e2e", "run", "bench", "faults")
 """Directories whose modules start what their tests share: servers and browsers. Those in `faults` load the machine, so
 they also run one after the other."""
 
-# No deadline: these machines are shared, and a slow moment is not a defect.
+# No deadline: the machines are shared, and a slow moment is not a defect.
 hypothesis.settings.register_profile("check", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("check")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what a backend of the log cannot do; group what belongs into one of pytest-xdist's processes.
+    """Skip tests that a backend of the log does not support; group tests that must share a pytest-xdist process.
 
     A module with servers stays together, and so do all of the tests of `make faults`.
     """
@@ -71,7 +71,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Tested]:
 
 @pytest.fixture(scope="session")
 def new_url(backend: Tested, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Makes URLs of logs that hold nothing yet."""
+    """Makes URLs of empty logs."""
     return lambda: backend.url(tmp_path_factory.mktemp("log"))
 
 

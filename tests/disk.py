@@ -1,4 +1,4 @@
-"""A small disk, and a full one. Mounting takes root, which continuous integration has."""
+"""A small disk and a full disk. Mounting requires root, which continuous integration has."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ def can_mount() -> bool:
 
 @contextmanager
 def small_disk(place: Path, size: int) -> Iterator[None]:
-    """Mount a disk of so many bytes there."""
+    """Mount a disk of this size at the directory."""
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place)], check=True)
     try:
@@ -29,7 +29,7 @@ def small_disk(place: Path, size: int) -> Iterator[None]:
 
 @contextmanager
 def filled(place: Path) -> Iterator[None]:
-    """Leave no block free on the disk that has the directory."""
+    """Fill the disk of the directory."""
     filler = place / "filler"
     with filler.open("ab", buffering=0) as file:
         try:

@@ -13,11 +13,11 @@ REQUEST_ID = "a-request-of-a-test"
 
 @dataclass(frozen=True)
 class Reply:
-    """A response that has ended."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
-    """By their names in lower case."""
+    """By name in lower case."""
     body: bytes
 
 
@@ -65,6 +65,6 @@ async def ask(
 
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[FastAPI]:
-    """Start the application, and end it."""
+    """Run the application's lifespan around the block."""
     async with app.router.lifespan_context(app):
         yield app

@@ -1,4 +1,4 @@
-"""Answers that are brought to a state and held there: a real log, and an upstream that does as it is told.
+"""Answers that are held in a chosen state, with a real log and a scripted upstream.
 
 Run as `python -m tests.stages <directory>`, it holds one answer in each state that has a producer, prints their ids and
 waits to be killed.
@@ -27,7 +27,7 @@ LIMITS = Limits(answer_seconds=60, answer_bytes=1 << 20, unwatched_seconds=60)
 
 
 class ToldUpstream:
-    """An upstream with one stream, which gives what it is told to, in that order."""
+    """An upstream with one stream, which returns the given results in order."""
 
     finish_reason = "stop"
     usage = None
@@ -51,7 +51,7 @@ class ToldUpstream:
 
 
 class HeldLease:
-    """A log's own lease, whose `append` can be held, and whose next one can fail, also when it is cancelled."""
+    """A lease whose `append` can be held, and whose next `append` can fail, also at its cancellation."""
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
@@ -101,7 +101,7 @@ class Stage:
         return self.producer._state
 
     async def come_to(self, state: State) -> None:
-        """Bring the answer to the state, where it stays until something is told, or released."""
+        """Bring the answer to the state and hold it there."""
         if state in STARTS:
             return
         await until(lambda: self.state is State.WAITING)

@@ -1,4 +1,4 @@
-"""Arbitrary events, for hypothesis: all that a log can hold, in a model's and in other people's words."""
+"""Hypothesis strategies: arbitrary events and requests."""
 
 import msgspec
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ ANSWER = "0123456789abcdef0123456789abcdef"
 
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
-    # What breaks line-based and quoted formats, more often than chance would have it.
+    # Characters that break line-based and quoted formats, more often than at random.
     st.text(st.sampled_from('\r\n\0\x0b\x0c\x1b\x85\u2028\u2029"\\{}:, \ufeff\ufffdd😀é')),
     st.sampled_from(["\n\nevent: done\ndata: {}\n\n", "\r\rid: x\r\r", ":\n\n", "[DONE]", '"}\n{"type":"done"}', ""]),
 )
@@ -27,7 +27,7 @@ generate_requests = st.builds(
     max_tokens=st.none() | st.integers(1, 10**6),
     traceparent=texts,
 )
-"""All that `/generate` can ask."""
+"""Any request of `/generate`."""
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 53), 1 << 53) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -47,13 +47,13 @@ requests = generate_requests.map(GenerateRequest.neutral) | st.builds(
     ),
     traceparent=texts,
 )
-"""All that any door can ask."""
+"""Any neutral request."""
 details = st.none() | st.dictionaries(texts, st.none() | counts, max_size=3)
 usages = st.builds(Usage, counts, counts, counts, details, details)
 
 
 def as_read(asked: Request) -> Request:
-    """The request as a log gives it back: its messages are JSON objects."""
+    """The request as read from a log: its messages are JSON objects."""
     return msgspec.convert(msgspec.to_builtins(asked), Request)
 
 
@@ -88,7 +88,7 @@ def any_event(seq: int = 7) -> st.SearchStrategy[Event]:
 
 @st.composite
 def answers(draw: st.DrawFn, most_events: int = 8) -> list[Event]:
-    """A log from its start on, ended or not."""
+    """The first events of a log, with or without an end."""
     seqs = range(2, 2 + draw(st.integers(0, most_events)))
     events: list[Event] = [draw(starts())]
     events += [draw(deltas(seq)) if draw(st.integers(0, 9)) else Restart(seq) for seq in seqs]

@@ -1,8 +1,8 @@
-"""A table of what was measured, printed when the tests are over."""
+"""A table of measurements, printed after the tests."""
 
 
 class Table:
-    """Rows of as many cells each, under a title."""
+    """A title, and rows with the same number of cells."""
 
     def __init__(self, title: str) -> None:
         self.title = title

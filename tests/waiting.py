@@ -1,15 +1,19 @@
-"""Waiting for what is to become true, with an end to the wait."""
+"""Wait for a condition, with a timeout."""
 
 import asyncio
 from collections.abc import Callable
 
 DEADLINE_SECONDS = 30.0
-"""Far longer than anything takes: whoever waits so long sees a failure, and no slow machine."""
+"""Timeout far above any duration, so that it means a failure and not a slow machine."""
 POLL_SECONDS = 0.005
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Return once the condition holds; TimeoutError if it does not in time."""
+    """Return once the condition holds.
+
+    Raises:
+        TimeoutError: it does not within DEADLINE_SECONDS.
+    """
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 (what is waited for happens in other processes)
+        while not condition():  # noqa: ASYNC110 (the condition depends on other processes)
             await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Which test walks which transition of `service.lifecycle`, and the proof that it does."""
+"""Record which test walks which transition of `service.lifecycle`, and check that it does."""
 
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ _seen: set[Step] = set()
 
 
 def walks(*steps: Step) -> Callable[[Test], Test]:
-    """Declare that a test walks these steps. It fails if it does not."""
+    """Declare that a test walks these steps. The test fails if it does not."""
 
     def declare(test: Test) -> Test:
         @functools.wraps(test)
@@ -56,7 +56,7 @@ def walks_from(states: Sequence[State], cause: Cause) -> Callable[[Test], Test]:
 
 
 def walked(state: State, cause: Cause) -> None:
-    """Note a step that no producer takes: a death or an erasure. The caller has looked at the log before and after."""
+    """Record a step without a producer: a death or an erasure. The caller has checked the log before and after."""
     _seen.add((state, cause))
 
 

@@ -1,4 +1,4 @@
-"""One worker's log, upstream and producers, put together as `service.app` does, for tests that need no HTTP."""
+"""One worker's log, upstream and supervisor, composed as in `service.app`, for tests without HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,13 +27,13 @@ TIME_OUTS = TimeOuts(10, 10, 10, 10)
 
 @dataclass(frozen=True)
 class Worker:
-    """What a worker is made of."""
+    """The parts of a worker."""
 
     log: EventLog
     supervisor: Supervisor
 
     async def start(self, key: str = "", **script: Any) -> Producer:  # noqa: ANN401 (the fields of Script)
-        """Begin an answer that goes by the script."""
+        """Begin an answer that follows the script."""
         return await self.ask(to_request(command(key=key, **script), model="test-model"))
 
     async def ask(self, request: Request, client: str = "somebody") -> Producer:
@@ -41,11 +41,11 @@ class Worker:
         return await self.supervisor.start(request, new_answer_id(), client=client, begun_at=begun_at)
 
     async def follow(self, answer: str, *, watch: bool = True) -> list[Event]:
-        """All events of the answer to its terminal one."""
+        """Return all events of the answer, up to its terminal event."""
         return await self._read_until(answer, lambda last: isinstance(last, Terminal), watch=watch)
 
     async def read_to(self, answer: str, *, seq: int) -> list[Event]:
-        """The events as far as they are there, once the event `seq` is."""
+        """Wait for the event `seq`; return the events so far."""
         return await self._read_until(answer, lambda last: last.seq >= seq, watch=False)
 
     async def _read_until(self, answer: str, whole: Callable[[Event], bool], *, watch: bool) -> list[Event]:
@@ -63,7 +63,7 @@ class Worker:
         return read
 
     async def read(self, answer: str) -> list[Event]:
-        """The events that are there."""
+        """Return the events so far."""
         reader = await self.log.open(answer, watch=False)
         read: list[Event] = []
         while events := await reader.read():
@@ -83,7 +83,7 @@ async def worker(
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
 ) -> AsyncIterator[Worker]:
-    """A worker whose log is at the URL."""
+    """A worker with the log of the URL."""
     log = open_event_log(url, Retention())
     async with worker_of(
         log,
@@ -108,7 +108,7 @@ async def worker_of(
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
 ) -> AsyncIterator[Worker]:
-    """A worker with the log, which is closed with it."""
+    """A worker with the log, which is closed with the worker."""
     client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:

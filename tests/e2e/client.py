@@ -1,4 +1,4 @@
-"""A client that reads a response's raw bytes, and leaves when it is told to."""
+"""A client that reads a response's raw bytes and can disconnect at any time."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ TEXT = "text/plain"
 
 
 def script(**commands: object) -> str:
-    """Return a query that tells the upstream what to do."""
+    """Return a query with a script for the upstream."""
     return json.dumps(commands)
 
 
@@ -40,7 +40,7 @@ class Reply:
 
 
 class Stream:
-    """A response as it comes."""
+    """A response that is read as it arrives."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self._connection = connection
@@ -50,11 +50,15 @@ class Stream:
         self.answer = self.headers.get("X-Answer-Id", "")
 
     def read(self) -> bytes:
-        """Return what has come; empty at the end. http.client.IncompleteRead where it was cut."""
+        """Return the bytes that have come; empty at the end.
+
+        Raises:
+            http.client.IncompleteRead: the body was cut.
+        """
         return self._response.read1(1 << 16)
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines as they come, heartbeats among them, without their ends."""
+        """Yield the lines as they come, with heartbeats and without line ends."""
         tail = b""
         while data := self.read():
             *lines, tail = (tail + data).split(b"\n")
@@ -67,12 +71,12 @@ class Stream:
                 yield json.loads(line)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._connection.close()
         self._response.close()
 
     def reset(self) -> None:
-        """Leave without a good-bye: a TCP reset."""
+        """Reset the TCP connection."""
         assert self._connection.sock is not None
         self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
@@ -87,7 +91,7 @@ class Stream:
 
 
 class Client:
-    """Talks HTTP to one address."""
+    """An HTTP client for one address."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -96,7 +100,7 @@ class Client:
     def send(
         self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> http.client.HTTPConnection:
-        """Send a request; its response is still to be had from the connection."""
+        """Send a request and return the connection, without reading the response."""
         connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=TIMEOUT_SECONDS)
         connection.request(method, target, body, dict(headers or {}))
         return connection
@@ -154,5 +158,5 @@ def question(query: str, accept: str = JSON_LINES, **fields: object) -> tuple[by
 
 
 def resume_headers(answer: str, after: int, accept: str = JSON_LINES) -> dict[str, str]:
-    """Return the headers of a request that goes on behind the event `after`."""
+    """Return the headers of a request that resumes behind the event `after`."""
     return {"Accept": accept, **({"Last-Event-ID": f"{answer}:{after}"} if after else {})}

@@ -1,4 +1,4 @@
-"""A real collector of OpenTelemetry's protocol, which prints what it receives."""
+"""A real OpenTelemetry collector, which prints the spans that it receives."""
 
 import importlib.util
 import re
@@ -12,7 +12,7 @@ from tests.e2e.stack import READY_SECONDS, Program, eventually
 
 @dataclass
 class ReceivedSpan:
-    """A span as the collector understood it."""
+    """A span as parsed by the collector."""
 
     name: str = ""
     trace_id: str = ""
@@ -25,7 +25,7 @@ class ReceivedSpan:
 
 
 class Collector(Program):
-    """Rotel: takes OTLP over HTTP, sends it on to nobody, and logs each span in full."""
+    """Rotel: receives OTLP over HTTP, exports nothing, and logs each span in full."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -46,11 +46,11 @@ class Collector(Program):
         return f"http://{self.address}"
 
     def text(self) -> str:
-        """All that it has printed, without colours."""
+        """The collector's output without colours."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text())
 
     def spans(self) -> list[ReceivedSpan]:
-        """All spans that have come, in that order."""
+        """All spans in the order of their arrival."""
         spans: list[ReceivedSpan] = []
         within = ""
         for line in self.text().splitlines():

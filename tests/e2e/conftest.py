@@ -14,7 +14,7 @@ from tests.upstream.process import UpstreamProcess
 
 @dataclass(frozen=True)
 class Stack:
-    """nginx, gunicorn with two workers, and an upstream that does as it is told."""
+    """nginx, gunicorn with two workers, and a scripted upstream."""
 
     upstream: UpstreamProcess
     service: Service
@@ -22,12 +22,12 @@ class Stack:
 
     @property
     def client(self) -> Client:
-        """Through nginx."""
+        """A client through nginx."""
         return Client(self.nginx.address)
 
     @property
     def direct(self) -> Client:
-        """Without nginx."""
+        """A client without nginx."""
         return Client(self.service.address)
 
     @property
@@ -107,7 +107,7 @@ class Report:
     test: pytest.Function
 
     def add(self, *cells: object) -> None:
-        """Add a row. It goes along with the test's result, which may be another process's to print."""
+        """Add a row. It is a part of the test's result, because another process may print the table."""
         title = str(self.test.module.__doc__).strip().splitlines()[0]
         self.test.user_properties.append((title, [str(cell) for cell in cells]))
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections: a network that drops, again and again, on command."""
+"""A TCP proxy that resets connections on command, as an unreliable network does."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ from deploy.local.ports import Address
 
 
 class Cutter:
-    """Passes bytes between a client and `target`, and resets each connection after so many bytes of the response.
+    """Relays bytes between a client and `target`, and resets each connection after a number of bytes of the response.
 
-    `limits` gives the bytes for one connection after the other; when it is exhausted, none is cut any more. With
+    `limits` has the number of bytes for each connection; connections after its end are not cut. With
     `keeps_blank_lines`, a cut that would part two line feeds comes one byte later.
     """
 
@@ -68,7 +68,7 @@ class Cutter:
                 self.cuts += 1
                 reset(writer.get_extra_info("socket"))
         except asyncio.CancelledError:
-            pass  # The end of the test; asyncio would report it.
+            pass  # The test has ended; asyncio would report the error.
         finally:
             upwards.cancel()
             there_writer.transport.abort()
@@ -78,7 +78,7 @@ class Cutter:
 async def _copy(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int, *, keeps_blank_lines: bool = False
 ) -> bool:
-    """Copy up to the limit; return whether it was reached."""
+    """Copy bytes up to the limit; return whether the limit was reached."""
     left = limit
     try:
         while data := await reader.read(1 << 14):
@@ -95,11 +95,11 @@ async def _copy(
 
 
 def reset(connection: socket.socket) -> None:
-    """Have the socket's close send a reset."""
+    """Make the socket send a reset at its close."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def random_limits(seed: int, cuts: int, least: int, most: int) -> Iterator[int]:
-    """Yield so many limits."""
+    """Yield `cuts` random limits from `least` to `most`."""
     numbers = random.Random(seed)  # noqa: S311 (reproducible, not secret)
     return iter([numbers.randint(least, most) for _ in range(cuts)])

@@ -1,7 +1,7 @@
 """One hostile client, from another address of this machine: `python -m tests.e2e.hostile <host> <port> <seconds>`.
 
-It does all at once what a service has to bear, as fast as it can, within bounds of count and time; then it prints what
-it met with, as one line of JSON.
+It runs all of its attacks at once and as fast as it can, within limits of count and time. Then it prints the responses
+that it got, as one line of JSON.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from tests.upstream.script import command
 
 ADDRESS = "127.0.0.2"
 OPENED = 1000
-"""Connections that say nothing, and as many whose headers come a byte at a time."""
+"""Number of silent connections, and of connections whose headers come a byte at a time."""
 SLOW_BODIES = 50
 GREEDY_SECONDS = 4.0
 GREEDY_A_SECOND = 80
 FLOODING = 24
 UNKNOWN_IDS = 10_000
 MAX_SECONDS = 60.0
-"""In all, should the unknown ids take so long."""
+"""Limit on the whole attack, if the unknown ids take so long."""
 TRICKLE_SECONDS = 0.5
 TIMEOUT_SECONDS = 20.0
 STATUS_BYTES = len(b"HTTP/1.1 200")
@@ -34,7 +34,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Attack:
-    """What it does, and what comes of it, counted by what and by the response's status."""
+    """The attacks, and their results counted by attack and status."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -48,7 +48,7 @@ class Attack:
 
     @contextlib.asynccontextmanager
     async def _counted(self, what: str) -> AsyncIterator[None]:
-        """Count what goes wrong; nothing that befalls this client ends it."""
+        """Count errors of the block. No error ends this client."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 yield
@@ -62,7 +62,7 @@ class Attack:
         return head
 
     async def ask_for_much(self) -> None:
-        """Begin answers without end, and follow them; read none of it."""
+        """Begin endless answers and read nothing of them."""
         body = json.dumps({"query": command(endless=True, pace=0.05)}).encode()
         ask = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
         answer = b""
@@ -80,13 +80,13 @@ class Attack:
             await asyncio.sleep(1 / GREEDY_A_SECOND)
 
     async def open_connections(self) -> None:
-        """Say nothing on them."""
+        """Open connections and send nothing."""
         for _ in range(OPENED):
             async with self._counted("open"):
                 await self._connect()
 
     async def send_headers_slowly(self) -> None:
-        """Begin a request on each of many connections, and go on by a byte."""
+        """Send a request on each of many connections, one byte at a time."""
         slow = []
         for _ in range(OPENED):
             async with self._counted("slow header"):
@@ -97,7 +97,7 @@ class Attack:
             await asyncio.sleep(TRICKLE_SECONDS)
 
     async def send_bodies_slowly(self) -> None:
-        """Promise a body on each of some connections, and send it by the byte."""
+        """Announce a body on each of some connections, and send it one byte at a time."""
         slow = []
         for _ in range(SLOW_BODIES):
             async with self._counted("slow body"):
@@ -110,7 +110,7 @@ class Attack:
             await asyncio.sleep(TRICKLE_SECONDS)
 
     async def ask_for_the_enormous(self) -> None:
-        """Send what is far too long, in each part of a request."""
+        """Send far too long requests, in each part of a request."""
         huge = b"x" * (8 << 20)
         nested = b"[" * 1_000_000
         post = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
@@ -133,7 +133,7 @@ class Attack:
                     writer.close()
 
     async def flood(self, number: int) -> None:
-        """Send one request after the other, of those that cost the service something and are refused."""
+        """Send rejected requests that are costly for the service, one after the other."""
         targets = [b"/generate?query=%20", b"/generate?query=x&model=none", b"/answers/x", b"/readyz", b"/"]
         for each in itertools.count():
             if number % 4 == 0 or self.met["asked for unknown ids"] >= UNKNOWN_IDS:
@@ -153,7 +153,7 @@ class Attack:
                 writer.close()
 
     async def run(self, seconds: float) -> None:
-        """Everything, for so long, and until it has asked for all the unknown ids; then let go of it."""
+        """Run all attacks for `seconds`, and until all unknown ids were asked for; then close all connections."""
         await self.ask_for_much()
         everything: list[Coroutine[Any, Any, None]] = [
             self.open_connections(),
@@ -180,7 +180,7 @@ class Attack:
 
 
 def main() -> None:
-    """Attack, and tell."""
+    """Attack, and print the results."""
     host, port, seconds = sys.argv[1:]
     attack = Attack(host, int(port))
     asyncio.run(attack.run(float(seconds)))

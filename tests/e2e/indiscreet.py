@@ -1,4 +1,4 @@
-"""The service's worker with defects whose exceptions quote what should be told to nobody, for gunicorn to start."""
+"""A gunicorn worker of the service with defects: exceptions that quote secrets and people's words."""
 
 import asyncio
 from typing import Any
@@ -8,15 +8,15 @@ from service.worker import FolyamWorker
 IN_THE_PRODUCER = "break-the-producer"
 IN_THE_ROUTE = "break-the-route"
 IN_THE_LOOP = "break-the-loop"
-"""Words that set the defects off: in an answer, and twice in a query."""
+"""Words that trigger the defects: one in an answer and two in a query."""
 
 
 class IndiscreetWorker(FolyamWorker):
-    """Puts the defects in before the application is made."""
+    """Adds the defects before the application is created."""
 
     def init_process(self) -> None:
-        """Put them in, then go on as usual."""
-        # Not sooner: the master imports this module, and must not import the service.
+        """Add the defects, then run the usual initialization."""
+        # Imported here: the master imports this module, and must not import the service.
         from service.routes import generate  # noqa: PLC0415
         from service.upstream.chunks import ChunkDecoder  # noqa: PLC0415
 

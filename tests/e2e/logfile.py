@@ -1,4 +1,4 @@
-"""An answer's log, as its file has it, and whether what a client saw is that."""
+"""Compare an answer's log file with the events that a client received."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,18 @@ VOICES = ("text", "reasoning", "refusal")
 
 
 def read_log(directory: Path, answer: str) -> list[Event]:
-    """Return the log's events, without what is private."""
+    """Return the log's events without private fields."""
     text = (directory / f"{answer}.jsonl").read_text()
-    whole = text[: text.rfind("\n") + 1]  # What follows was torn by its writer's death, or is being written.
+    whole = text[: text.rfind("\n") + 1]  # The rest was torn by its writer's death, or is being written.
     events = [json.loads(line) for line in whole.split("\n") if line]
     return [{name: value for name, value in event.items() if name not in PRIVATE} for event in events]
 
 
 def unmerged(seen: Sequence[Event], log: Sequence[Event]) -> list[Event]:
-    """Return the log's events that the client saw, each merged delta replaced by those that it holds.
+    """Return the log's events that the client received, with each merged delta split into its parts.
 
-    AssertionError where a client's event does not hold exactly the log's events since the one before it.
+    Raises:
+        AssertionError: a client's event does not match the log's events since the previous one.
     """
     parts: list[Event] = []
     at = seen[0]["seq"] - 1 if seen and seen[0]["type"] != "delta" else None
@@ -51,18 +52,18 @@ def _held(event: Event, log: Sequence[Event], after: int | None) -> list[Event]:
 
 
 def assert_equals_log(*pieces: Iterable[Event], log: Sequence[Event]) -> None:
-    """AssertionError unless the pieces, one after the other, are the log: nothing missing, nothing twice."""
+    """Assert that the concatenated pieces are the log: no gap and no duplicate."""
     seen = [event for piece in pieces for event in unmerged(list(piece), log)]
     assert seen == list(log)
 
 
 def json_events(body: bytes) -> list[Event]:
-    """Return the whole events of JSON lines that may be cut anywhere."""
+    """Return the complete events of JSON lines that may be cut anywhere."""
     whole = body[: body.rfind(b"\n") + 1]
     return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
 def sse_events(body: bytes) -> list[Event]:
-    """Return the whole events of an SSE stream that may be cut anywhere."""
+    """Return the complete events of an SSE stream that may be cut anywhere."""
     whole = body[: body.rfind(b"\n\n") + 2] if b"\n\n" in body else b""
     return [json.loads(line.removeprefix(b"data: ")) for line in whole.split(b"\n") if line.startswith(b"data: ")]

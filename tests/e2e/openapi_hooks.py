@@ -1,4 +1,4 @@
-"""What Schemathesis has to be told of this API: JSON lines, the renderings, and answers that are there."""
+"""Schemathesis hooks for this API: JSON lines, the renderings, and ids of existing answers."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from service.routes.openapi import ANSWER_ID
 
 URL = "FOLYAM_TEST_URL"
 KEY = "FOLYAM_TEST_KEY"
-"""Environment variables: the service under test, and a key that it takes."""
+"""Environment variables: the address of the service under test, and a valid key."""
 
 ACCEPTED = itertools.cycle([*MEDIA_TYPES, "*/*"])
 THERE = itertools.cycle([True, True, False])
@@ -23,7 +23,7 @@ THERE = itertools.cycle([True, True, False])
 
 @schemathesis.deserializer("application/json", "application/x-ndjson")
 def lines(_context: object, response: schemathesis.Response) -> Any:  # noqa: ANN401 (JSON)
-    """One JSON object, or events a line; of these the last is returned, and the others are decoded here."""
+    """Decode one JSON object, or JSON lines, of which the last is returned."""
     try:
         return json.loads(response.content)
     except ValueError:
@@ -35,7 +35,7 @@ def lines(_context: object, response: schemathesis.Response) -> Any:  # noqa: AN
 
 @schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Ask for each rendering in turn, and mostly of an answer that is there: none is found by chance."""
+    """Use each rendering in turn, and mostly the id of an existing answer: random ids are never found."""
     case.headers["Accept"] = next(ACCEPTED)
     named = case.path_parameters.get("answer_id")
     if isinstance(named, str) and re.fullmatch(ANSWER_ID, named):

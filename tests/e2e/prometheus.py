@@ -1,4 +1,4 @@
-"""A real Prometheus with the project's configuration, but for where it scrapes and how often."""
+"""A real Prometheus with the project's configuration, except for the scrape target and interval."""
 
 import json
 import urllib.parse
@@ -16,7 +16,7 @@ SCRAPE_SECONDS = 1
 
 
 class Prometheus(Program):
-    """Scrapes one service, and reckons the project's rules, each second."""
+    """Scrapes one service and evaluates the project's rules every second."""
 
     def __init__(self, directory: Path, service: ports.Address) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -33,20 +33,20 @@ class Prometheus(Program):
         eventually(self._ready, READY_SECONDS)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series that the expression has now, each with its labels and its value."""
+        """Return the current series of the expression, each with its labels and its value."""
         answer: list[dict[str, Any]] = self._get("query", query=expression)["result"]
         return answer
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Return the alerts that fire or are about to."""
+        """Return the alerts that are pending or firing."""
         answer: list[dict[str, Any]] = self._get("alerts")["alerts"]
         return answer
 
     def wait_for_scrapes(self, count: int) -> None:
-        """Wait until so many more scrapes have come and their rules have been reckoned."""
+        """Wait for `count` more scrapes and their rules' evaluation."""
 
         def scraped() -> float:
-            # A counter of Prometheus' own would need it to scrape itself; the time of the last scrape does as well.
+            # By the time of the last scrape: for its own counter, Prometheus would have to scrape itself.
             return max((float(each["value"][1]) for each in self.query("timestamp(up)")), default=0.0)
 
         for _ in range(count + 1):

@@ -1,4 +1,4 @@
-"""The real thing, for tests: gunicorn with its workers, and nginx in front, each a process of its own."""
+"""The real stack for tests: gunicorn with its workers, and nginx in front of it, as processes."""
 
 import http.client
 import os
@@ -21,19 +21,19 @@ NODE = Path(sys.executable).with_name("node")
 """Node.js, which setup.sh puts beside Python."""
 READY_SECONDS = 180.0
 DEADLINE_SECONDS = 20.0
-"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
+"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which would hide that a stop has failed."""
 POLL_SECONDS = 0.01
 
 ROOMY = web.ClientLimits(connections=20_000, requests=20_000)
 
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
-"""What a service under test sees of this process's environment: no setting that a developer may have."""
+"""Variables that a service under test inherits. A developer's settings are not among them."""
 
 
 def import_service(
     environment: Mapping[str, str], program: str = "import service.main"
 ) -> subprocess.CompletedProcess[str]:
-    """Run `program`, which imports the service as gunicorn's workers do, in a process of its own, to its end."""
+    """Run `program`, which imports the service as gunicorn's workers do, in a new process to its end."""
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -46,7 +46,11 @@ def import_service(
 
 
 def eventually(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
-    """Return what `look` sees as soon as it is true; AssertionError if it is not in time."""
+    """Return the first true result of `look`.
+
+    Raises:
+        AssertionError: there is none in time.
+    """
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {look}, which last saw {seen!r}"
@@ -55,7 +59,7 @@ def eventually(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
 
 
 class Program:
-    """One process with a log, ended with its `with` block."""
+    """One process with a log. It ends with its `with` block."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -76,7 +80,7 @@ class Program:
             )
 
     def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 60.0) -> None:
-        """End it, and all that it started."""
+        """End the process and its children."""
         everything = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
         if self.process.poll() is None:
             self.process.send_signal(how)
@@ -119,7 +123,7 @@ class Service(Program):
             "FOLYAM_LOG_URL": log_directory.as_uri(),
             "FOLYAM_MODEL": "test-model",
             "FOLYAM_DRAIN_SECONDS": "1",
-            # By default it lies in /dev/shm and stays there.
+            # The default directory is in /dev/shm and would remain there.
             "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
             "OPENAI_BASE_URL": base_url,
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
@@ -130,7 +134,7 @@ class Service(Program):
         eventually(self._ready, READY_SECONDS)
 
     def restart(self) -> None:
-        """Stop the whole of it, and start it anew at the same address."""
+        """Stop gunicorn, and start it again at the same address."""
         self.stop()
         self.process = self._start()
         eventually(self._ready, READY_SECONDS)
@@ -140,11 +144,11 @@ class Service(Program):
         return [child.pid for child in psutil.Process(self.process.pid).children()]
 
     def started(self) -> int:
-        """How many workers have come to serve so far, those that have left included."""
+        """The number of workers that have begun to serve so far, including those that have ended."""
         return self.log.read_text().count("Application startup complete")
 
     def memory(self) -> int:
-        """Bytes of memory that its workers hold, what they share with nobody."""
+        """Bytes of the workers' private memory."""
         return sum(psutil.Process(pid).memory_full_info().uss for pid in self.workers())
 
     def _ready(self) -> bool:
@@ -153,7 +157,7 @@ class Service(Program):
 
 
 class Nginx(Program):
-    """nginx with the project's own configuration; by default, all of a test's clients may have what many would."""
+    """nginx with the project's own configuration; by default with high limits, because all clients have one address."""
 
     def __init__(
         self, directory: Path, service: ports.Address, web_root: Path, limits: web.ClientLimits = ROOMY
@@ -182,7 +186,7 @@ class Nginx(Program):
 
 
 def is_ready(address: ports.Address) -> bool:
-    """Tell whether the service answers there."""
+    """Return whether the service responds at the address."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=5)
     try:
         connection.request("GET", "/readyz")

@@ -1,9 +1,9 @@
-"""Breaks the real stack on purpose, under load, and checks every client's answer afterwards.
+"""Fault injection: break the real stack under load, and check every client's answer afterwards.
 
     python -m tests.faults --minutes 5 --seed 7
 
-nginx, gunicorn with several workers and the tests' upstream run as they do in life; many clients ask, each in one of
-the renderings; faults come at random moments of a plan that follows from the seed. Then, for every client: what it saw
-is a prefix of the answer's log without gap or double, and ended with exactly one terminal event, which is true; or the
-end was detectably cut, and a resume completed it.
+nginx, gunicorn with several workers and the tests' upstream run as in production. Many clients ask, each in one of the
+renderings. Faults are injected at random moments of a plan, which the seed determines. Then the checks hold for every
+client: its events are a prefix of the answer's log without gaps or duplicates, and end with exactly one terminal event,
+which is true; or the end was detectably cut, and a resume completed it.
 """

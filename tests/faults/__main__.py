@@ -1,4 +1,4 @@
-"""`python -m tests.faults`: break the stack for a while, and say whether anything was lost."""
+"""`python -m tests.faults`: inject faults into the stack for a while, and report whether anything was lost."""
 
 import argparse
 import asyncio
@@ -22,18 +22,18 @@ from tests.faults.soak import RETENTION, Soak
 from tests.faults.stack import SMALL_DISK, Stack, local_model
 
 DISK_SHARE = 0.15
-"""Of the time, for faults of the log's disk, on a stack of its own: the invariant is weaker there."""
+"""Share of the time for faults of the log's disk, on a separate stack: the invariant is weaker there."""
 LEAST_SECONDS = 15.0
 
 
 def say(line: str) -> None:
-    """Tell it now, also into a pipe."""
+    """Print at once, also into a pipe."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="how long (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="replays a plan")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class Session:
-    """What the command line asks for, one stack after the other."""
+    """Run the command line's faults, one stack after the other."""
 
     def __init__(self, options: argparse.Namespace, directory: Path) -> None:
         self._options = options
@@ -139,7 +139,7 @@ class Session:
         soak = Soak(stack)
         sampling = asyncio.create_task(soak.run())
         try:
-            # With so short a retention, a jump of the clock would rightly erase what has ended.
+            # With so short a retention, a jump of the clock would rightly erase ended answers.
             kinds = tuple(each for each in PROCESSES if each[0] is not ClockJumped)
             await self._run(stack, findings, self._seconds, plan(findings.seed, self._seconds, kinds))
         finally:

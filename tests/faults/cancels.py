@@ -1,4 +1,4 @@
-"""Thousands of clients that leave, and what they leave behind: nothing."""
+"""Thousands of clients that disconnect, after which no resource may be left in use."""
 
 import asyncio
 import json
@@ -20,27 +20,27 @@ from tests.upstream.script import command
 
 ANSWERS_A_WORKER = 50
 SETTINGS = {"FOLYAM_UNWATCHED_SECONDS": "0", "FOLYAM_MAX_ANSWERS": str(ANSWERS_A_WORKER)}
-"""Whoever leaves ends their answer; and there is room for so few answers that a lost place in it shows."""
+"""A disconnect ends the answer. The limit on answers is so low that one leaked slot shows."""
 AT_ONCE = 40
 TIMEOUT_SECONDS = 30.0
 AGAIN_SECONDS = 0.02
 MAX_PAUSE_SECONDS = 0.05
 MAX_BYTES = 1000
 MORE_DESCRIPTORS = 5
-"""Of a worker, that are no leak: files of metrics that were not written to before, for one."""
+"""Descriptors of a worker that are not a leak, such as metrics files that were not written before."""
 MORE_TASKS = 2
 
 
 @dataclass(frozen=True)
 class Level:
-    """What an idle worker holds."""
+    """The resources of an idle worker."""
 
     descriptors: int
     tasks: int
 
 
 async def cancels(stack: Stack, findings: Findings, count: int) -> None:
-    """Leave so many answers at random moments; then fill the service at once, and see that nothing is kept."""
+    """Disconnect from `count` answers at random moments; then fill the service, and check that nothing leaked."""
     await _fill(stack, findings, "all places taken before, s")
     before = await _idle(stack)
     how: Counter[str] = Counter()
@@ -75,7 +75,7 @@ async def _cancel_each(stack: Stack, seed: int, jobs: Iterable[int], how: Counte
 
 
 async def _cancel(stack: Stack, key: str, numbers: random.Random) -> str:
-    """Ask, and leave at any moment, in any way; return how."""
+    """Ask, and disconnect at a random moment in a random way; return the way."""
     body, headers = question(questions.long(numbers, key).query, numbers.choice([JSON_LINES, SSE, TEXT]))
     limit = numbers.randint(1, MAX_BYTES)
     connection = await Connection.send(
@@ -96,14 +96,14 @@ async def _cancel(stack: Stack, key: str, numbers: random.Random) -> str:
                 async for _ in connection.body():
                     pass
     except Cut:
-        pass  # After its few bytes, by itself.
+        pass  # The connection resets itself after its limit of bytes.
     finally:
         numbers.choice([connection.close, connection.reset])()
     return way
 
 
 async def _fill(stack: Stack, findings: Findings, title: str) -> None:
-    """Have as many answers running as there may be, all over the workers, and one refused; then leave them all."""
+    """Run answers up to the limit of all workers, until one is rejected; then disconnect from all."""
     places = ANSWERS_A_WORKER * stack.workers_wanted
     body, headers = question(command(endless=True, pace=0.2))
     began_at = time.monotonic()
@@ -118,7 +118,7 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
                 taken += 1
                 continue
             connection.close()
-            # A connection goes to any worker, also to one that is full.
+            # The kernel picks the worker of a connection, also one at its limit.
             if time.monotonic() > deadline:
                 findings.violate(f"only {taken} of {places} places for answers can be taken", title)
                 return
@@ -133,7 +133,7 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
 
 
 async def _idle(stack: Stack) -> dict[int, Level]:
-    """Wait until nothing is under way; return what each worker holds then."""
+    """Wait until no request is under way; return each worker's resources."""
     await until(lambda: _at_rest(stack.metrics()), TIMEOUT_SECONDS, "no answer runs and nobody follows one")
     levels = {}
     for pid in stack.workers():

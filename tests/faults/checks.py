@@ -1,4 +1,4 @@
-"""The one invariant, for a client and for a log: functions that return what is wrong, and nothing where all is well."""
+"""The invariant of a client and of a log, as functions that return violations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from tests.faults.viewing import TERMINAL, Viewing
 
 CLAIMS_LIMIT = 20
 CLAIMS_WITHOUT_GROWTH_LIMIT = 3
-"""The service gives an answer up that was orphaned more often than this: in all, or since it last grew."""
+"""Claims after which the service gives an answer up: in all, and without growth."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What may have happened to an answer besides its upstream's behaviour."""
+    """Events that may have affected an answer, apart from its upstream's behaviour."""
 
     recovery: str = "continue"
     claims: str = ""
-    """How it was taken over: `.` for each time, `+` for each after which it grew."""
+    """Its take-overs: `+` for each after which it grew, `.` for each other."""
     claims_forgotten: bool = False
-    """It may have been more often: after a minute, by the time of day, the service forgets it."""
+    """Whether there may have been more: the service forgets claims after a minute of wall-clock time."""
     may_be_unwatched: bool = False
     disk_full: bool = False
     damaged: bool = False
-    """Its log was truncated or deleted by the harness."""
+    """Whether the harness truncated or deleted its log."""
 
     @property
     def codes(self) -> frozenset[str]:
-        """Of `failed` events that are true in these circumstances, whatever the upstream did."""
+        """Codes of `failed` events that are true in these circumstances, whatever the upstream did."""
         codes = set()
         without_growth = len(self.claims) - len(self.claims.rstrip("."))
         given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or len(self.claims) > CLAIMS_LIMIT
@@ -42,7 +42,7 @@ class Circumstances:
 
 
 def text_of(events: Sequence[Event]) -> str:
-    """Return the text that the events leave on a screen."""
+    """Return the text that a screen shows after the events."""
     parts: list[str] = []
     for event in events:
         if event["type"] == "restart":
@@ -53,7 +53,7 @@ def text_of(events: Sequence[Event]) -> str:
 
 
 def as_text(events: Sequence[Event]) -> str:
-    """Return the events as plain text, which says in brackets what is no whole answer."""
+    """Return the events as plain text, in which an incomplete answer ends with a line in brackets."""
     parts = []
     for event in events:
         match event["type"]:
@@ -69,7 +69,7 @@ def as_text(events: Sequence[Event]) -> str:
 
 
 def check_log(log: Sequence[Event], question: Question, around: Circumstances, *, asked_stop: bool) -> list[str]:
-    """Check a log that should have come to its end."""
+    """Check a log that should have a terminal event."""
     if not log:
         return ["the log is empty"]
     wrong = []
@@ -86,7 +86,7 @@ def check_log(log: Sequence[Event], question: Question, around: Circumstances, *
 
 
 def check_written(log: Sequence[Event]) -> list[str]:
-    """Check that a walk through the table of an answer's transitions writes this log."""
+    """Check that a path through the table of an answer's transitions writes this log."""
     states = {State.NEW}
     for event in log:
         kind, states = event["type"], _silently_reached(states)
@@ -99,7 +99,7 @@ def check_written(log: Sequence[Event]) -> list[str]:
 
 
 def _silently_reached(states: set[State]) -> set[State]:
-    """Return these states and those that are reached from them by transitions that write nothing."""
+    """Return the states, and all states that transitions without an event reach from them."""
     reached = set(states)
     while more := {row.target for row in ANSWER if row.source in reached and not row.writes} - reached:
         reached |= more
@@ -107,7 +107,7 @@ def _silently_reached(states: set[State]) -> set[State]:
 
 
 def check_moves(moves: Sequence[Transition], log: Sequence[Event]) -> list[str]:
-    """Check the moves of an answer's producers, one after the other, against the table and the end of the log.
+    """Check the moves of an answer's producers in order, against the table and the end of the log.
 
     The log is empty where the answer was erased or has expired. A producer whose worker dies moves no more; its last
     move may not have been recorded. The next producer begins with an orphan.
@@ -125,14 +125,14 @@ def check_moves(moves: Sequence[Transition], log: Sequence[Event]) -> list[str]:
     if log:
         end = log[-1]["type"]
         if end in TERMINAL or state in ENDED:
-            said = table.get((state, Cause.LOGGED), state)  # Killed in between, it wrote the end and did not record it.
+            said = table.get((state, Cause.LOGGED), state)  # killed before it recorded its move
             if end != said:
                 wrong.append(f"the log ends with {end}, and its last producer with {state}")
     return wrong
 
 
 def moves_of(file: Path) -> dict[str, list[Transition]]:
-    """Return the moves that the workers recorded, in their order, by answer."""
+    """Return the moves that the workers recorded, in order, by answer."""
     moves: dict[str, list[Transition]] = {}
     for line in file.read_text(encoding="ascii").splitlines():
         answer, source, cause, target = line.split("\t")
@@ -168,7 +168,7 @@ def _is_whole(text: str, question: Question) -> bool:
 
 
 def check_viewing(viewing: Viewing, log: Sequence[Event], around: Circumstances, *, asked_stop: bool) -> list[str]:
-    """Check what a client saw against the log."""
+    """Check a client's events against the log."""
     wrong = check_responses(viewing)
     if viewing.hung:
         wrong.append(f"hung: {viewing.hung}")
@@ -188,7 +188,7 @@ def check_viewing(viewing: Viewing, log: Sequence[Event], around: Circumstances,
 
 
 def check_responses(viewing: Viewing) -> list[str]:
-    """Check what is so of every response, whatever happened."""
+    """Check the properties of every response, whatever happened."""
     wrong = []
     for response in viewing.bodies:
         if viewing.answer != response.headers.get("x-answer-id"):
@@ -264,7 +264,7 @@ def check_damaged(viewing: Viewing, *, asked_stop: bool) -> list[str]:
 
 
 def log_of(directory: Path, answer: str) -> list[Event]:
-    """Return the answer's log; empty where there is none or it cannot be read."""
+    """Return the answer's log; empty if there is none or if it cannot be read."""
     try:
         return read_log(directory, answer)
     except (OSError, ValueError):
@@ -272,7 +272,7 @@ def log_of(directory: Path, answer: str) -> list[Event]:
 
 
 def claims_of(directory: Path, answer: str) -> str:
-    """Return how the answer was taken over, as far as the service remembers: see `Circumstances.claims`."""
+    """Return the answer's take-overs that the service remembers: see `Circumstances.claims`."""
     try:
         return (directory / f"{answer}.claims").read_text(encoding="ascii")
     except OSError:

@@ -1,4 +1,4 @@
-"""What a run found: counts, waits, and violations with their evidence."""
+"""The findings of a run: counts, waits, and violations with their evidence."""
 
 import shutil
 from collections import Counter
@@ -9,12 +9,12 @@ from tests.bench.percentiles import percentile
 from tests.faults.viewing import Viewing
 
 MAX_PLACES = 5
-"""As many of one kind's are named in the report."""
+"""Limit on the places that the report names for one kind of violation."""
 
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be."""
+    """A violation of the invariant."""
 
     what: str
     where: str
@@ -23,7 +23,7 @@ class Violation:
 
 @dataclass
 class Findings:
-    """Of one run."""
+    """The findings of one run."""
 
     seed: int
     directory: Path
@@ -41,11 +41,11 @@ class Findings:
     refused_without_retry_after: int = 0
     takeovers: int = 0
     moves: Counter[str] = field(default_factory=Counter)
-    """Of producers: from where and by what."""
+    """Moves of producers: the state and the cause."""
     waits: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds from a producer's death to its successor's request to the upstream, by what had ended it."""
+    """Seconds from a producer's death to its successor's request to the upstream, by the cause of the death."""
     pauses: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds without a byte that clients of such answers saw: their own reconnects, and repeated deaths, included."""
+    """Seconds without a byte for clients of such answers, including their own reconnects and repeated deaths."""
     violations: list[Violation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ class Findings:
         self.violations.append(Violation(what, where))
 
     def keep(self, viewing: Viewing, wrong: list[str], log: Path) -> None:
-        """Keep what shows that something is wrong with what a client saw."""
+        """Keep the evidence of a client's violation."""
         folder = self.directory / "evidence" / viewing.number.replace("/", "-")
         folder.mkdir(parents=True, exist_ok=True)
         lines = [

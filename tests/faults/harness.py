@@ -29,19 +29,19 @@ from tests.upstream.body import whole_text
 from tests.upstream.script import from_query
 
 UPSTREAMS_OWN = "upstream_"
-"""How the codes of refusals begin that are not the service's. For its own, a client is told when to come again."""
+"""Prefix of the codes of the upstream's rejections. The service's own come with a Retry-After."""
 CLAIMS_SECONDS = 50.0
-"""After a minute the service forgets how often an answer was taken over; its log alone does not tell."""
+"""Less than the minute after which the service forgets an answer's claims. The log alone does not show these."""
 SETTLE_SECONDS = UNWATCHED_SECONDS + 15.0
-"""After this long without a fault or a client, every answer has its end."""
+"""Time without faults and clients after which every answer has its terminal event."""
 WATCH_SECONDS = 0.25
 DEATH_SECONDS = 0.5
-"""What may lie between a fault and the upstream's seeing its connection closed."""
+"""Limit on the time from a fault until the upstream's connection is closed."""
 LATE_SECONDS = 0.1
-"""How late a worker's death may be noticed here."""
-NOBODY = "no worker left"
+"""Limit on the delay with which the harness notices a worker's death."""
+NO_WORKER = "no worker left"
 MAX_WAIT_SECONDS = 3.0
-"""For a new producer, after a worker's SIGKILL."""
+"""Limit on the wait for a new producer after a worker's SIGKILL."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Happened:
 
 @dataclass
 class Asked:
-    """What is known of an answer."""
+    """The harness's knowledge of an answer."""
 
     question: Question
     viewings: list[Viewing] = field(default_factory=list)
@@ -74,12 +74,12 @@ Choice = Callable[[random.Random, str], tuple[Question, Manner]]
 
 
 def anything(numbers: random.Random, key: str) -> tuple[Question, Manner]:
-    """Choose among all questions and all manners."""
+    """Draw a question and a manner at random."""
     return questions.draw(numbers, key), viewing.draw(numbers)
 
 
 class Run:
-    """Clients and faults on one stack."""
+    """A run of clients and faults on one stack."""
 
     def __init__(
         self,
@@ -109,10 +109,10 @@ class Run:
         self._late: list[tuple[float, Viewing]] = []
 
     async def go(self, seconds: float, clients: int, planned: Sequence[Planned], *, once: bool = False) -> None:
-        """Run for so long, let everything settle, and check.
+        """Run for `seconds`, let everything settle, and check.
 
-        The faults of the plan come one after the other, with its pauses between them, until the time is over. Until
-        then each client asks again and again, or `once`.
+        The faults of the plan are injected in order, with its pauses, until the time is over. Until then each client
+        asks repeatedly, or `once`.
         """
         ends_at = time.monotonic() + seconds
         watching = asyncio.create_task(self._watch())
@@ -190,7 +190,7 @@ class Run:
     # What faults may ask
 
     def storm(self, kind: str, clients: int, seed: int) -> None:
-        """Have so many more clients come at once."""
+        """Add clients at once."""
         for number in range(clients):
             key = f"{self.findings.seed}/{kind}-{seed}/{number}"
             numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
@@ -203,11 +203,11 @@ class Run:
             self._spawn(self._visit(Viewing(key, question, manner), numbers))
 
     def damage(self, answer: str) -> None:
-        """Note that the answer's log was damaged."""
+        """Record that the answer's log was damaged."""
         self._damaged.add(answer)
 
     def disk_is_full(self, *, full: bool) -> None:
-        """Note that nothing can be written now, or again."""
+        """Record that the disk is full, or has room again."""
         if full:
             self._full.append([time.monotonic(), float("inf")])
         else:
@@ -220,8 +220,8 @@ class Run:
         for each in planned:
             await asyncio.sleep(each.at - before)
             before = each.at
-            # What is due while something is down waits for it, and what comes after that keeps its distance: a crowd
-            # of faults at one moment would only show that nothing works where nothing runs.
+            # A fault that is due while something is down waits for it, and later faults keep their distance: many
+            # faults at one moment would only show that a stopped stack does not work.
             async with self._stack.lock:
                 if time.monotonic() > ends_at:
                     return
@@ -245,7 +245,7 @@ class Run:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch(self) -> None:
-        """Note when no worker serves: there is no new producer to be had then."""
+        """Record the times without a serving worker, in which there can be no new producer."""
         nobody: Happened | None = None
         while True:
             if self._stack.serving():
@@ -253,7 +253,7 @@ class Run:
                     nobody.until = time.monotonic()
                     nobody = None
             elif nobody is None:
-                nobody = Happened(NOBODY, orphans=True, at=time.monotonic())
+                nobody = Happened(NO_WORKER, orphans=True, at=time.monotonic())
                 self.happened.append(nobody)
             await asyncio.sleep(WATCH_SECONDS)
 
@@ -311,7 +311,7 @@ class Run:
             findings.keep(seen, wrong, logs / f"{seen.answer}.jsonl")
 
     def _stood_still(self, seen: Viewing, around: Circumstances) -> None:
-        """Note how long a client of an answer that was taken over saw nothing of it."""
+        """Record the gap that a client of an adopted answer saw."""
         if not around.claims or not seen.question.even or seen.manner.stall_after is not None:
             return
         if not (seen.refusals or seen.unreached):
@@ -321,7 +321,7 @@ class Run:
                 self.findings.pauses.setdefault(cause, []).append(end - start)
 
     def _check_waits(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Measure, where the upstream saw it, how long after a producer's death the next one came."""
+        """Measure the time from a producer's death to the next producer, as seen by the upstream."""
         before: dict[str, float] = {}
         for record in records:
             key, ended_at = record["key"], before.get(record["key"])
@@ -344,15 +344,15 @@ class Run:
                     self.findings.violate(what, f"{key} ({seconds:.2f} s, a worker held still for {held:.2f} s)")
 
     def _cause(self, start: float, end: float) -> str | None:
-        """Return what ended producers meanwhile: a fault, or several, or what was worse; None if nothing did."""
+        """Return the cause of producers' deaths in the interval: a fault, or the worst of several; None without one."""
         meanwhile = [each for each in self.happened if each.orphans and each.at <= end and each.until >= start]
         names = {each.name for each in meanwhile}
         if len(names) > 1:
-            return NOBODY if NOBODY in names else "several at once"
+            return NO_WORKER if NO_WORKER in names else "several at once"
         return names.pop() if names else None
 
     async def _settle(self) -> None:
-        """Wait until every log has its end; check the late ones and those whose id no client learned."""
+        """Wait until every log has its end; check late ones, and those whose id no client learned."""
         deadline = time.monotonic() + self._settle_seconds
         open_ends = await asyncio.to_thread(self._unended)
         while open_ends and time.monotonic() < deadline:
@@ -415,7 +415,7 @@ class Run:
                 self.found.set()
 
     async def _check_upstream(self) -> None:
-        """Check that nobody is paid for words that nobody reads."""
+        """Check that the upstream generates nothing for answers without a follower."""
         deadline = time.monotonic() + 5
         while True:
             records = await asyncio.to_thread(self._stack.upstream.requests)
@@ -429,7 +429,7 @@ class Run:
 
 
 def held_still(happened: Sequence[Happened], start: float, end: float) -> float:
-    """Return for how many of these seconds a worker was held still. Faults come in the order of their beginnings."""
+    """Return the seconds in which a worker was stopped. Faults come in the order of their beginnings."""
     seconds, reached = 0.0, start
     for each in happened:
         if each.name == WorkerPaused.name and each.at < end and each.until > reached:
@@ -450,4 +450,4 @@ ANY_CODES = frozenset(
         "upstream_unavailable",
     }
 )
-"""For an answer of which no client knows, so that its question is known from its log only."""
+"""Return the question of an answer that no client knows, from its log."""

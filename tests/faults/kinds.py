@@ -18,40 +18,40 @@ from tests.e2e.stack import READY_SECONDS
 from tests.faults.stack import HUNG_SECONDS, Stack, until
 
 MAX_CLOCK_SECONDS = 250.0
-"""Two jumps are less apart than an answer may take, which a take-over has to reckon by the time of day."""
+"""Limit on a jump. Two jumps differ by less than an answer's timeout, which a take-over counts by wall-clock time."""
 RECENT = 40
-"""A log is chosen among so many: most of them run."""
+"""Number of recent logs from which one is chosen. Most of them are running."""
 
 
 class Crowd(Protocol):
-    """What faults may ask of the clients."""
+    """The interface of the clients for faults."""
 
     def storm(self, kind: str, clients: int, seed: int) -> None:
-        """Have so many more clients come at once."""
+        """Add clients at once."""
 
     def damage(self, answer: str) -> None:
-        """Note that the answer's log was damaged."""
+        """Record that the answer's log was damaged."""
 
     def disk_is_full(self, *, full: bool) -> None:
-        """Note that nothing can be written now, or again."""
+        """Record that the disk is full, or has room again."""
 
 
 @dataclass(frozen=True)
 class Fault(ABC):
-    """One fault, with all that chance had to choose."""
+    """One fault with its random parameters."""
 
     name: ClassVar[str]
     orphans: ClassVar[bool] = False
-    """Whether it ends producers, so that answers wait for new ones."""
+    """Whether it ends producers, so that answers need new ones."""
 
     @classmethod
     @abstractmethod
     def draw(cls, numbers: random.Random) -> Self:
-        """Choose."""
+        """Draw a fault's parameters at random."""
 
     @abstractmethod
     async def inject(self, stack: Stack, crowd: Crowd) -> None:
-        """Do it; return when it is over."""
+        """Inject the fault; return when it is over."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class WorkerKilled(_OnWorker):
 
 
 class ServingWorkerKilled(WorkerKilled):
-    """The same, if another one serves and so can carry on."""
+    """The same, but only if another worker serves and can take over."""
 
     async def inject(self, stack: Stack, crowd: Crowd) -> None:
         del crowd
@@ -131,13 +131,13 @@ class WorkerPaused(Fault):
 
 
 class WorkerHung(_OnWorker):
-    """Stands still until gunicorn's time-out ends it."""
+    """A worker that is stopped until gunicorn's timeout ends it."""
 
     name = "worker hung"
     orphans = True
 
     async def _hit(self, pid: int, stack: Stack) -> None:
-        # Before its first sign of life gunicorn gives a worker longer than a run can wait.
+        # Before a worker's first heartbeat, gunicorn's timeout is longer than a run.
         serving = stack.serving()
         if not serving:
             return
@@ -190,7 +190,7 @@ class MasterPaused(_OnStack):
 
 
 class MasterKilled(_OnStack):
-    """The master is killed, and started again in its place."""
+    """The master is killed and restarted."""
 
     name = "master SIGKILL and start"
     orphans = True
@@ -202,14 +202,14 @@ class MasterKilled(_OnStack):
 
 
 class AllKilled(_OnStack):
-    """Master and workers at once, as by the kernel when memory is out; then a start."""
+    """Master and workers are killed at once, as by the kernel without memory; then restarted."""
 
     name = "all SIGKILL and start"
     orphans = True
 
     async def _hit(self, stack: Stack) -> None:
         workers = stack.workers()
-        _send(stack.master, signal.SIGSTOP)  # It would start new ones meanwhile.
+        _send(stack.master, signal.SIGSTOP)  # The master first: it would start new workers.
         for pid in workers:
             _send(pid, signal.SIGKILL)
         await stack.end_service(signal.SIGKILL)
@@ -218,7 +218,7 @@ class AllKilled(_OnStack):
 
 
 class MasterTerminated(_OnStack):
-    """A full stop and start, as a deployment that is no rolling one."""
+    """A stop and a start, as in a deployment that is not rolling."""
 
     name = "master SIGTERM and start"
     orphans = True
@@ -248,7 +248,7 @@ class NginxKilled(_OnStack):
 
 @dataclass(frozen=True)
 class ClockJumped(Fault):
-    """The workers' time of day is another from one moment to the next, and stays so."""
+    """The workers' wall clock jumps, and stays so."""
 
     name = "clock jump"
     seconds: float
@@ -280,7 +280,7 @@ class _Storm(Fault):
 
 
 class CancelStorm(_Storm):
-    """Clients that come all at once, and leave after a random byte."""
+    """A burst of clients that disconnect after a random byte."""
 
     name = "storm of cancels"
     kind = "cancel"
@@ -288,7 +288,7 @@ class CancelStorm(_Storm):
 
 
 class RateLimitStorm(_Storm):
-    """The upstream refuses many at once."""
+    """A burst of questions that the upstream rejects."""
 
     name = "storm of 429"
     kind = "429"
@@ -349,7 +349,7 @@ class DiskFull(Fault):
 
 
 def newest(directory: Path, most: int) -> list[Path]:
-    """Return the logs that were written to last."""
+    """Return the logs that were written most recently."""
     times = []
     for path in directory.glob("*.jsonl"):
         with contextlib.suppress(FileNotFoundError):
@@ -374,13 +374,13 @@ PROCESSES: tuple[tuple[type[Fault], int], ...] = (
     (RateLimitStorm, 2),
     (ClockJumped, 2),
 )
-"""With their weights."""
+"""The kinds with their weights."""
 DISK: tuple[tuple[type[Fault], int], ...] = ((DiskFull, 2), (LogTruncated, 3), (LogDeleted, 3), (WorkerKilled, 1))
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault and its moment, in seconds from the beginning."""
+    """A fault and its time, in seconds from the start."""
 
     at: float
     fault: Fault
@@ -392,7 +392,7 @@ def plan(
     kinds: tuple[tuple[type[Fault], int], ...] = PROCESSES,
     pause: Callable[[random.Random], float] = lambda numbers: numbers.uniform(0.4, 2.5),
 ) -> list[Planned]:
-    """Return all the faults of a run; the same for the same seed."""
+    """Return the faults of a run, which the seed determines."""
     numbers = random.Random(f"faults {seed}")  # noqa: S311 (reproducible, not secret)
     planned = []
     at = 1.0

@@ -1,4 +1,4 @@
-"""What clients ask: each question tells the upstream how to answer, well or badly, and says which ends are true."""
+"""The clients' questions: each has a script for the upstream, and the ends that are true for it."""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tests.upstream.body import whole_text
 from tests.upstream.script import command, parse
 
 SILENCE_SECONDS = 6.0
-"""The service's patience with a silent upstream here: longer than a worker is held still, shorter than a run."""
+"""The service's timeout for a silent upstream: longer than a worker is stopped, shorter than a run."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Question:
     key: str
     query: str
     text: str | None
-    """The whole of the upstream's numbered text; None for a real model's, which nobody knows beforehand."""
+    """The upstream's whole numbered text; None for a real model, whose text is not known beforehand."""
     codes: frozenset[str] = frozenset()
-    """Of `failed` events, and of refusals, that the upstream's behaviour makes true."""
+    """Codes of `failed` events and rejections that are true for the upstream's behaviour."""
     even: bool = False
-    """The upstream writes evenly, so that a gap is the service's."""
+    """Whether the upstream writes evenly, so that a gap is the service's fault."""
     fields: tuple[tuple[str, object], ...] = ()
-    """What else the body of POST /generate has."""
+    """Further fields of the body of POST /generate."""
 
 
 PLAIN_WEIGHT = 12
@@ -35,25 +35,25 @@ PLAIN_WEIGHT = 12
 def plain(
     numbers: random.Random, key: str, chunks: tuple[int, int] = (20, 120), paces: Sequence[float] = (0.02, 0.04, 0.06)
 ) -> Question:
-    """A well-behaved answer at a readable pace."""
+    """Return a question with a regular answer at a readable pace."""
     pace = numbers.choice(paces)
     return _question("plain", key, even=True, chunks=numbers.randint(*chunks), pace=pace)
 
 
 def long(numbers: random.Random, key: str) -> Question:
-    """An answer that would outlast the run, for clients that leave."""
+    """Return a question whose answer would outlast the run, for clients that disconnect."""
     return _question("long", key, chunks=numbers.randint(2000, 4000), pace=0.1)
 
 
 def rate_limited(key: str) -> Question:
-    """Refused at once."""
+    """Return a question that the upstream rejects at once."""
     return _question(
         "429", key, "upstream_rate_limited", status=429, headers={"Retry-After": "7"}, error={"message": "slow down"}
     )
 
 
 def draw(numbers: random.Random, key: str) -> Question:
-    """Choose a question."""
+    """Draw a question at random."""
     kind = numbers.choices(list(KINDS), [PLAIN_WEIGHT if kind == "plain" else 1 for kind in KINDS])[0]
     return _make(kind, numbers, key)
 

@@ -1,4 +1,4 @@
-"""A deployment under load, and workers killed by the second: what must go unnoticed."""
+"""A deployment under load, and a worker killed every second: clients must not notice either."""
 
 import asyncio
 import random
@@ -21,18 +21,18 @@ ROLLING_SECONDS = 14.0
 KILLS_SECONDS = 12.0
 CLAIMS_POLL_SECONDS = 0.02
 MODEL_TOKENS = 24
-"""An answer's, at most: this machine's model writes some ninety a second in all."""
+"""Limit on an answer's tokens: this machine's model writes some ninety a second in all."""
 
 
 def readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
-    """Choose a long, well-behaved answer, and a client that reads it to its end."""
+    """Return a question with a long, regular answer, and a client that reads it to its end."""
     rendering = numbers.choice([JSON_LINES, NDJSON, SSE, SSE, TEXT])
     manner = Manner(rendering, event_source=rendering == SSE and numbers.random() < 0.5)
     return questions.plain(numbers, key, chunks=(60, 120)), manner
 
 
 async def rolling(stack: Stack, findings: Findings, streams: int = 100, planned: Sequence[Planned] = ROLLING) -> None:
-    """Restart the service under running streams: no answer may be lost, doubled or failed, no request turned away."""
+    """Restart the service under running streams: no answer may be lost, duplicated or failed, no request rejected."""
     run = Run(stack, findings, choose=readers)
     await run.go(ROLLING_SECONDS, streams, planned)
     for end in ("failed", "stopped", "no log"):
@@ -44,7 +44,7 @@ async def rolling(stack: Stack, findings: Findings, streams: int = 100, planned:
 
 
 async def kills(stack: Stack, findings: Findings, answers: int = 200) -> None:
-    """Kill a random worker every second, under so many answers at once; but never the last that serves."""
+    """Kill a random worker every second under concurrent answers, but never the last one that serves."""
     run = Run(stack, findings, choose=slow_readers)
     await run.go(KILLS_SECONDS, answers, _a_kill_each_second(findings.seed), once=True)
 
@@ -56,12 +56,12 @@ def _a_kill_each_second(seed: int) -> list[Planned]:
 
 
 def slow_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
-    """Choose an answer of about ten seconds."""
+    """Return a question with an answer of about ten seconds."""
     return questions.plain(numbers, key, chunks=(80, 120), paces=(0.1,)), readers(numbers, key)[1]
 
 
 async def kills_with_a_model(stack: Stack, findings: Findings, answers: int = 200) -> None:
-    """Do the same with answers of the real local model, which goes on from the text so far."""
+    """Do the same with answers of the real local model, which continues the text so far."""
     run = Run(stack, findings, choose=real_readers, patience=Patience(silence=120, whole=300))
     claims = Claims(stack, run)
     watching = asyncio.create_task(claims.watch())
@@ -79,14 +79,14 @@ async def kills_with_a_model(stack: Stack, findings: Findings, answers: int = 20
 
 
 def real_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
-    """Choose a question that a small model can answer, for a client that reads to the end."""
+    """Return a question for a small model, and a client that reads to the end."""
     query = f"Name {numbers.randint(2, 9)} {numbers.choice(['rivers', 'lakes', 'birds', 'trees', 'cities'])}."
     fields = (("max_tokens", MODEL_TOKENS),)
     return Question("real model", key, query, None, fields=fields), Manner(numbers.choice([JSON_LINES, NDJSON, SSE]))
 
 
 class Claims:
-    """Watches the log's directory for take-overs, where no upstream of ours can tell of them."""
+    """Polls the log's directory for take-overs, which the real model's server does not report."""
 
     def __init__(self, stack: Stack, run: Run) -> None:
         self.waits: list[float] = []
@@ -96,7 +96,7 @@ class Claims:
         self._known: Counter[str] = Counter()
 
     async def watch(self) -> None:
-        """Look again and again, for ever."""
+        """Poll until cancelled."""
         while True:
             await asyncio.to_thread(self._look)
             await asyncio.sleep(CLAIMS_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Services that are broken on purpose, to show that the harness would notice.
+"""Deliberate defects of the service, which the harness must detect.
 
 `tests.faults.worker` applies one of them in each worker, before the application is made.
 """
@@ -15,14 +15,14 @@ from service.lifecycle import Cause, State
 
 
 def no_lease() -> None:
-    """Every worker believes that every log is free."""
+    """Every worker takes every lease as free."""
     _replace(log, "lock", lambda *_: True)
     for each in (lease, reader):
         _replace(each, "is_locked_by_another", lambda *_: False)
 
 
 def told_before_logged() -> None:
-    """A follower is sent events that the log has not got yet: the last of each append is written with the next."""
+    """Followers get events before the log: the last event of each append is written with the next append."""
     append = FileLease.append
 
     async def late(self: FileLease, events: Sequence[Event]) -> None:
@@ -73,7 +73,7 @@ LAST: dict[int, int] = {}
 
 
 def no_end() -> None:
-    """The terminal event is forgotten."""
+    """The terminal event is not written."""
     append = FileLease.append
 
     async def endless(self: FileLease, events: Sequence[Event]) -> None:
@@ -82,7 +82,7 @@ def no_end() -> None:
             await append(self, kept)
 
     async def unmoved(self: Any, answer_id: str) -> None:  # noqa: ANN401 (a method of any class)
-        """Nor is it made good by a take-over."""
+        """The terminal event is not written, and no take-over adds it."""
 
     from service.supervisor import Supervisor  # noqa: PLC0415 (only where it is broken)
 
@@ -91,14 +91,14 @@ def no_end() -> None:
 
 
 def no_takeover() -> None:
-    """Nobody takes an orphan over."""
+    """Orphans are not taken over."""
     from service.supervisor import Supervisor  # noqa: PLC0415 (only where it is broken)
 
     _replace(Supervisor, "adopt", lambda *_: None)
 
 
 def false_done() -> None:
-    """A failure is told as a success."""
+    """A failure is reported as a success."""
     end = producer.Producer._end
 
     async def lie(self: producer.Producer, terminal: Terminal) -> None:
@@ -110,7 +110,7 @@ def false_done() -> None:
 
 
 def lost_delta() -> None:
-    """Now and then a follower skips an event."""
+    """A follower sometimes skips an event."""
     encode = follower.Follower._encode
 
     def skip(self: follower.Follower, events: Sequence[Event]) -> bytes:
@@ -121,17 +121,17 @@ def lost_delta() -> None:
 
 
 def doubled_delta() -> None:
-    """Who resumes is sent the last event again."""
+    """A resume repeats the last event."""
     _replace(log, "place", lambda descriptor, after: logfile.place(descriptor, max(0, after - 1)))
 
 
 def deaf_to_leaving() -> None:
-    """An answer goes on for ever with nobody following it, and is paid for."""
+    """An answer without a follower goes on without a limit, and is paid for."""
     _replace(FileLease, "watched", lambda _: True)
 
 
 def undeclared_move() -> None:
-    """A producer goes back, past the table, from streaming to waiting."""
+    """A producer moves from streaming to waiting, which the table does not allow."""
     move = producer.Producer._move
 
     def stray(self: producer.Producer, cause: Cause) -> None:

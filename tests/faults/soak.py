@@ -1,4 +1,4 @@
-"""Hours of load and faults, and whether anything grows: memory, descriptors, threads, tasks, connections, files."""
+"""A soak test: under load and faults, memory, descriptors, threads, tasks, connections and files must not grow."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.faults.stack import Stack
 EVERY_SECONDS = 2.0
 WARM_UP_SHARE = 0.3
 MAX_GROWTH = 0.15
-"""Between the first and the last third after the warm-up, of the larger of the level and `NOISE`."""
+"""Limit on the growth between the first and the last third after the warm-up, as a share of the first, or `NOISE`."""
 NOISE = {
     "memory_mib": 40.0,
     "descriptors": 100.0,
@@ -28,22 +28,22 @@ NOISE = {
     "metric_files": 20.0,
 }
 RETENTION = {"FOLYAM_RETENTION_SECONDS": "60", "FOLYAM_RETENTION_ANSWERS": "1500"}
-"""So that a run of minutes sees what life sees in hours."""
+"""Settings with short times, so that minutes of a run are like hours of production."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One moment."""
+    """One sample."""
 
     minutes: float
     memory_mib: float
-    """What the workers share with nobody."""
+    """The workers' private memory."""
     descriptors: float
     threads: float
     tasks: float
-    """Of asyncio, in all workers."""
+    """asyncio's tasks in all workers."""
     logs: float
-    """Files in the log's directory, of every kind."""
+    """All files in the log's directory."""
     log_mib: float
     metric_files: float
 
@@ -57,13 +57,13 @@ class Soak:
         self._began_at = time.monotonic()
 
     async def run(self) -> None:
-        """Take samples, for ever."""
+        """Take samples until cancelled."""
         while True:
             self.samples.append(await asyncio.to_thread(self._sample))
             await asyncio.sleep(EVERY_SECONDS)
 
     def write(self, directory: Path, findings: Findings) -> None:
-        """Write the samples and their plot; say whether they were flat."""
+        """Write the samples and their plot; return whether they were flat."""
         names = [field.name for field in fields(Sample)]
         with (directory / "soak.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, names)
@@ -85,7 +85,7 @@ class Soak:
     def _sample(self) -> Sample:
         memory = descriptors = threads = tasks = 0
         for pid in self._stack.workers():
-            # One that dies meanwhile is not counted: medians do not mind.
+            # A worker that dies meanwhile is not counted, which a median tolerates.
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 process = psutil.Process(pid)
                 with process.oneshot():
@@ -110,7 +110,7 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
 
 
 def is_flat(name: str, first: float, last: float) -> bool:
-    """Tell whether what was `first` has not grown to `last`."""
+    """Return whether `last` is not above `first` by more than the limit."""
     return last - first <= max(MAX_GROWTH * first, NOISE[name])
 
 

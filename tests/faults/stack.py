@@ -28,18 +28,22 @@ from tests.upstream.process import UpstreamProcess
 UNWATCHED_SECONDS = 8.0
 DRAIN_SECONDS = 2.0
 HUNG_SECONDS = 5
-"""After which gunicorn ends a worker that stands still. Its own configuration has 10; a run has no time for that."""
+"""gunicorn's timeout for a worker that hangs. The project's configuration has 10, which is too long for a run."""
 HARNESS_WORKER = f"{HarnessWorker.__module__}.{HarnessWorker.__name__}"
 POLL_SECONDS = 0.02
 SMALL_DISK_BYTES = 12 << 20
 SMALL_DISK = {"FOLYAM_RETENTION_BYTES": str(SMALL_DISK_BYTES // 2)}
-"""So that a small disk is full when a fault fills it, and not of the answers of a long run."""
+"""A short retention, so that only a fault fills a small disk, and not the answers of a long run."""
 STARTED = re.compile(rb"\[[^]]*\] \[(\d+)\] \[INFO\] Application startup complete")
-"""uvicorn's line, by which a worker says that it serves."""
+"""uvicorn's log line of a worker that serves."""
 
 
 async def until(look: Callable[[], object], seconds: float, what: str) -> None:
-    """Return once it is so; TimeoutError if it is not in time."""
+    """Return once the condition holds.
+
+    Raises:
+        TimeoutError: it does not in time.
+    """
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
@@ -48,7 +52,7 @@ async def until(look: Callable[[], object], seconds: float, what: str) -> None:
 
 
 class Stack:
-    """A `with` block starts all of it and ends all of it."""
+    """The stack. A `with` block starts and ends all of its processes."""
 
     def __init__(
         self,
@@ -69,9 +73,9 @@ class Stack:
         self.small_disk = small_disk
         self.address = ports.free()
         self.lock = asyncio.Lock()
-        """Held while something is down on purpose: faults do not hit what is not there."""
+        """Held while a process is down on purpose, so that no other fault needs that process."""
         self.hung: set[int] = set()
-        """Workers that stand still until gunicorn ends them; whoever held one of them for a while leaves it so."""
+        """Workers that are stopped until gunicorn ends them. Faults that stop workers briefly do not resume them."""
         self.upstream: UpstreamProcess
         self._settings = dict(settings or {})
         self._worker_class = worker_class
@@ -98,14 +102,14 @@ class Stack:
         return self._nginx.process.pid
 
     def workers(self) -> list[int]:
-        """The processes of the workers that there are now."""
+        """The processes of the current workers."""
         try:
             return sorted(child.pid for child in psutil.Process(self.master).children())
         except psutil.NoSuchProcess:
             return []
 
     def serving(self) -> list[int]:
-        """Those of them that have come as far as serving."""
+        """The workers that serve."""
         with (self.directory / "service.log").open("rb") as log:
             log.seek(self._log_read)
             *lines, tail = log.read().split(b"\n")
@@ -140,7 +144,7 @@ class Stack:
         while True:
             self._service = await asyncio.to_thread(self._start_service)
             while self._service.process.poll() is None and time.monotonic() < deadline:
-                # Workers of a master that was killed may serve here, too, for as long as they drain.
+                # Workers of a killed master may also serve at the address while they drain.
                 serves = await asyncio.to_thread(_serves, self.address)
                 if serves and self.workers():
                     return
@@ -149,12 +153,12 @@ class Stack:
                 raise TimeoutError(f"the service did not start: {self._service.log}")
 
     async def end_service(self, how: signal.Signals) -> None:
-        """End gunicorn's master, and wait for that."""
+        """End gunicorn's master, and wait for its end."""
         self._service.process.send_signal(how)
         await until(lambda: self._service.process.poll() is not None, READY_SECONDS, "the master ended")
 
     async def start_nginx(self) -> None:
-        """Start nginx again in its place."""
+        """Start nginx again at its address."""
         self._nginx = Program(list(map(str, _arguments(self._nginx.process))), {}, self._nginx.log)
         await until(lambda: _listens(self._nginx_address), READY_SECONDS, "nginx listens")
 
@@ -167,13 +171,13 @@ class Stack:
         await until(lambda: self._nginx.process.poll() is not None, READY_SECONDS, "nginx ended")
 
     def set_clock(self, seconds: float) -> None:
-        """Have the workers' time of day be so far off."""
+        """Set the offset of the workers' wall clock."""
         new = self.clock.with_suffix(".new")
         new.write_text(str(seconds))
         new.replace(self.clock)  # whole at any time
 
     def tasks(self, pid: int) -> int:
-        """Return how many tasks a worker has now."""
+        """Return the number of a worker's tasks now."""
         (self.directory / f"tasks-{pid}").write_text("")
         deadline = time.monotonic() + READY_SECONDS
         while not (tasks := self.last_tasks(pid)):
@@ -194,7 +198,7 @@ class Stack:
         return Client(self.address).metrics()
 
     def go_on(self) -> None:
-        """Let whatever is held still run."""
+        """Resume all stopped processes."""
         for pid in (self.master, *self.workers()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -215,7 +219,7 @@ class Stack:
             "FOLYAM_FIRST_CHUNK_SECONDS": str(SILENCE_SECONDS),
             "FOLYAM_HEARTBEAT_SECONDS": "1",
             "FOLYAM_STATUS_WAIT_SECONDS": "1",
-            "FOLYAM_MAX_ANSWERS_PER_CLIENT": "1000",  # All clients are one here.
+            "FOLYAM_MAX_ANSWERS_PER_CLIENT": "1000",  # All clients have one address.
             "OPENAI_BASE_URL": self.upstream.base_url,
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),

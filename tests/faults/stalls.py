@@ -1,4 +1,4 @@
-"""Readers that take nothing, and what the service and other readers notice of them."""
+"""Stalled readers, and their effect on the service and on other readers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from tests.upstream.script import command
 
 TEXT = "x" * 4000
 STALLED_BYTES = 32 << 20
-"""The answer that they do not read: many times what the buffers on the way hold."""
+"""Size of the answer that they do not read: many times the buffers on the way."""
 SETTINGS = {"FOLYAM_MAX_ANSWER_BYTES": str(2 * STALLED_BYTES)}
 MAX_MEMORY_MIB = 0.1
-"""A stalled reader's: more, and five hundred of them would need more than they may."""
+"""Limit on the memory of one stalled reader. With more, five hundred of them would exceed the service's limit."""
 NOISE_MIB = 10.0
 MAX_SLOWDOWN = 3.0
-"""The healthy readers' p99 lag beside stalled ones, in parts of what it is without them,"""
+"""Limit on the healthy readers' p99 lag beside stalled ones, as a multiple of the lag without them."""
 NOISE_MS = 200.0
-"""and what it may be more in any case: this machine may have other things to do. The figures tell more."""
+"""Tolerance on top of it: the machine may be busy with other work. The printed figures are more precise."""
 HEALTHY = 40
 CHUNKS = 100
 PACE_SECONDS = 0.05
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 0.1
-"""What idle workers use of the processor between two looks, at the most."""
+"""Limit on the CPU time of idle workers between two polls."""
 
 
 async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
-    """Measure healthy streams without, and then beside, so many readers of a long answer that take none of it."""
+    """Measure healthy streams without and then with stalled readers of a long answer."""
     door, patience = stack.door, TIMEOUT_SECONDS
     body, headers = question(command(chunks=STALLED_BYTES // len(TEXT), text=TEXT))
     long = await exchange(door, "POST", "/generate", headers, body, patience=patience)
@@ -70,7 +70,7 @@ async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
 
 
 async def _healthy(stack: Stack) -> Sequence[float]:
-    """Return the lags of all chunks of some well-behaved streams, in milliseconds."""
+    """Return the lags of all chunks of some regular streams, in milliseconds."""
     clients = await connect_all((stack.door.host, stack.door.port), HEALTHY)
     query = command(chunks=CHUNKS, pace=PACE_SECONDS, stamp=True)
     try:
@@ -82,7 +82,7 @@ async def _healthy(stack: Stack) -> Sequence[float]:
 
 
 async def _quiet(stack: Stack) -> None:
-    """Wait until the buffers on the way to the stalled readers are full, and the workers have nothing to do."""
+    """Wait until the buffers on the way to the stalled readers are full and the workers are idle."""
     workers = [psutil.Process(pid) for pid in stack.workers()]
     used, before = _cpu_seconds(workers), -QUIET_SECONDS
     while used - before >= QUIET_SECONDS:

@@ -1,4 +1,4 @@
-"""One client's seeing of one answer: asks, is cut or cuts, resumes, and keeps every byte for the checks."""
+"""One client's viewing of one answer: ask, lose or cut the connection, resume, and keep every byte for the checks."""
 
 import asyncio
 import random
@@ -25,16 +25,16 @@ RENDERINGS = (JSON_LINES, NDJSON, SSE, TEXT)
 
 @dataclass(frozen=True)
 class Patience:
-    """After how many seconds a client has been forgotten."""
+    """Timeouts of a client, in seconds."""
 
     silence: float
-    """Without a byte."""
+    """Timeout between two bytes."""
     whole: float
-    """For an answer with all its cuts and resumes."""
+    """Timeout for an answer with all its cuts and resumes."""
 
 
 PATIENT = Patience(silence=60.0, whole=180.0)
-"""Beyond the service's every wait under these settings."""
+"""Longer than every wait of the service under these settings."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Manner:
     cuts: tuple[int, ...] = ()
     """Resets its connections after so many bytes, one after the other."""
     stall_after: int | None = None
-    """Reads no more after so many bytes, for `stall_seconds`."""
+    """Stops reading after so many bytes, for `stall_seconds`."""
     stall_seconds: float = 0.0
     stop_after: int | None = None
     """Asks for a stop after so many bytes."""
@@ -58,7 +58,7 @@ class Manner:
 
     @property
     def name(self) -> str:
-        """For the report."""
+        """The label in the report."""
         kinds = {
             "leaves": self.leaves,
             "stops": self.stop_after is not None,
@@ -91,7 +91,7 @@ def draw(numbers: random.Random) -> Manner:
 
 @dataclass
 class Refusal:
-    """A request that was turned away."""
+    """A rejected request."""
 
     at: float
     status: int
@@ -101,7 +101,7 @@ class Refusal:
 
 @dataclass
 class Viewing:
-    """What one client did and saw."""
+    """One client's requests and responses."""
 
     number: str
     question: Question
@@ -110,15 +110,15 @@ class Viewing:
     responses: list[Response] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     unreached: int = 0
-    """Tries that got no response at all."""
+    """Tries without a response."""
     gaps: list[tuple[float, float]] = field(default_factory=list)
-    """Times without a byte of the answer, from and to."""
+    """Start and end of each time without a byte of the answer."""
     asked_stop: bool = False
     stop_status: int = 0
     gone: bool = False
-    """The answer could not be found any more."""
+    """Whether the answer was gone."""
     refused: bool = False
-    """The question was refused, and there is no answer."""
+    """Whether the question was rejected, so that there is no answer."""
     hung: str = ""
     began_at: float = 0.0
     ended_at: float = 0.0
@@ -133,7 +133,7 @@ class Viewing:
         return [response for response in self.responses if response.status == 200]
 
     def events(self) -> list[Event]:
-        """All events that it saw whole, of all its responses, one after the other."""
+        """All complete events of all responses, in order."""
         read = sse_events if self.manner.rendering == SSE else json_events
         return [event for response in self.bodies for event in read(bytes(response.body))]
 
@@ -143,7 +143,7 @@ class Viewing:
 
     @property
     def over(self) -> bool:
-        """Whether it has seen the end."""
+        """Whether it has a terminal event."""
         if self.is_text:
             return any(response.whole for response in self.bodies)
         return any(event["type"] in TERMINAL for event in self.events()[-1:])
@@ -161,7 +161,7 @@ class Viewer:
         self._heard_at = 0.0
         self._stopping: asyncio.Task[None] | None = None
         self.begun = asyncio.Event()
-        """Set when the answer's id is known, or never will be."""
+        """Set when the answer's id is known, or cannot become known."""
 
     async def run(self) -> Viewing:
         """Return the viewing when it is over."""
@@ -194,7 +194,7 @@ class Viewer:
             await self._stopping
 
     async def _one(self) -> bool:
-        """Send one request and read what comes; tell whether this client cut it."""
+        """Send one request and read the response; return whether this client cut it."""
         viewing, manner = self.viewing, self.viewing.manner
         limit = self._cuts.pop(0) if self._cuts else None
         try:
@@ -238,7 +238,7 @@ class Viewer:
                 return "GET", f"/generate?query={quote(viewing.question.query)}", {"Accept": manner.rendering}, b""
             body, headers = question(viewing.question.query, manner.rendering, **dict(viewing.question.fields))
             return "POST", "/generate", headers, body
-        # Plain text tells no place to resume at: its reader begins again.
+        # Plain text has no event ids, so its reader starts again.
         headers = resume_headers(viewing.answer, 0 if viewing.is_text else viewing.last_seq, manner.rendering)
         if manner.event_source and "Last-Event-ID" in headers:
             return "GET", f"/generate?query={quote(viewing.question.query)}", headers, b""
@@ -286,7 +286,7 @@ class Viewer:
 
 
 def error_code(response: Response) -> str:
-    """Return the code of an error in the contract's form; empty where the body is none."""
+    """Return the code of an error in the protocol's form; empty for another body."""
     try:
         error: Any = msgspec.json.decode(bytes(response.body))
         return str(error["error"]["code"])

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by hand: which bytes came, and whether the end was an end or a cut, which clients' libraries blur."""
+"""A raw HTTP/1.1 client that tells an end of a body from a cut, which HTTP libraries do not."""
 
 import asyncio
 import socket
@@ -11,31 +11,31 @@ from deploy.local.ports import Address
 CONNECT_SECONDS = 10.0
 READ_BYTES = 1 << 16
 NARROW_BYTES = 1 << 12
-"""The receive buffer of a reader that is to stall: what it does not take is soon felt by the service."""
+"""The receive buffer of a stalled reader: small, so that the service soon gets backpressure."""
 
 
 class Hung(Exception):
-    """Nothing came for so long that a person would have given up."""
+    """No byte came within the timeout."""
 
 
 class Cut(Exception):
-    """The connection ended in the middle, was refused, or brought what is no HTTP."""
+    """The connection was cut or refused, or the response is not HTTP."""
 
 
 @dataclass
 class Response:
-    """What came back of one request."""
+    """The response to one request."""
 
     request: str
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
-    """Whether the body came to its end, as its framing tells it."""
+    """Whether the body is complete, by its framing."""
 
 
 class Connection:
-    """One request, and its response as it comes."""
+    """One request, and its response as it arrives."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Connection:
         """Send a request. After `limit` bytes of its response, the connection is reset by this side.
 
         Raises:
-            Cut: nobody took it.
+            Cut: the connection was refused.
         """
         sock = socket.socket()
         sock.setblocking(False)  # noqa: FBT003 (the standard library's own)
@@ -79,7 +79,7 @@ class Connection:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
                 reader, writer = await asyncio.open_connection(sock=sock, limit=NARROW_BYTES if narrow else READ_BYTES)
-        except OSError as error:  # a time-out among them
+        except OSError as error:  # TimeoutError is one
             sock.close()
             raise Cut(f"not connected: {error}") from None
         except BaseException:
@@ -114,7 +114,7 @@ class Connection:
         return self.response
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. At its end, `response.whole` says whether that was the end of all.
+        """Yield the body as it arrives. Then `response.whole` tells whether it is complete.
 
         Raises:
             Hung: nothing came.
@@ -183,14 +183,14 @@ class Connection:
         return data
 
     def reset(self) -> None:
-        """Leave without a good-bye, as a network that drops does."""
+        """Reset the connection, as an unreliable network does."""
         sock = self._writer.get_extra_info("socket")
         if sock is not None and sock.fileno() >= 0:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._writer.close()
 
 
@@ -200,7 +200,7 @@ async def exchange(
     """Return the whole response.
 
     Raises:
-        Cut: it did not come, or not whole.
+        Cut: the response is missing or incomplete.
         Hung: nothing came.
     """
     connection = await Connection.send(address, method, target, headers, body, patience=patience)

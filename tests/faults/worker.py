@@ -1,4 +1,4 @@
-"""The service's worker as the harness wants it: with a clock that jumps, or with one thing in it broken."""
+"""Workers of the service for the harness: with a clock that jumps, or with a deliberate defect."""
 
 import asyncio
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 from service.worker import FolyamWorker
 
 CLOCK = "FOLYAM_TEST_CLOCK"
-"""Names the file that holds by how many seconds the workers' time of day is off."""
+"""Environment variable: the path of the file with the offset of the workers' wall clock in seconds."""
 SABOTAGE = "FOLYAM_TEST_SABOTAGE"
-"""Names what is broken: one of `tests.faults.sabotage.SABOTAGES`."""
+"""Environment variable: the defect, one of `tests.faults.sabotage.SABOTAGES`."""
 
 MOVES = "moves"
 """The file, in the harness's directory, to which the workers write each move of each producer."""
@@ -19,13 +19,13 @@ TELL_SECONDS = 0.1
 
 
 class HarnessWorker(FolyamWorker):
-    """Lives by a time of day that jumps, and tells its number of tasks all the time.
+    """A worker with a wall clock that jumps. It keeps reporting its number of tasks.
 
-    The kernel's time of day, by which files are dated, stays as it is.
+    The kernel's clock, which dates files, is unchanged.
     """
 
     def init_process(self) -> None:
-        """Set the clock, then go on as usual."""
+        """Set the clock, then run the usual initialization."""
         file, true_time = Path(os.environ[CLOCK]), time.time
         time.time = lambda: true_time() + float(file.read_text())
         # Opened before the service gives up the right to write anywhere but its log.
@@ -61,10 +61,10 @@ def _record_moves(file: Path) -> None:
 
 
 class SabotagedWorker(HarnessWorker):
-    """Breaks it before the application is made."""
+    """A worker with a defect, which is added before the application is created."""
 
     def init_process(self) -> None:
-        """Break it, then go on as usual."""
+        """Add the defect, then run the usual initialization."""
         # Not sooner: the master imports this module, and must not import the service.
         from tests.faults.sabotage import SABOTAGES  # noqa: PLC0415
 

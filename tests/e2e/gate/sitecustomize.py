@@ -1,4 +1,4 @@
-"""Python runs this at its start where PYTHONPATH has its directory: the service's workers then start as a test wants.
+"""Control the start of the service's workers. Python runs this file if PYTHONPATH has its directory.
 
 The file that TRIAL_GATE names decides at the moment a worker imports the application: while it says `shut` the worker
 waits, if it says `broken` the import fails, and if there is none the worker starts as always.
@@ -16,10 +16,10 @@ _gate = Path(os.environ["TRIAL_GATE"])
 
 
 class Gate(importlib.abc.MetaPathFinder):
-    """Finds nothing, at its own time."""
+    """An import hook that can wait or fail, and finds no module."""
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Wait, fail, or let others find it."""
+        """Wait or fail at the application's import; return None, so that other finders find it."""
         if name != "service.main":
             return
         _gate.with_name(f"{_gate.name}-{os.getpid()}").touch()

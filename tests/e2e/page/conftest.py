@@ -23,7 +23,7 @@ CHROMIUM_ARGUMENTS = (
     "--disable-sync",
 )
 ANOTHER_HOST = "folyam.test"
-"""A name of this machine that browsers do not trust as they trust localhost: over HTTP it is no secure context."""
+"""A name of this machine other than localhost: over HTTP it is not a secure context for browsers."""
 UNWATCHED_SECONDS = 10
 
 Open = Callable[..., BrowserContext]
@@ -32,7 +32,7 @@ OpenStrict = Callable[[str], BrowserContext]
 
 @pytest.fixture(scope="session")
 def page_stack(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
-    """The stack with its defaults, which the page's patience goes by; only what nobody watches ends sooner."""
+    """The stack with its defaults, for which the page's timeouts are made, but with a shorter `unwatched_seconds`."""
     directory = tmp_path_factory.mktemp("page")
     settings = {"FOLYAM_UNWATCHED_SECONDS": str(UNWATCHED_SECONDS), "FOLYAM_CONTINUE": "assistant"}
     with (
@@ -49,7 +49,7 @@ def wire(page_stack: Stack) -> Iterator[Wire]:
 
 
 def chromium() -> str:
-    """Return the browser's program."""
+    """Return the path of the browser."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "there is no chromium: make test installs it"
     return program
@@ -71,7 +71,7 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 @pytest.fixture
 def device(browser: Browser) -> Iterator[Open]:
-    """Return a function that makes one more device: a browser with storage and connections of its own."""
+    """Return a function that adds a device: a browser with its own storage and connections."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -89,7 +89,7 @@ def device(browser: Browser) -> Iterator[Open]:
 
 @pytest.fixture
 def strict_device(playwright: Playwright, tmp_path: Path) -> Iterator[OpenStrict]:
-    """Return a function that starts a browser whose settings forbid something to every site, such as `javascript`."""
+    """Return a function that starts a browser with a feature disabled for all sites, such as `javascript`."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -113,7 +113,7 @@ def strict_device(playwright: Playwright, tmp_path: Path) -> Iterator[OpenStrict
 
 @pytest.fixture
 def reader(device: Open, page_stack: Stack) -> Reader:
-    """Somebody with the page open."""
+    """A reader with the page open."""
     return Reader(device().new_page()).open(f"http://{page_stack.nginx.address}/")
 
 

@@ -1,4 +1,4 @@
-"""Somebody at the page: what they do, and what they see."""
+"""A reader at the page: actions and observations."""
 
 import time
 from collections import Counter
@@ -12,12 +12,12 @@ TIMEOUT_MS = 60_000
 
 @dataclass(frozen=True)
 class Reader:
-    """One tab."""
+    """A reader in one tab."""
 
     page: Page
 
     def open(self, url: str) -> "Reader":
-        """Go to the page, or to an answer's link."""
+        """Open the page, or an answer's link."""
         self.page.goto(url)
         return self
 
@@ -29,7 +29,7 @@ class Reader:
     def double_click(
         self, button: Locator, seconds: float, meanwhile: Callable[[], object] = lambda: None, count: int = 2
     ) -> None:
-        """Click at the button's place `count` times, so far apart by the events' own clock, on a slow machine, too."""
+        """Click at the button's place `count` times, at intervals by the events' own clock, also on a slow machine."""
         box = button.bounding_box()
         assert box
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
@@ -49,31 +49,31 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """The last answer, as it stands."""
+        """The last answer."""
         return self.page.locator(".turn .markdown").last.inner_text()
 
     @property
     def words(self) -> list[str]:
-        """Its words."""
+        """The words of the last answer."""
         return self.text.split()
 
     @property
     def phase(self) -> str:
-        """What the last answer is at."""
+        """The phase of the last answer."""
         return self.page.locator(".turn .status").last.get_attribute("data-phase") or ""
 
     @property
     def sentence(self) -> str:
-        """What the page says about that."""
+        """The page's sentence about the phase."""
         return self.page.locator(".turn .sentence").last.text_content() or ""
 
     @property
     def link(self) -> str:
-        """The address, which names the answer."""
+        """The page's address, which has the answer's id."""
         return self.page.url
 
     def sees_words(self, count: int) -> int:
-        """Wait until the answer has so many words, and return how many it has."""
+        """Wait until the answer has at least `count` words; return their number."""
         self.page.wait_for_function(
             "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"
             " >= count && [...document.querySelectorAll('.turn .markdown')].at(-1).innerText.trim() !== ''",
@@ -83,7 +83,7 @@ class Reader:
         return len(self.words)
 
     def sees_phase(self, phase: str, timeout_ms: float = TIMEOUT_MS) -> None:
-        """Wait until the last answer is at this."""
+        """Wait until the last answer is in the phase."""
         expect(self.page.locator(".turn .status").last).to_have_attribute("data-phase", phase, timeout=timeout_ms)
 
     def sees_the_end(self, timeout_ms: float = TIMEOUT_MS) -> None:
@@ -91,7 +91,7 @@ class Reader:
         self.sees_phase("done", timeout_ms)
 
     def seconds_until_more(self, since: float, timeout_ms: float = TIMEOUT_MS) -> float:
-        """Wait until there are more words than now, and return the seconds from `since` to then."""
+        """Wait for more words; return the seconds since `since`."""
         self.page.wait_for_function(
             "count => [...document.querySelectorAll('.turn .markdown')].at(-1)?.innerText.trim().split(/\\s+/).length"
             " > count",
@@ -102,13 +102,13 @@ class Reader:
 
 
 def numbered(count: int) -> list[str]:
-    """Return the words of an upstream's answer of so many chunks."""
+    """Return the words of an upstream's answer of `count` chunks."""
     return [f"w{number}" for number in range(1, count + 1)]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What an answer lacks of what was sent, and what it has twice."""
+    """The missing and the duplicate words of an answer."""
 
     lost: int
     doubled: int

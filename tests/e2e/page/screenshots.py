@@ -1,7 +1,7 @@
 """`python -m tests.e2e.page.screenshots`: make the README's two pictures of the page, `docs/images/*.png`.
 
-The page, nginx and the service are the real ones. The model is an actor with a part, so that the pictures show the same
-after every change of the page.
+The page, nginx and the service are real. The model is scripted, so that the pictures show the same answers after every
+change of the page.
 """
 
 import http.server
@@ -48,12 +48,12 @@ HUNGARIAN = (
 
 
 class Actor(http.server.BaseHTTPRequestHandler):
-    """A model that has learnt two answers."""
+    """A model with two fixed answers."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Say the part that fits the question, word by word."""
+        """Stream the answer to the question, word by word."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
         part = dict((ENGLISH, HUNGARIAN))[asked]
         self.send_response(200)
@@ -74,12 +74,12 @@ class Actor(http.server.BaseHTTPRequestHandler):
         self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def stage() -> Iterator[str]:
-    """Serve the page with the actor behind it."""
+    """Serve the page with the scripted model."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Actor)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as name:
@@ -94,7 +94,7 @@ def stage() -> Iterator[str]:
 
 
 def main() -> None:
-    """Make both."""
+    """Take both pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with stage() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_ARGUMENTS))

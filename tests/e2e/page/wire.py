@@ -1,4 +1,4 @@
-"""The wire between a browser and nginx, which a test can cut, freeze and listen in on."""
+"""A relay between a browser and nginx, which a test can cut, freeze and observe."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ CALL_SECONDS = 10.0
 
 @dataclass(eq=False)
 class Line:
-    """One connection: the browser's side and nginx's."""
+    """One connection: the browser's socket and nginx's."""
 
     writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,20 +29,20 @@ class Line:
         self.flowing.set()
 
     def reset(self) -> None:
-        """Cut it, so that both ends get a reset."""
+        """Reset both sides."""
         for writer in self.writers:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
             writer.transport.abort()
 
 
 class Wire:
-    """A TCP relay on a port of its own, run by a thread."""
+    """A TCP relay on its own port, run by a thread."""
 
     def __init__(self, target: Address) -> None:
         self._target = target
         self._lines: set[Line] = set()
         self.requests: list[str] = []
-        """Method and path of each request, in the order they came."""
+        """Method and path of each request, in order."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -51,11 +51,11 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """Where the browser goes."""
+        """The address for the browser."""
         return f"http://127.0.0.1:{self._port}"
 
     def cut(self) -> None:
-        """Reset every connection and accept no more."""
+        """Reset all connections and accept none."""
         self._call(self._cut)
 
     def restore(self) -> None:
@@ -63,7 +63,7 @@ class Wire:
         self._server = self._call(self._listen)
 
     def freeze(self) -> None:
-        """Carry nothing more on the connections there are, and leave them open. New ones work."""
+        """Stop relaying on the existing connections and leave them open. New connections work."""
         self._call(self._freeze)
 
     def __enter__(self) -> Self:

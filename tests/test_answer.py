@@ -1,4 +1,4 @@
-"""The state of an answer: the same however its events come in pieces, and what each of its readers needs of it."""
+"""The state of an answer: the same for any split of its events, with the parts that its readers need."""
 
 from itertools import pairwise
 

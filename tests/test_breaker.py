@@ -1,4 +1,4 @@
-"""An upstream that is down makes only one request at a time wait for it."""
+"""While an upstream is down, only one request at a time waits for it."""
 
 from service.upstream.breaker import Breaker
 

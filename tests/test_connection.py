@@ -1,4 +1,4 @@
-"""What a connection does with responses that no server should send. tests/fuzz tries the others."""
+"""A connection with responses that no server should send. tests/fuzz has further ones."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Followers with an encoder that remembers: begun anywhere in the log, it goes on as if it had been there before."""
+"""Followers with a stateful encoder: from any place in the log, its bytes are those of a follower from the start."""
 
 import asyncio
 from collections.abc import AsyncIterator

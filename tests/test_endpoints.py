@@ -1,4 +1,4 @@
-"""What the upstreams are asked with, from the environment: their addresses, credentials and other headers."""
+"""The upstreams' addresses, credentials and other headers, from the environment."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Each error's response, byte by byte: what clients were written against."""
+"""Each error's response, byte by byte, because clients depend on them."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""One table of errors, and everything that repeats it."""
+"""The table of errors, and all copies of it."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Errors as HTTP, in each endpoint family's own form, and what it costs to refuse a request."""
+"""Errors as HTTP, in each endpoint family's own form, and the cost of a rejection."""
 
 import json
 import time

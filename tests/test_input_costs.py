@@ -1,4 +1,4 @@
-"""Whatever a request holds, it takes little of the event loop's time, which is everybody's, and little memory."""
+"""Any request takes little time of the event loop, which all requests share, and little memory."""
 
 import asyncio
 import gc

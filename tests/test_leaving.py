@@ -1,4 +1,4 @@
-"""A worker that leaves serves what has reached it."""
+"""A worker that leaves serves the requests that have reached it."""
 
 import asyncio
 import os

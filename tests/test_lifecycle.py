@@ -1,4 +1,4 @@
-"""An answer's states: the tables, the page that is written from them, and a test for each transition."""
+"""An answer's states: the tables, the page generated from them, and a test for each transition."""
 
 import itertools
 import json

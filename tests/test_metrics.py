@@ -1,4 +1,4 @@
-"""What is counted for many at once is what would have been counted one by one."""
+"""Metrics counted in batches equal those counted one by one."""
 
 import bisect
 import uuid

@@ -1,4 +1,4 @@
-"""The pool of connections to an upstream, against servers of every habit, over real sockets."""
+"""The connection pool of an upstream, against servers with various behaviours, over real sockets."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""What docs/protocol.md says can be counted on."""
+"""The statements of docs/protocol.md hold."""
 
 import re
 from pathlib import Path

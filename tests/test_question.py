@@ -1,4 +1,4 @@
-"""What a question's body may be, and what each thing that is wrong with it is called."""
+"""Valid bodies of a question, and the error for each invalid one."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What was asked, in the forms that doors, producers and logs have of it."""
+"""A request in the forms of endpoints, producers and logs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What SECURITY.md names is there."""
+"""The files that SECURITY.md names exist."""
 
 import re
 from pathlib import Path

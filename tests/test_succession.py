@@ -1,4 +1,4 @@
-"""Which workers wait for which when workers are replaced."""
+"""The order in which workers wait for each other when they are replaced."""
 
 import os
 

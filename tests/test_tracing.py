@@ -1,4 +1,4 @@
-"""What spans tell other workers and the log, with and without traces."""
+"""Trace context for other workers and the log, with and without traces."""
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider

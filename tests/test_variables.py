@@ -1,4 +1,4 @@
-"""Misspelt `FOLYAM_…` variables are found, and right ones of whichever program are not."""
+"""Misspelt `FOLYAM_…` variables are reported, and known ones of every program are not."""
 
 import os
 import re

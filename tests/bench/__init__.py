@@ -1,5 +1,5 @@
-"""`make bench`: what the service adds to the upstream, beside nginx and beside the textbook way.
+"""`make bench`: the cost that the service adds to the upstream, compared with nginx and with the textbook application.
 
-All stacks carry the same answers of the same upstream in one run, taking turns, so that what the machine does
-meanwhile falls on all of them. `docs/performance.md` says how each figure comes about.
+All stacks carry the same answers of the same upstream in one run, in turns, so that other work on the machine affects
+all of them. `docs/performance.md` explains each figure.
 """

@@ -13,7 +13,7 @@ from tests.bench.stacks import NAMES
 
 
 def say(line: str) -> None:
-    """Tell what is going on, apart from the result."""
+    """Print progress, apart from the result."""
     sys.stderr.write(f"bench: {line}\n")
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     if options.saved:
         results = msgspec.json.decode(options.saved.read_bytes(), type=Results)
     else:
-        # Ended from outside, end what was started, too.
+        # At SIGTERM, end the started processes too.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         results = run(QUICK if options.quick else FULL, wanted, options.workers, say)
         options.json.parent.mkdir(parents=True, exist_ok=True)

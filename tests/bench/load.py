@@ -15,7 +15,7 @@ ANSWER_SECONDS = 120.0
 
 
 class BrokenAnswer(Exception):
-    """A response that is not what was to be measured."""
+    """A response that cannot be measured."""
 
 
 @dataclass(slots=True)
@@ -24,10 +24,10 @@ class Reading:
 
     asked_at: int
     first_at: int = 0
-    """When the first text came, which is later than the headers."""
+    """The arrival of the first text, which is later than the headers."""
     ended_at: int = 0
     chunks: int = 0
-    """Chunks of the upstream, however the stack has merged them."""
+    """Number of the upstream's chunks, even if the stack has merged them."""
     largest_gap: int = 0
     """Between two arrivals of text."""
     lags: list[int] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Client(asyncio.Protocol):
             await self._started
 
     def close(self) -> None:
-        """Leave, whatever is still to come."""
+        """Close the connection, also before the response's end."""
         self._ended = None
         self._transport.abort()
 
@@ -171,7 +171,7 @@ class Client(asyncio.Protocol):
 
 
 async def connect_all(address: tuple[str, int], number: int) -> list[Client]:
-    """So many connections, a few at a time: a burst of them can overflow the queue of a listening socket."""
+    """Open `count` connections, a few at a time: a burst can overflow the backlog of a listening socket."""
     clients: list[Client] = []
     while len(clients) < number:
         some = min(32, number - len(clients))

@@ -1,4 +1,4 @@
-"""Getting even figures out of an uneven machine: which core does what, and none of them asleep."""
+"""Reduce the machine's noise: pin processes to cores, and keep all cores awake."""
 
 import os
 import subprocess
@@ -11,11 +11,11 @@ CORES = sorted(os.sched_getaffinity(0))
 SERVING_CORE = CORES[0]
 UPSTREAM_CORE = CORES[min(1, len(CORES) - 1)]
 LOAD_CORE = CORES[min(2, len(CORES) - 1)]
-"""With two cores the load shares the upstream's; what both used of it is in the table."""
+"""The core of the load. With two cores it is the upstream's too; the table has the use of both."""
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PRECEDENCE = 4
-"""So many times its fair share of a core the benchmark gets, where others want it, too."""
+"""The benchmark's CPU weight, as a multiple of its fair share."""
 
 # Ends when whoever started it is gone, however they went.
 SPIN = """
@@ -31,7 +31,7 @@ while os.getppid() == parent:
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Processes started within stay on this core."""
+    """Pin processes that the block starts to this core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -1,4 +1,4 @@
-"""What is measured, and how: one function a figure."""
+"""The measurements: one function for each figure."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ REST_SECONDS = 0.003
 POLL_SECONDS = 0.5
 POLLS = 20
 DISTURBED = 0.05
-"""When others use more of the machine than this, a run's figures are in doubt."""
+"""Share of the machine's CPU used by other processes, above which a run's figures are doubtful."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Surroundings:
 
 
 class Meter:
-    """The CPU used between two moments, by whom."""
+    """The CPU time between two moments, by group of processes."""
 
     def __init__(self, serving: Collection[int], around: Surroundings) -> None:
         self._groups = {
@@ -140,14 +140,14 @@ class Meter:
 
 
 class Patience:
-    """Waits for others' work on the machine to pass, but not for ever: some seconds each time, and so many in all."""
+    """Waits until the machine is calm: up to some seconds each time, and up to a limit in all."""
 
     def __init__(self, around: Surroundings, seconds: float) -> None:
         self._around = around
         self._seconds = seconds
 
     async def wait(self) -> None:
-        """Return when the machine is calm, or the patience is at its end."""
+        """Return when the machine is calm, or after the time limit."""
         for _ in range(POLLS):
             if self._seconds <= 0:
                 return
@@ -325,7 +325,7 @@ def middle(runs: list[Figures]) -> Figures:
 
 
 def _check(readings: Iterable[Reading], chunks: int) -> None:
-    """A stack that loses chunks is not to be praised for its speed."""
+    """Check that no chunk is lost: a stack must not gain speed by losing chunks."""
     for reading in readings:
         if reading.chunks != chunks:
             raise BrokenAnswer(f"{reading.chunks} chunks came of {chunks}")

@@ -1,4 +1,4 @@
-"""The few statistics the tables need."""
+"""The statistics of the tables."""
 
 from collections.abc import Sequence
 

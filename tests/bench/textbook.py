@@ -1,7 +1,6 @@
-"""The textbook way to stream an answer: what the service is measured against.
+"""The textbook application for streaming an answer, as the baseline of the service.
 
-Written as the tutorials of FastAPI and of the OpenAI client have it. It keeps no log: a cut connection loses the
-answer.
+It follows the tutorials of FastAPI and of the OpenAI client. It keeps no log: a cut connection loses the answer.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What processes use of the machine, from the kernel's own books."""
+"""Processes' use of the machine, from the kernel's accounting."""
 
 import os
 import time
@@ -15,7 +15,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory a process has, as far as it is its own (the pages of files are not)."""
+    """Return the private memory of a process, without pages of files."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -18,7 +18,7 @@ REPORT = Table("Containers: from the command to the first answer, and sizes")
 
 @dataclass(frozen=True)
 class Canaries:
-    """Keys that must not turn up anywhere: in the environment of every command, and in files of the clone."""
+    """Keys that must not leak, in the environment of every command and in files of the clone."""
 
     environment: dict[str, str]
     key_file: Path
@@ -85,7 +85,7 @@ def upstream_image(local: Project) -> Iterator[str]:
 def paced(
     upstream_image: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Project]:
-    """The stack with an API of its own that does as it is told, and a key from a file. Nothing is started yet."""
+    """The stack with a scripted API and a key from a file. Nothing is started yet."""
     directory = tmp_path_factory.mktemp("clone") / "folyam"
     clone(directory)
     key = directory / "key"

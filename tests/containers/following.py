@@ -1,4 +1,4 @@
-"""A client as it is meant to be: whatever happens to its connection, it goes on behind the last event it saw."""
+"""A model client: it resumes behind its last event after any failure of its connection."""
 
 import http.client
 import threading
@@ -20,7 +20,7 @@ AGAIN_SECONDS = 0.5
 def try_to_open(
     client: Client, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Stream | None:
-    """Return the response, or None while there is nobody to answer."""
+    """Return the response, or None while no server responds."""
     try:
         connection = client.send(method, target, body, headers)
     except OSError:

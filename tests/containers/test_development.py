@@ -1,4 +1,4 @@
-"""deploy/compose/dev.yml: what is changed shows by itself, and no answer suffers."""
+"""deploy/compose/dev.yml: changes show without a restart by hand, and no answer is lost."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor

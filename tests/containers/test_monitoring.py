@@ -1,4 +1,4 @@
-"""Prometheus in the stack: what the dashboard asks has answers, and an alert fires."""
+"""Prometheus in the stack: the dashboard's queries have results, and an alert fires."""
 
 import json
 import time

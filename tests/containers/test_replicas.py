@@ -1,4 +1,4 @@
-"""`docker compose up --scale service=3`: all share every answer, whichever of them is asked."""
+"""`docker compose up --scale service=3`: every replica serves every answer."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The smallest app that gunicorn's configuration can be tried with: it says which worker it is, and what it counted."""
+"""A minimal app for tests of gunicorn's configuration: it returns its worker's process id and metrics."""
 
 import os
 import signal

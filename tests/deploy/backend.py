@@ -1,4 +1,4 @@
-"""A stand-in for the service behind nginx: a raw socket server whose answers each test writes itself."""
+"""A stand-in for the service behind nginx: a raw socket server with responses from the test."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived."""
+    """A received request."""
 
     line: str
     headers: dict[str, str] = field(default_factory=dict)
@@ -21,7 +21,7 @@ Answer = Callable[[socket.socket, Request], None]
 
 
 def respond(status: str, body: bytes, *headers: str) -> Answer:
-    """Answer so."""
+    """A response to send."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
 
     def answer(connection: socket.socket, _request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The manifests, as kustomize makes them: valid by the strict schemas, and as tight as they say."""
+"""The manifests as built by kustomize: valid by the strict schemas, and with the restrictions that they claim."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""The numbers that must fit together, read from the files that have them: whoever changes one hears of the others.
+"""Numbers in several files that must fit together: a change of one without the others fails.
 
 Who stops whom, and when: an answer may go on for the drain; the worker ends soon after; gunicorn kills a little later;
 and the platform, which would kill everything, later still. Who waits for whom: each hop longer than the one behind it.

@@ -1,4 +1,4 @@
-"""The Prometheus files: valid, each alert tried, documented, and nothing that is not exposed in them."""
+"""The Prometheus files are valid, use exposed metrics only, and each alert is tested and documented."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Setting up what is there already."""
+"""A second set-up changes nothing."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""gunicorn alone, as in a container, with settings that cannot work: it ends with a sentence that names the setting."""
+"""gunicorn alone, as in a container, with invalid settings: it ends with a sentence that names the setting."""
 
 import json
 import os

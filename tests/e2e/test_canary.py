@@ -1,4 +1,4 @@
-"""Words that are put into keys, prompts, questions and answers are found where they belong, and nowhere else."""
+"""Marker words in keys, prompts, questions and answers appear in their own places only."""
 
 import json
 import os

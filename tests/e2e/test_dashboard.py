@@ -1,4 +1,4 @@
-"""The dashboard and the rules, in a real Prometheus that watches a real service with something going on."""
+"""The dashboard and the rules, in a real Prometheus that scrapes a real service under load."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Any number of followers see the same answer, and none of them is another's burden."""
+"""Any number of followers see the same answer, and none slows another."""
 
 import http.client
 import socket

@@ -1,4 +1,4 @@
-"""With API keys nobody asks without one, and an answer is its key's alone, in any worker and at any time."""
+"""With API keys every request needs one, and an answer belongs to its key only, on any worker and at any time."""
 
 import json
 from collections.abc import Iterator, Mapping

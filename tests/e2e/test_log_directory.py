@@ -1,4 +1,4 @@
-"""What becomes of the service where the disk or the directory of its logs does not stay as it was."""
+"""The service when the disk or the directory of its logs changes while it runs."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The service keeps to its own OpenAPI description, whatever it is sent, through nginx: no 5xx, no undeclared status.
+"""The service conforms to its OpenAPI description for any request through nginx: no 5xx, no undeclared status.
 
 A longer run: `FOLYAM_TEST_EXAMPLES=2000 FOLYAM_TEST_SEED=7 .venv/bin/python -m pytest tests/e2e/test_openapi.py`.
 """

@@ -1,4 +1,4 @@
-"""Beyond its bounds the service refuses at once, in the contract's form, and says when to come again."""
+"""Beyond its limits the service rejects at once, in the protocol's form and with Retry-After."""
 
 import http.client
 import json

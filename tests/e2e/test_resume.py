@@ -1,4 +1,4 @@
-"""A stream that is cut goes on behind the last event that was seen, on any worker, with nothing missing or doubled."""
+"""A cut stream resumes behind the last received event, on any worker, without gaps or duplicates."""
 
 import signal
 import subprocess

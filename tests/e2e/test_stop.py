@@ -1,4 +1,4 @@
-"""A stop, and a client that leaves, close the upstream's connection, from any worker, in every phase."""
+"""A stop or a disconnect closes the upstream's connection, from any worker and in every phase."""
 
 import time
 from typing import Any

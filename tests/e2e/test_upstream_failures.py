@@ -1,4 +1,4 @@
-"""Whatever the upstream does, the client is told the truth, and what had arrived is kept."""
+"""After any failure of the upstream the client gets the true end, and the text so far is kept."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Another worker: a process of its own that does with an event log what it is told.
+"""Another worker: a process that uses an event log on command.
 
     with AnotherWorker(url) as another:
         await another.ask("create", answer=ANSWER)
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def tended(log: EventLog) -> list[str]:
-    """Have the log tended; return the orphans that it told of."""
+    """Tend the log; return the orphans that it reports."""
     orphans: list[str] = []
     await log.tend(orphans.append)
     return orphans

@@ -1,4 +1,4 @@
-"""The backends that the suites run on. Which tests leave one out is decided by what it can do, here."""
+"""The backends of the suites, with their abilities, which decide which tests run on them."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ BACKENDS_OF_TESTS = {**BACKENDS, "memory": MEMORY}
 
 @dataclass(frozen=True)
 class Tested:
-    """A backend, and what it can do."""
+    """A backend and its abilities."""
 
     name: str
     url: Callable[[Path], str]

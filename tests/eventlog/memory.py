@@ -1,7 +1,6 @@
-"""An event log in this process's memory, for tests: `memory://<name>`. What two logs of one URL write, both read.
+"""An event log in this process's memory, for tests: `memory://<name>`. Logs with the same URL share their answers.
 
-It shows what a backend has to write itself, and what it has from `service.eventlog.channel`. It misbehaves on command:
-see `MemoryEventLog.lose`.
+It shows the part of a backend beside `service.eventlog.channel`. It misbehaves on command: see `MemoryEventLog.lose`.
 """
 
 import math
@@ -16,7 +15,7 @@ from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 MAX_READ = 64
-"""Events that a reader takes at once."""
+"""Limit on the events of one read."""
 
 
 @dataclass
@@ -30,10 +29,10 @@ class Stored:
     """The lease; None for an orphan."""
     followers: set[object] = field(default_factory=set)
     listeners: list[Callable[[], None]] = field(default_factory=list)
-    """Called when something was appended or the holder left."""
+    """Called after an append, and when the holder leaves."""
     stop: StoppedBy | None = None
     grown: list[bool] = field(default_factory=list)
-    """For each claim, whether the answer grew under it."""
+    """Whether the answer grew, by claim."""
     unwatched_until: float | None = None
 
     @property
@@ -47,7 +46,7 @@ class Stored:
 
 
 _STORES: dict[str, dict[str, Stored]] = {}
-"""By URL, and by answer."""
+"""Stores by URL, answers by id."""
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:
@@ -122,7 +121,7 @@ class MemoryEventLog:
             lease.release()
 
     def lose(self, answer_id: str) -> None:
-        """Give the answer's lease to a worker that is not there, as a server does whose holder seemed dead."""
+        """Give the lease to a fictitious worker, as a server does when the holder seems dead."""
         self._stored(answer_id).holder = object()
 
     def _stored(self, answer_id: str) -> Stored:

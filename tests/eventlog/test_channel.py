@@ -1,4 +1,4 @@
-"""What a worker knows of one answer, whichever backend keeps it."""
+"""A worker's channel for one answer, on every backend."""
 
 import asyncio
 from collections.abc import Sequence

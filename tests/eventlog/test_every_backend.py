@@ -1,4 +1,4 @@
-"""What `service.eventlog.base` promises, whichever backend keeps it."""
+"""The contract of `service.eventlog.base`, on every backend."""
 
 import asyncio
 from collections.abc import Callable

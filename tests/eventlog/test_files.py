@@ -1,4 +1,4 @@
-"""What is particular to the log as files."""
+"""Properties of the log as files."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""The checks themselves, on small logs: each kind of wrong is called so, and what is right passes."""
+"""The checks on small logs: each kind of violation is found, and correct logs pass."""
 
 import json
 import random

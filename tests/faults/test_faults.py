@@ -1,4 +1,4 @@
-"""What clients saw of a stack that was broken again and again: a short, seeded part of `make faults`."""
+"""A short, seeded part of `make faults`: the clients' view of a stack under faults."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

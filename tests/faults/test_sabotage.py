@@ -1,4 +1,4 @@
-"""The harness notices a broken service. Who never saw an alarm ring does not know whether it works."""
+"""The harness detects deliberate defects of the service."""
 
 import asyncio
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Fuzzing what parses bytes that somebody else sends: the upstream's responses, and clients' headers."""
+"""Fuzz the parsers of foreign bytes: the upstream's responses and clients' headers."""

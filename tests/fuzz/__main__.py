@@ -15,7 +15,7 @@ def say(line: str) -> None:
 
 
 def main() -> int:
-    """Run as the command line says."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="for each target (100,000)")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 32), help="to see a run again")

@@ -1,15 +1,15 @@
-"""Cases: something that is well formed, changed in a few places, and where to cut it. All of it follows from a seed."""
+"""Fuzzing cases: well-formed data with a few changes, and places to cut it. The seed determines all of it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 
 MAX_BYTES = 1 << 14
-"""Longer cases find no more, and take longer."""
+"""Limit on a case. Longer ones find nothing more, and take longer."""
 MAX_CHANGES = 6
 MAX_CUTS = 12
 ONE_BYTE_AT_A_TIME = 0.05
-"""How often a case is cut everywhere."""
+"""Share of the cases that are cut at every byte."""
 
 
 def mutated(rng: Random, corpus: Sequence[bytes], dictionary: Sequence[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Runs a target's cases, and says of one that fails how to see it again."""
+"""Run a target's cases, and print how to reproduce a failure."""
 
 import asyncio
 import signal
@@ -11,9 +11,9 @@ from types import FrameType
 from tests.fuzz.targets import TARGETS
 
 CASE_SECONDS = 20.0
-"""Far longer than any takes. One that takes longer goes round for ever."""
+"""Timeout far above any case's duration. A longer case does not end."""
 TIMER_CASES = 256
-"""Cases between two windings of that clock."""
+"""Number of cases between two resets of the timer."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Finding:
 
 
 class EndlessError(Exception):
-    """A case does not end."""
+    """A case exceeded the timeout."""
 
 
 def _endless(_number: int, _frame: FrameType | None) -> None:
@@ -41,7 +41,7 @@ def _endless(_number: int, _frame: FrameType | None) -> None:
 
 def run(target: str, seed: int, numbers: Iterable[int]) -> tuple[int, float, Finding | None]:
     """Run the cases of these numbers; return how many, in how many seconds, and the first that failed."""
-    return asyncio.run(_run(target, seed, numbers))  # A connection wants a running loop, to wait in.
+    return asyncio.run(_run(target, seed, numbers))  # A connection needs a running event loop.
 
 
 async def _run(name: str, seed: int, numbers: Iterable[int]) -> tuple[int, float, Finding | None]:

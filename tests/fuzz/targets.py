@@ -1,4 +1,4 @@
-"""What is fuzzed: each target makes cases, and tells whether its parser does with them what it should."""
+"""The targets: each creates cases, and checks its parser with them."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from tests.upstream.body import Body, End
 from tests.upstream.script import Script
 
 WAITS = "waits for more"
-"""What comes of a response that is not whole."""
+"""The result of an incomplete response."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One parser."""
+    """A parser with its cases and its check."""
 
     case: Callable[[Random], bytes]
-    """Makes a case."""
+    """Creates a case."""
     check: Callable[[Random, bytes], None]
-    """AssertionError, or any other, if the parser does not do with the case what it should."""
+    """Raises AssertionError, or another exception, if the parser fails with the case."""
 
 
 def _body(**script: Any) -> bytes:  # noqa: ANN401 (the fields of Script)
@@ -104,7 +104,7 @@ RESPONSE_WORDS = (
 
 
 class SilentTransport:
-    """Takes what a connection does to its socket."""
+    """A transport that ignores a connection's calls."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -129,7 +129,7 @@ class SilentTransport:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 (whatever it returns)
-    """Run it as far as it goes without waiting."""
+    """Run the coroutine until it first waits."""
     try:
         coroutine.send(None)
     except StopIteration as stop:

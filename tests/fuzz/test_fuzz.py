@@ -1,4 +1,4 @@
-"""A short part of `python -m tests.fuzz`, and whether it would notice."""
+"""A short part of `python -m tests.fuzz`, and proof that it detects defects."""
 
 import time
 from random import Random

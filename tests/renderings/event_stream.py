@@ -1,4 +1,4 @@
-"""A reader of event streams, written after the HTML standard and knowing nothing of ours.
+"""A reader of event streams by the HTML standard, independent of the service's code.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Message:
-    """What an EventSource would dispatch."""
+    """An event as an EventSource dispatches it."""
 
     event: str
     data: str
@@ -18,7 +18,7 @@ class Message:
 
 @dataclass
 class EventStream:
-    """What an EventSource made of a stream."""
+    """The result of an EventSource for a stream."""
 
     messages: list[Message]
     retry: int | None
@@ -30,7 +30,7 @@ def parse(stream: bytes) -> EventStream:
     text = stream.decode("utf-8", "replace").removeprefix("\ufeff")
     found = EventStream([], None, 0)
     data, event, last_event_id = "", "", ""
-    # Only CRLF, LF and CR end a line, unlike in str.splitlines; what no line end closes is not a line yet.
+    # Only CRLF, LF and CR end a line, unlike in str.splitlines. Text without a line end is not a line yet.
     for line in re.split("\r\n|\n|\r", text)[:-1]:
         if not line and data:
             # "If the data buffer's last character is a U+000A LINE FEED, then remove it."

@@ -1,4 +1,4 @@
-"""A rendering whose encoder remembers, as those of other protocols will, and that has each part of the seam."""
+"""A rendering whose encoder keeps state, with every part of the interface."""
 
 import json
 from collections.abc import Sequence

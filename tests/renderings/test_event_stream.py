@@ -1,4 +1,4 @@
-"""The reader that the other tests rely on, with the standard's own examples."""
+"""The other tests' reader of event streams, with the standard's own examples."""
 
 from tests.renderings.event_stream import Message, parse
 

@@ -1,4 +1,4 @@
-"""What is derived from the table of renderings."""
+"""Values derived from the table of renderings."""
 
 import pytest
 

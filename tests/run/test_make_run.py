@@ -1,4 +1,4 @@
-"""`make run`, as a person types it."""
+"""`make run`, as typed at a terminal."""
 
 import http.client
 import http.server

@@ -1,4 +1,4 @@
-"""`python -m tests.upstream --port 8200`: serve until told to end."""
+"""`python -m tests.upstream --port 8200`: serve until a signal comes."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ async def serve(host: str, port: int, *, until_eof: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     if until_eof:
-        # Whoever started us holds the other end: when they die, however they die, so do we.
+        # The parent holds the other end. When it dies, for any reason, this process ends.
         loop.add_reader(sys.stdin.fileno(), ended.set)
     chosen = server.sockets[0].getsockname()[1]
     sys.stdout.write(f"http://{host}:{chosen}\n")
@@ -28,7 +28,7 @@ async def serve(host: str, port: int, *, until_eof: bool) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.upstream", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")

@@ -12,11 +12,11 @@ from tests.upstream.script import NotAScript, Script
 from tests.upstream.stamp import stamp
 
 Beat = tuple[bytes, ...]
-"""The writes of one moment. The pace lies between beats."""
+"""The writes at one moment. The pace is the pause between two beats."""
 
 
 class End(Enum):
-    """How a body ends."""
+    """The way in which a body ends."""
 
     CLEAN = auto()
     SILENT = auto()
@@ -131,7 +131,7 @@ class Body:
         return tuple(tail)
 
     def _fault(self) -> Generator[Beat | End, None, bool]:
-        """What goes wrong at this place; whether that ended the body."""
+        """Inject the fault at this place; return whether it ended the body."""
         script = self._script
         for fault in self._faults.get(self.chunks_sent, ()):
             match fault:
@@ -163,7 +163,7 @@ Fault = Literal["garbage", "stall", "cut", "truncate", "error", "huge"]
 
 
 def _faults(script: Script) -> dict[int, list[Fault]]:
-    """What goes wrong after each number of chunks; garbage first, because something else can follow it."""
+    """Return the faults by number of chunks; garbage first, because another fault can follow it."""
     places: list[tuple[Fault, int | None]] = [
         ("garbage", script.garbage_after),
         ("stall", script.stall_after),
@@ -180,7 +180,7 @@ def _faults(script: Script) -> dict[int, list[Fault]]:
 
 
 def _texts(script: Script, given: str) -> Iterator[str]:
-    """The texts of the chunks, from behind the given text on."""
+    """Return the texts of the chunks after the given text."""
     if script.texts is not None:
         numbered: Iterator[str] = iter(script.texts)
     else:
@@ -201,7 +201,7 @@ def _texts(script: Script, given: str) -> Iterator[str]:
 
 
 def continues(script: Script, given: str) -> bool:
-    """Whether an answer by this script can begin with the given text."""
+    """Return whether an answer by this script can begin with the given text."""
     try:
         next(_texts(script, given), None)
     except NotAScript:
@@ -215,7 +215,7 @@ def _verbatim(body: bytes) -> Course:
 
 
 def _split(course: Course, cuts: Literal["bytes"] | tuple[int, ...]) -> Course:
-    """The same bytes in other writes."""
+    """Yield the same bytes in other writes."""
     body = b""
     end = End.CLEAN
     for beat in course:
@@ -230,7 +230,7 @@ def _split(course: Course, cuts: Literal["bytes"] | tuple[int, ...]) -> Course:
 
 
 def whole_text(script: Script, given: str = "") -> str:
-    """The text of a whole answer, for a request that does not stream."""
+    """Return the text of a whole answer, for a request without a stream."""
     return "".join(_texts(script, given))
 
 

@@ -8,10 +8,10 @@ SLOTS_PER_SECOND = 1000
 
 
 class Pacer:
-    """Calls what is due, a millisecond's worth at a time.
+    """Calls callbacks at their times, grouped by millisecond.
 
-    A timer and a task for each of four hundred streams would cost more than their chunks do. What is due in the
-    same millisecond shares one wake-up.
+    A timer and a task for each of four hundred streams would cost more than their chunks. All callbacks of a
+    millisecond share one wake-up.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -22,7 +22,7 @@ class Pacer:
         self._armed_for = 0
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        """Call at this time of the loop's clock, never before it, and not from within this method."""
+        """Schedule a call at this time of the loop's clock: never earlier, and not from within this method."""
         slot = int(when * SLOTS_PER_SECOND) + 1
         calls = self._slots.get(slot)
         if calls is not None:

@@ -1,7 +1,7 @@
-"""An upstream in a process of its own, and what it saw.
+"""An upstream in its own process, and its records of requests.
 
-The methods block for as long as they say. A test that runs the service in its own event loop calls those that
-wait through `asyncio.to_thread`.
+The methods block. A test that runs the service in its own event loop calls those that wait through
+`asyncio.to_thread`.
 """
 
 import http.client
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 CONTROL_SECONDS = 60.0
 DEADLINE_SECONDS = 20.0
-"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which ends what a stop should have ended."""
+"""Long enough for a busy machine, and less than FOLYAM_UNWATCHED_SECONDS, which would hide that a stop has failed."""
 POLL_SECONDS = 0.01
 
 
@@ -31,11 +31,14 @@ class UpstreamProcess:
         self.address = address
         """`http://127.0.0.1:<port>`, for the control plane."""
         self.base_url = f"{address}/v1"
-        """What `OPENAI_BASE_URL` is to be."""
+        """The value for `OPENAI_BASE_URL`."""
 
     @classmethod
     def start(cls, port: int = 0, prefix: tuple[str, ...] = ()) -> Self:
-        """Start one and wait until it accepts. `prefix` goes before the command, as in `("taskset", "-c", "1")`."""
+        """Start an upstream and wait until it accepts connections.
+
+        `prefix` goes before the command, as in `("taskset", "-c", "1")`.
+        """
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", "tests.upstream", "--port", str(port), "--until-eof"],
             cwd=ROOT,
@@ -57,7 +60,7 @@ class UpstreamProcess:
         return self._process.pid
 
     def stop(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.terminate()
         try:
             self._process.communicate(timeout=CONTROL_SECONDS)
@@ -84,11 +87,11 @@ class UpstreamProcess:
         self._control("DELETE", key, query)
 
     def end(self, key: str) -> None:
-        """Let the answers of this key say no more chunk, and come to their end, now or once they are asked for."""
+        """End the answers of this key without further chunks, now or once they are asked for."""
         self._control("POST", key, None, "/end")
 
     def said(self, key: str) -> int:
-        """How many text chunks the last answer of this key had in all, once it is over: those it was given included."""
+        """Return the number of text chunks of this key's last answer, once it is over, including the given ones."""
         record = self.wait_closed(key)[-1]
         last = record["messages"][-1]
         given = last["content"].split() if last["role"] == "assistant" else []
@@ -100,7 +103,11 @@ class UpstreamProcess:
         key: str | None = None,
         seconds: float = DEADLINE_SECONDS,
     ) -> list[dict[str, Any]]:
-        """The records, once they fulfil the condition; TimeoutError if they do not in time."""
+        """Return the records once they fulfil the condition.
+
+        Raises:
+            TimeoutError: they do not in time.
+        """
         deadline = time.monotonic() + seconds
         while not condition(records := self.requests(key)):
             if time.monotonic() >= deadline:
@@ -109,11 +116,11 @@ class UpstreamProcess:
         return records
 
     def wait_opened(self, key: str, seconds: float = DEADLINE_SECONDS, requests: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many requests of this key have come."""
+        """Wait until this number of requests of the key have come."""
         return self.wait_until(lambda records: len(records) >= requests, key, seconds)
 
     def wait_closed(self, key: str, seconds: float = DEADLINE_SECONDS, requests: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many requests of this key have come and all of them are over."""
+        """Wait until this number of requests of the key have come and are over."""
         return self.wait_until(
             lambda records: len(records) >= requests and all(record["closed_at"] for record in records), key, seconds
         )

@@ -1,4 +1,4 @@
-"""What an upstream remembers of the requests it got."""
+"""The upstream's records of its requests."""
 
 import time
 from collections import deque
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 KEPT = 20_000
-"""Requests remembered; the oldest are forgotten first."""
+"""Limit on the records. The oldest are dropped first."""
 
 
 @dataclass
@@ -20,24 +20,24 @@ class Record:
     messages: list[Any]
     model: str
     body: dict[str, Any]
-    """The whole request, messages left out."""
+    """The request without its messages."""
     headers: dict[str, str]
     """Names in lower case; the value of Authorization is hidden."""
     connection: int
-    """The number of the connection it came on, to see whether connections are used again."""
+    """The number of its connection, to check the reuse of connections."""
     opened_at: float = field(default_factory=time.monotonic)
     status_sent_at: float | None = None
     first_chunk_at: float | None = None
     closed_at: float | None = None
-    """When the response ended, by whomever."""
+    """The end of the response, by either side."""
     closed_by: Literal["client", "server"] | None = None
     chunks_sent: int = 0
     """Text chunks."""
     finished: bool = False
-    """The body was sent to its clean end."""
+    """Whether the body was sent to its clean end."""
 
     def close(self, by: Literal["client", "server"], *, finished: bool = False) -> None:
-        """The response is over; the first to say so is right."""
+        """Record the response's end. Only the first call counts."""
         if self.closed_at is None:
             self.closed_at = time.monotonic()
             self.closed_by = by
@@ -53,7 +53,7 @@ class Records:
         self._counts: dict[str, int] = {}
 
     def add(self, **known: Any) -> Record:  # noqa: ANN401  # the fields of Record
-        """Remember a request."""
+        """Add a request."""
         record = Record(id=self._next_id, **known)
         self._next_id += 1
         self._records.append(record)
@@ -61,15 +61,15 @@ class Records:
         return record
 
     def count(self, key: str) -> int:
-        """How many requests of this key there were."""
+        """Return the number of requests of this key."""
         return self._counts.get(key, 0)
 
     def select(self, key: str | None, query: str | None) -> list[dict[str, Any]]:
-        """The records, of one key or query text where given."""
+        """Return the records, optionally of one key or query text."""
         return [asdict(record) for record in self._records if _fits(record, key, query)]
 
     def forget(self, key: str | None, query: str | None) -> None:
-        """Drop them, and begin to count their keys anew."""
+        """Drop the records and the counts of their keys."""
         kept = []
         for record in self._records:
             if _fits(record, key, query):

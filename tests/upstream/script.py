@@ -1,4 +1,4 @@
-"""What an upstream is told to do with one request."""
+"""The script of an upstream for one request."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ DEFAULT_ERROR: Mapping[str, Any] = {"message": "scripted error", "type": "server
 
 @dataclass(frozen=True)
 class Script:
-    """One answer's course. The defaults are a well-behaved short answer.
+    """The course of one answer. The defaults are a regular short answer.
 
     "After N" counts the text chunks sent by this one request; 0 is before the first. A request that continues a
     given text (its last message is the assistant's) starts behind it, so an "after N" that lies in the given
@@ -28,7 +28,7 @@ class Script:
     chunks: int = 8
     """Number of text chunks."""
     endless: bool = False
-    """Text chunks without end, whatever `chunks` says, unless the upstream is told to end: `POST /end?key=…`."""
+    """Endless text chunks, whatever `chunks` is, until `POST /end?key=…`."""
     text: str = "w{n} "
     """The text of chunk n, counted from 1."""
     texts: tuple[str, ...] | None = None
@@ -131,7 +131,7 @@ def parse(given: Mapping[str, Any]) -> Script:
 
 
 def from_query(query: str) -> Script:
-    """What a user's message commands; a text that is no JSON object asks for the default."""
+    """Return the script in a user's message; the default for a text that is not a JSON object."""
     if not query.lstrip().startswith("{"):
         return Script()
     try:

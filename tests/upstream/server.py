@@ -1,4 +1,4 @@
-"""The upstream's sockets: HTTP/1.1 by hand, so that every byte and every moment is ours to get wrong."""
+"""The upstream's sockets: raw HTTP/1.1, so that a script controls every byte and its time."""
 
 import asyncio
 import http.client
@@ -25,7 +25,7 @@ BEATS_A_TURN = 64
 
 
 class Upstream:
-    """What the connections of one server share."""
+    """The shared state of one server's connections."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        if self._answer is not None:  # a second request before the first was answered: nobody's client does that
+        if self._answer is not None:  # a second request before the first response, which no client sends
             self.transport.abort()
             return
         method = self._parser.get_method().decode()
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
             case _:
                 self.reply(404, {"error": {"message": "no such page", "type": "invalid_request_error"}})
 
-    # What we say
+    # Responses
 
     @property
     def keeps_alive(self) -> bool:
@@ -276,7 +276,7 @@ class Answer:
         }
 
     def _step(self) -> None:
-        """Send what is due, then see to it that the next comes when it is."""
+        """Send the due writes, then schedule the next."""
         script = self._script
         # Bytes that are to arrive apart must leave apart.
         beats = 1 if script.split is not None else BEATS_A_TURN
@@ -331,7 +331,7 @@ class Answer:
             self._reset()
 
     def _reset(self) -> None:
-        """RST instead of FIN: what a crashed peer or an impatient middlebox sends."""
+        """Send RST instead of FIN, as a crashed peer or a middlebox does."""
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()

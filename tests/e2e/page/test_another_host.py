@@ -1,4 +1,4 @@
-"""The page over plain HTTP by another name than localhost: browsers keep some of their interfaces from it."""
+"""The page over plain HTTP under another name than localhost, where browsers withhold some interfaces."""
 
 import pytest
 from playwright.sync_api import expect

@@ -1,4 +1,4 @@
-"""Whatever a model writes: no script runs, no foreign request leaves, the page stays usable."""
+"""With any text of a model, no script runs, no foreign request is sent, and the page stays usable."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What befalls an answer on its way, and that it arrives all the same: whole, once, from one generation."""
+"""An answer arrives whole, once, and from one generation, whatever happens on its way."""
 
 import os
 import signal

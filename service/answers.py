@@ -195,7 +195,13 @@ class Answers:
             AheadOfLogError: the answer has no event `after` yet.
             Unavailable: the log cannot be read.
         """
-        reader = await self._log.open(answer_id, after, watch=False)
+        try:
+            reader = await self._log.open(answer_id, after, watch=False)
+        except AheadOfLogError:
+            if after and not caller.anybody:
+                # That the answer is running, and how far it is, only its owner may learn.
+                (await self._open(answer_id, caller)).close()
+            raise
         with ExitStack() as undo:
             undo.callback(reader.close)
             if not caller.anybody and not caller.owns(answer_id, (await reader.start()).owner):

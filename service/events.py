@@ -4,8 +4,8 @@ An answer is one generation: an unguessable id and an append-only log of events,
 `start`, any number of `delta` and `restart`, then exactly one of `done`, `stopped` and `failed`.
 
 A newer version may add types and fields: readers pass over those that they do not know. It never adds another type of
-last event, never changes what a known field may hold, and puts what was asked into `start` alone. So an event of an
-unknown type ends nothing, and `restart` takes it back like any other.
+last event, never changes what a known field may hold, and puts what was asked into `start` alone. So an unknown event
+never ends an answer, and a `restart` discards it like any other.
 
 Imports `service.request` alone; every other layer speaks these words.
 """
@@ -26,7 +26,7 @@ _ANSWER_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _EVENT_ID = re.compile(r"([0-9a-f]{32}):(0|[1-9][0-9]{0,9})", re.ASCII)
 
 MERGED_CHARACTERS = 16_384
-"""Length from which a merged delta takes up no further one, so that each event stays small to parse"""
+"""A merged delta of at least this length takes up no further delta, so that each event stays small to parse."""
 
 StoppedBy = Literal["user", "unwatched", "shutdown"]
 

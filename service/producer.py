@@ -169,7 +169,8 @@ class Producer:
             self._report.stop_took_effect()
             return Stopped(self._lease.last_seq + 1, self._stopped_by)
         if self._state is not State.LEAVING:
-            self._move(Cause.FAIL if failed else Cause.LEAVE)  # The event loop's end cancels every task.
+            # If nothing failed, the event loop is closing, and cancels every task.
+            self._move(Cause.FAIL if failed else Cause.LEAVE)
         return failed if self._state is State.FAILING else None
 
     async def _produce(self) -> Terminal:

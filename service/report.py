@@ -1,4 +1,4 @@
-"""What metrics, traces and the service's log are told of one producer's work."""
+"""Report one producer's work to the metrics, the traces and the service's log."""
 
 import asyncio
 

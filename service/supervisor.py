@@ -181,14 +181,14 @@ class Supervisor:
         self._run(producer)
 
     async def _state(self, answer_id: str) -> AnswerState:
-        """Return what the answer's log makes of it; nothing, where the log is damaged."""
+        """Return the answer's state, folded from its log; an empty state if the log is damaged."""
         state = AnswerState()
-        with closing(await self._log.open(answer_id, watch=False)) as reader:
-            try:
+        try:
+            with closing(await self._log.open(answer_id, watch=False)) as reader:
                 while events := await reader.read():
                     state.advance(events)
-            except DamagedLogError:
-                return AnswerState()
+        except DamagedLogError:
+            return AnswerState()
         return state
 
     async def _watch(self) -> None:

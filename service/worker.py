@@ -76,7 +76,7 @@ class ThriftyProtocol(HttpToolsProtocol):
         """
         request_id = secrets.token_hex(8)  # The client's own id may follow the unreadable part.
         self.logger.warning("%s request_id=%s", msg, request_id)
-        # `bad_request` of service/errors.py. The master imports this module, and nothing else of ours.
+        # `bad_request` of service/error_codes.py, again: the master imports this module and `succession` alone.
         error = {"code": "bad_request", "message": "The request could not be understood.", "request_id": request_id}
         body = json.dumps({"error": error}).encode()
         head = (

@@ -114,6 +114,23 @@ def test_another_keys_answer_is_unknown(locked: Stack, answer: str) -> None:
     )
 
 
+def test_another_keys_running_answer_is_unknown_at_every_place(locked: Stack) -> None:
+    query = script(key="running", endless=True, pace=0.05)
+    with locked.client.open("POST", "/generate", json.dumps({"query": query}).encode(), JSON | bearer(MINE)) as stream:
+        answer = next(stream.events())["answer"]
+        for after in (0, 1, 9_999):
+            for target, more in (
+                (f"/answers/{answer}?after={after}", {}),
+                (f"/answers/{answer}", {"Last-Event-ID": f"{answer}:{after}"}),
+                (f"/generate?last_event_id={answer}:{after}", {}),
+            ):
+                reply = locked.client.request("GET", target, headers=bearer(YOURS) | more)
+                assert (reply.status, reply.json["error"]["code"]) == (404, "unknown_answer"), target
+        mine = locked.client.request("GET", f"/answers/{answer}?after=9999", headers=bearer(MINE))
+        assert (mine.status, mine.json["error"]["code"]) == (400, "bad_last_event_id")
+    locked.client.request("DELETE", f"/answers/{answer}", headers=bearer(MINE))
+
+
 def test_its_own_key_may_do_everything(locked: Stack) -> None:
     answer = ask(locked.client, bearer(YOURS), script(chunks=2)).headers["X-Answer-Id"]
     statuses = [locked.client.request(method, target, headers=bearer(YOURS) | more).status

@@ -514,6 +514,32 @@ def without_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.eventlog.files.inotify.INotify", used_up)
 
 
+async def test_a_torn_line_keeps_no_poller_from_waiting(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_inotify(monkeypatch)
+    log = FileEventLog(str(directory), Retention())
+    answer, lease = await begin(log)
+    lease.release()
+    with log.path(answer).open("ab") as file:
+        file.write(b'{"type":"delta","se')
+    reader = await log.open(answer, 1)
+    waiting = asyncio.create_task(reader.wait(60))
+    for _ in range(5):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    waiting.cancel()
+    reader.close()
+    await log.aclose()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000), b'{"type":"start","seq":1'])
+async def test_a_file_without_a_whole_event_is_no_answer(log: FileEventLog, directory: Path, content: bytes) -> None:
+    answer = new_answer_id()
+    (directory / f"{answer}.jsonl").write_bytes(content)
+    for after in (0, 1, 3):
+        with pytest.raises(UnknownAnswer):
+            await log.open(answer, after)
+
+
 async def test_followers_poll_where_the_kernel_cannot_wake_them(
     directory: Path, another: AnotherWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,16 +45,21 @@ def place(descriptor: int, after: int) -> tuple[int, bool]:
 
     Raises:
         AheadOfLogError: the log has not ended and has no such event yet.
-        DamagedLogError: another event has its place.
+        DamagedLogError: another event has its place, or the log has no event that can be read.
     """
+    if not after:
+        # A log is created with its first event. After a machine's crash a file may be there without it.
+        if offset_after(descriptor, 1) is None:
+            raise DamagedLogError
+        return 0, False
     offset = offset_after(descriptor, after)
     if offset is None:
         last, end = last_whole_event(descriptor)
+        if last is None:
+            raise DamagedLogError
         if isinstance(last, Terminal):
             return end, True
         raise AheadOfLogError
-    if not after:
-        return offset, False
     events, _ = decode_lines(line_before(descriptor, offset), after - 1)
     return offset, bool(events) and isinstance(events[0], Terminal)
 

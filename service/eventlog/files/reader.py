@@ -76,11 +76,14 @@ class FileReader(ChannelReader[FileLease]):
 
     def _listen(self) -> float:
         self._listening = self._wakeups.watch(self.answer_id, self._path)
+        if not self._listening:
+            # Never 0: a torn line stays until the log is claimed, and the task that claims it must get its turn.
+            return POLL_SECONDS
         # A write may have come before the watch was set: look once more.
         with as_unavailable():
             if os.fstat(self._descriptor).st_size > self._place:
                 return 0.0
-        return math.inf if self._listening else POLL_SECONDS
+        return math.inf
 
     def _watch(self) -> None:
         with as_unavailable():

@@ -29,6 +29,7 @@ class Cutter:
         self._keeps_blank_lines = keeps_blank_lines
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stop: Callable[[], object] = lambda: None
         self.address = Address("127.0.0.1", 0)
 
@@ -44,35 +45,49 @@ class Cutter:
         self._thread.join(10)
 
     def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._serve())
+        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = partial(loop.call_soon_threadsafe, stop.set)
         server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
         self.address = Address(*server.sockets[0].getsockname())
         self._ready.set()
-        async with server:
-            await server.serve_forever()
+        await stop.wait()
+        # No connection may be left when the loop is closed. The one accepted last gets its task in the next turns. A
+        # server that is closed before them loses it.
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        await turns()
+        server.close()
+        for task in self._tasks:
+            task.cancel()
+        await turns()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self.connections += 1
         limit = next(self._limits, 1 << 60)
-        there_reader, there_writer = await asyncio.open_connection(self._target.host, self._target.port)
-        upwards = asyncio.create_task(_copy(reader, there_writer, 1 << 60))
-        try:
+        with contextlib.ExitStack() as closing, contextlib.suppress(asyncio.CancelledError):
+            # Suppressed: the test has ended, and asyncio would report the error.
+            closing.callback(writer.transport.abort)
+            there_reader, there_writer = await asyncio.open_connection(self._target.host, self._target.port)
+            closing.callback(there_writer.transport.abort)
+            upwards = asyncio.create_task(_copy(reader, there_writer, 1 << 60))
+            closing.callback(upwards.cancel)
             cut = await _copy(there_reader, writer, limit, keeps_blank_lines=self._keeps_blank_lines)
             if cut:
                 self.cuts += 1
                 reset(writer.get_extra_info("socket"))
-        except asyncio.CancelledError:
-            pass  # The test has ended; asyncio would report the error.
-        finally:
-            upwards.cancel()
-            there_writer.transport.abort()
-            writer.transport.abort()
+
+
+async def turns() -> None:
+    """Let the loop do what is ready, and what that makes ready."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _copy(

@@ -65,8 +65,14 @@ class Row:
         }
 
 
-def _upstream(code: str, status: int, sentences: str | Mapping[str, str], *reasons: str, again: bool = True) -> Row:
-    """Return a row of `UpstreamError`. It can come as a status, and as the end of an answer that had begun."""
+def _bad_input(code: str, sentences: str | Mapping[str, str], *, status: int = 422) -> Row:
+    return Row(code, status, sentences, "BadInput")
+
+
+def _upstream(
+    code: str, status: int | None, sentences: str | Mapping[str, str], *reasons: str, again: bool = True
+) -> Row:
+    """Return a row of `UpstreamError`. Without a status, the error only arises once the upstream has accepted."""
     return Row(
         code,
         status,
@@ -74,7 +80,7 @@ def _upstream(code: str, status: int, sentences: str | Mapping[str, str], *reaso
         "UpstreamError",
         retryable=again,
         reasons=reasons or (code.removeprefix("upstream_"),),
-        sources=("service", "answer"),
+        sources=("service", "answer") if status else ("answer",),
     )
 
 
@@ -86,10 +92,9 @@ def _unavailable(
 
 _ROWS = (
     # The request.
-    Row("invalid_json", 400, "The body is not valid JSON.", "BadInput"),
-    Row(
+    _bad_input("invalid_json", "The body is not valid JSON.", status=400),
+    _bad_input(
         "invalid_input",
-        422,
         {
             "value": "{field}: {wanted}.",
             "required": "{field}: This field is required.",
@@ -103,21 +108,19 @@ _ROWS = (
             "no_query": "query is missing.",
             "parameters": "The address may have at most {most} parameters.",
         },
-        "BadInput",
     ),
-    Row("empty_query", 422, "query must not be empty.", "BadInput"),
-    Row("query_too_long", 422, "query must have at most {most} characters.", "BadInput"),
-    Row("history_too_long", 422, "history must have at most {most} turns.", "BadInput"),
-    Row("unknown_model", 422, "model is not one that this service offers.", "BadInput"),
-    Row(
+    _bad_input("empty_query", "query must not be empty."),
+    _bad_input("query_too_long", "query must have at most {most} characters."),
+    _bad_input("history_too_long", "history must have at most {most} turns."),
+    _bad_input("unknown_model", "model is not one that this service offers."),
+    _bad_input(
         "bad_last_event_id",
-        400,
         {
             "form": "Last-Event-ID must be <answer id>:<seq>.",
             "answer": "Last-Event-ID is of another answer.",
             "ahead": "Last-Event-ID, or after, is ahead of the answer.",
         },
-        "BadInput",
+        status=400,
     ),
     Row("unauthorized", 401, "A key is needed, as Authorization: Bearer <key>.", "Unauthorized"),
     Row("cross_site", 403, "Another site may not ask for an answer."),
@@ -178,7 +181,7 @@ _ROWS = (
     ),
     _upstream("upstream_unavailable", 502, "The model's server cannot answer now.", "unavailable", "breaker"),
     _upstream("upstream_unreachable", 502, "The model's server cannot be reached."),
-    _upstream("upstream_error", 502, "The model's server reported an error instead of going on."),
+    _upstream("upstream_error", None, "The model's server reported an error instead of going on."),
     _upstream(
         "upstream_malformed",
         502,
@@ -189,8 +192,8 @@ _ROWS = (
             "event_length": "The model's server sent an event that is too long.",
         },
     ),
-    _upstream("upstream_cut", 502, "The connection to the model's server was cut."),
-    _upstream("upstream_truncated", 502, "The model's server ended its answer without finishing it."),
+    _upstream("upstream_cut", None, "The connection to the model's server was cut."),
+    _upstream("upstream_truncated", None, "The model's server ended its answer without finishing it."),
     _upstream(
         "upstream_timeout",
         504,
@@ -208,7 +211,7 @@ _ROWS = (
         "silence_timeout",
     ),
     _upstream("answer_timeout", 504, "The answer took too long and was cut."),
-    _upstream("answer_too_long", 502, "The answer grew too long and was cut.", again=False),
+    _upstream("answer_too_long", None, "The answer grew too long and was cut.", again=False),
     Row(
         "interrupted",
         None,
@@ -219,12 +222,23 @@ _ROWS = (
 )
 
 
-def _nginx(code: str, status: int, sentence: str, *, again: bool = False, retry_after: str | None = None) -> Row:
-    return Row(code, status, sentence, "HTTPError", retryable=again, retry_after=retry_after, sources=("nginx",))
+def _nginx(
+    code: str,
+    status: int,
+    sentence: str,
+    *,
+    again: bool = False,
+    retry_after: str | None = None,
+    sources: tuple[Source, ...] = ("nginx",),
+) -> Row:
+    """Return a row of nginx's own error. It is retryable if `again`, or if there is a `retry_after`."""
+    retryable = again or retry_after is not None
+    return Row(code, status, sentence, "HTTPError", retryable=retryable, retry_after=retry_after, sources=sources)
 
 
 _NGINX_ROWS = (
-    _nginx("bad_request", 400, "The request could not be understood."),
+    # `service.worker` sends it, too, for a request that nginx accepts and the HTTP parser does not.
+    _nginx("bad_request", 400, "The request could not be understood.", sources=("service", "nginx")),
     _nginx("forbidden", 403, "Access to this address is forbidden."),
     _nginx("not_found", 404, "There is nothing here."),
     _nginx("method_not_allowed", 405, "This address does not take that method."),
@@ -233,7 +247,7 @@ _NGINX_ROWS = (
     _nginx("body_too_large", 413, "The request body is too large."),
     _nginx("uri_too_long", 414, "The address is too long. Send the query with POST."),
     _nginx("misdirected_request", 421, "This connection is for another host."),
-    _nginx("too_many_requests", 429, "Too many requests. Please try again in a moment.", again=True, retry_after="2"),
+    _nginx("too_many_requests", 429, "Too many requests. Please try again in a moment.", retry_after="2"),
     _nginx("headers_too_large", 431, "The request headers are too large."),
     _nginx("internal_error", 500, "Something went wrong here. Please try again.", again=True),
     _nginx("not_implemented", 501, "This transfer encoding is not supported."),
@@ -241,19 +255,15 @@ _NGINX_ROWS = (
         "service_unreachable",
         502,
         "The service is not running or just restarting. Please try again in a moment.",
-        again=True,
         retry_after="2",
     ),
     _nginx(
         "service_unavailable",
         503,
         "The service cannot take the request now. Please try again in a moment.",
-        again=True,
         retry_after="2",
     ),
-    _nginx(
-        "service_timeout", 504, "The service did not answer in time. Please try again.", again=True, retry_after="2"
-    ),
+    _nginx("service_timeout", 504, "The service did not answer in time. Please try again.", retry_after="2"),
     _nginx("http_version_not_supported", 505, "This version of HTTP is not supported."),
 )
 
@@ -264,7 +274,7 @@ NGINX: Mapping[str, Row] = {row.code: row for row in _NGINX_ROWS}
 
 
 def response_codes() -> list[str]:
-    """Return the codes that the service's responses may have."""
+    """Return the codes of the application's responses, which the metric of rejected requests counts."""
     return [row.code for row in TABLE.values() if "service" in row.sources]
 
 

@@ -12,10 +12,11 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.config import Settings
+from service.error_codes import TABLE
 from tests.in_process import REQUEST_ID, Reply, ask, running
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -102,6 +103,36 @@ CASES: dict[str, tuple[Any, ...]] = {
     "the upstream: no answer": (*POST, question(status_delay=3600), JSON),
 }
 
+ENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a finish that names a failure": ("upstream_error", {"finish_reason": "error"}),
+    "an error before the first chunk": ("upstream_error", {"error_after": 0}),
+    "an error": ("upstream_error", {"error_after": 1}),
+    "a page": ("upstream_malformed", {"raw": "PGh0bWw+", "content_type": "text/html"}),
+    "no JSON": ("upstream_malformed", {"garbage_after": 0}),
+    "a cut before the first chunk": ("upstream_cut", {"cut_after": 0}),
+    "a cut": ("upstream_cut", {"cut_after": 1}),
+    "nothing": ("upstream_truncated", {"raw": ""}),
+    "half an answer": ("upstream_truncated", {"truncate_after": 1}),
+    "silence before the first chunk": ("upstream_timeout", {"stall_after": 0}),
+    "silence": ("upstream_timeout", {"stall_after": 1}),
+    "a long answer": ("answer_too_long", {"text": "x" * 2000}),
+}
+"""Failures once the upstream has accepted the question: the code of each, and the script of the upstream."""
+
+END_SETTINGS = {
+    "FOLYAM_FIRST_CHUNK_SECONDS": "0.2",
+    "FOLYAM_SILENCE_SECONDS": "0.2",
+    "FOLYAM_MAX_ANSWER_BYTES": "10000",
+    "FOLYAM_RETRIES": "0",
+    "FOLYAM_STATUS_WAIT_SECONDS": "600",
+}
+
+UNANSWERED = {
+    "upstream_unreachable": {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"},
+    "answer_timeout": {"FOLYAM_ANSWER_SECONDS": "0.2"},
+}
+"""Settings with which a question fails before the upstream has accepted it, by the code of the failure."""
+
 LIMITS = {
     "too many answers": {"FOLYAM_MAX_ANSWERS": "1"},
     "too many answers of one client": {"FOLYAM_MAX_ANSWERS_PER_CLIENT": "1"},
@@ -162,3 +193,55 @@ async def test_a_question_over_a_limit_is_as_it_was_recorded(
         under_way.cancel()
         await asyncio.wait([under_way])
     assert recorded(reply) == RECORDED[case]
+
+
+# When the upstream has accepted the question, and when it has not
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def patient_app(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess) -> AsyncIterator[FastAPI]:
+    """The application, which waits for the upstream's status as long as it takes."""
+    async with running(app_with(tmp_path_factory.mktemp("ends"), upstream, **END_SETTINGS)) as app:
+        yield app
+
+
+@pytest.mark.parametrize("case", ENDS)
+async def test_a_failure_of_an_accepted_question_is_the_end_of_its_answer(patient_app: FastAPI, case: str) -> None:
+    code, script = ENDS[case]
+    reply = await asyncio.wait_for(ask(patient_app, *POST, question(**script), JSON), DEADLINE_SECONDS)
+    last = json.loads(reply.body.splitlines()[-1])
+    assert (reply.status, last["type"], last["code"]) == (200, "failed", code)
+    assert "answer" in TABLE[code].sources
+    assert last["retryable"] == TABLE[code].retryable
+
+
+@pytest.mark.parametrize("code", UNANSWERED)
+async def test_a_failure_before_the_upstreams_status_is_the_response(
+    tmp_path: Path, upstream: UpstreamProcess, code: str
+) -> None:
+    async with running(app_with(tmp_path, upstream, **{**END_SETTINGS, **UNANSWERED[code]})) as app:
+        reply = await asyncio.wait_for(ask(app, *POST, question(status_delay=3600), JSON), DEADLINE_SECONDS)
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (TABLE[code].status, code)
+
+
+async def test_bytes_that_are_no_http_are_the_response(tmp_path: Path, upstream: UpstreamProcess) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"no HTTP\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with running(app_with(tmp_path, upstream, **{**END_SETTINGS, "OPENAI_BASE_URL": url})) as app:
+            reply = await asyncio.wait_for(ask(app, *POST, question(), JSON), DEADLINE_SECONDS)
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (502, "upstream_malformed")
+
+
+async def test_the_table_says_which_upstreams_errors_come_as_a_response() -> None:
+    responses = {json.loads(reply["body"])["error"]["code"]: reply["status"] for reply in RECORDED.values()}
+    assert responses == {code: TABLE[code].status for code in responses}
+    responses |= {code: TABLE[code].status for code in (*UNANSWERED, "upstream_malformed")}
+    of_upstreams = {code: row for code, row in TABLE.items() if row.kind == "UpstreamError"}
+    ends = {code for code, _ in ENDS.values()}
+    assert {code for code, row in of_upstreams.items() if "service" in row.sources} == responses.keys() & of_upstreams
+    assert {code for code, row in of_upstreams.items() if row.sources == ("answer",)} == ends - responses.keys()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from service.config import Settings
-from service.error_codes import NGINX, TABLE
+from service.error_codes import NGINX, TABLE, Source
 from service.events import ANSWER_ID_BYTES, MERGED_CHARACTERS, Delta, Event, Start
 from service.renderings import RENDERINGS
 from service.renderings.sse import ServerSentEvents
@@ -25,8 +25,8 @@ def table(name: str) -> dict[str, str]:
 
 
 def test_the_page_lists_exactly_the_services_errors_with_their_statuses() -> None:
-    without_status = {"http_error": "any", "interrupted": "event only"}
-    assert table("errors") == {row.code: str(row.status or without_status[row.code]) for row in TABLE.values()}
+    without_status: dict[tuple[Source, ...], str] = {("service",): "any", ("answer",): "event only"}
+    assert table("errors") == {row.code: str(row.status or without_status[row.sources]) for row in TABLE.values()}
 
 
 def test_the_page_lists_exactly_nginxs_own_errors() -> None:

@@ -32,11 +32,10 @@ export class FolyamError extends Error {
 export const CLIENT_CODES = ["refused", "unreachable", "offline", "unsure", "protocol", "unknown"];
 
 /**
- * Codes that no retry helps although their status may be a 5xx: the service's configuration is wrong, the answer grows too
- * long, or the request is of a kind that the service lacks. They are not retryable in docs/protocol/errors.json.
+ * Codes that no retry helps although their status may be a 5xx: the service's configuration is wrong, or the
+ * request is of a kind that the service lacks. They are not retryable in docs/protocol/errors.json.
  */
 const LASTING = new Set([
-  "answer_too_long",
   "http_error",
   "http_version_not_supported",
   "not_implemented",

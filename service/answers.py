@@ -137,10 +137,14 @@ class Answers:
                 if not self._supervisor.stop(answer_id, by):
                     await self._log.request_stop(answer_id, by)
                 while True:
-                    for event in await reader.read():
-                        if isinstance(event, Terminal):
-                            return
-                    if reader.orphaned() and not isinstance(await self._log.last(answer_id), Terminal):
+                    # Asked before the read: the terminal event comes before the lease is released.
+                    orphaned = reader.orphaned()
+                    events = await reader.read()
+                    if any(isinstance(event, Terminal) for event in events):
+                        return
+                    if events:
+                        continue  # A long log is read in pieces, of which none is waited for.
+                    if orphaned:
                         self._supervisor.adopt(answer_id)
                     await reader.wait(ORPHAN_POLL_SECONDS)
         except TimeoutError:

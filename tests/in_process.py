@@ -26,6 +26,15 @@ async def ask(
 ) -> Reply:
     """Send a request and return the whole response."""
     path, _, query = target.partition("?")
+    given = [("x-request-id", REQUEST_ID), *headers]
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in given]
+    return await ask_raw(app, method, path, query.encode(), encoded, body)
+
+
+async def ask_raw(
+    app: FastAPI, method: str, path: str, query: bytes, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> Reply:
+    """Send a request with exactly these headers and a Host. Return the whole response."""
     messages: list[MutableMapping[str, Any]] = []
     pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -38,7 +47,6 @@ async def ask(
     async def send(message: MutableMapping[str, Any]) -> None:
         messages.append(message)
 
-    given = [("host", "x"), ("x-request-id", REQUEST_ID), *headers]
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -47,9 +55,9 @@ async def ask(
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": query.encode(),
+        "query_string": query,
         "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given],
+        "headers": [(b"host", b"x"), *headers],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
         "state": {},

@@ -1,10 +1,9 @@
 """Any request takes little time of the event loop, which all requests share, and little memory."""
 
-import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.config import Settings
+from tests.in_process import ask_raw, running
 from tests.upstream.process import UpstreamProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -187,52 +187,19 @@ class InProcess:
 
     app: FastAPI
 
-    async def ask(self, method: str, path: str, query: bytes, headers: Sequence[Header], body: bytes) -> int:
-        """Send a request; return the status."""
-        status = 0
-        pieces = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def receive() -> MutableMapping[str, Any]:
-            if (piece := next(pieces, None)) is None:
-                await asyncio.get_running_loop().create_future()
-            assert piece is not None
-            return piece
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
-            status = message.get("status", status)
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query,
-            "root_path": "",
-            "headers": [(b"host", b"x"), *headers],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 8000),
-            "state": {},
-        }
-        await self.app(scope, receive, send)
-        return status
-
-    async def seconds(self, *request: Any) -> float:  # noqa: ANN401 (as for `ask`)
+    async def seconds(self, *request: Any) -> float:  # noqa: ANN401 (as for `ask_raw`)
         """Return this thread's own time for a request. It is refused or answered, and never a failure of ours."""
         begun_at = time.thread_time()
-        status = await self.ask(*request)
+        reply = await ask_raw(self.app, *request)
         taken = time.thread_time() - begun_at
-        assert 200 <= status < 500
+        assert 200 <= reply.status < 500
         return taken
 
-    async def memory(self, *request: Any) -> int:  # noqa: ANN401 (as for `ask`)
+    async def memory(self, *request: Any) -> int:  # noqa: ANN401 (as for `ask_raw`)
         """Return the most bytes that Python held during a request, beyond those before it."""
         tracemalloc.start()
         try:
-            await self.ask(*request)
+            await ask_raw(self.app, *request)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -249,11 +216,10 @@ async def service(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamPr
     # As service.main does: what was imported is no matter of the collector.
     gc.collect()
     gc.freeze()
-    async with app.router.lifespan_context(app):
-        service = InProcess(app)
+    async with running(app):
         for method in ("GET", "POST", "PUT"):  # what is made once is made
-            await service.ask(method, "/generate", b"query=x", [JSON], b'{"query":"x"}')
-        yield service
+            await ask_raw(app, method, "/generate", b"query=x", [JSON], b'{"query":"x"}')
+        yield InProcess(app)
     gc.unfreeze()
 
 

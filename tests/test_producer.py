@@ -37,7 +37,7 @@ from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
 from tests.walking import walks
-from tests.working import PATIENT, Worker, text_of, worker, worker_of
+from tests.working import PATIENT, Worker, text_of, worker
 
 FOREVER = 3600.0
 
@@ -692,7 +692,7 @@ async def test_an_answer_whose_lease_was_lost_ends_once_where_it_goes_on(
 
 async def test_a_server_that_gives_the_lease_away_ends_the_producer(upstream: UpstreamProcess, key: str) -> None:
     log = MemoryEventLog({}, Retention())
-    async with worker_of(log, upstream) as here:
+    async with worker(log, upstream) as here:
         producer = await here.start(key, endless=True, pace=0.02)
         reader = await log.open(producer.answer_id)
         await here.read_to(producer.answer_id, seq=3)

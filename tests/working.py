@@ -74,7 +74,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(
-    url: str,
+    log: str | EventLog,
     upstream: UpstreamProcess,
     *,
     limits: Limits = PATIENT,
@@ -83,32 +83,9 @@ async def worker(
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
 ) -> AsyncIterator[Worker]:
-    """A worker with the log of the URL."""
-    log = open_event_log(url, Retention())
-    async with worker_of(
-        log,
-        upstream,
-        limits=limits,
-        bounds=bounds,
-        recovery=recovery,
-        continuation=continuation,
-        time_outs=time_outs,
-    ) as here:
-        yield here
-
-
-@asynccontextmanager
-async def worker_of(
-    log: EventLog,
-    upstream: UpstreamProcess,
-    *,
-    limits: Limits = PATIENT,
-    bounds: Bounds = GENEROUS,
-    recovery: Recovery | None = None,
-    continuation: Continuation = "assistant",
-    time_outs: TimeOuts = TIME_OUTS,
-) -> AsyncIterator[Worker]:
-    """A worker with the log, which is closed with the worker."""
+    """A worker with the log, or with that of the URL. The log is closed with the worker."""
+    if isinstance(log, str):
+        log = open_event_log(log, Retention())
     client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:

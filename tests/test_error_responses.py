@@ -199,16 +199,16 @@ async def test_a_question_over_a_limit_is_as_it_was_recorded(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def patient_app(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess) -> AsyncIterator[FastAPI]:
+async def waiting_app(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess) -> AsyncIterator[FastAPI]:
     """The application, which waits for the upstream's status as long as it takes."""
     async with running(app_with(tmp_path_factory.mktemp("ends"), upstream, **END_SETTINGS)) as app:
         yield app
 
 
 @pytest.mark.parametrize("case", ENDS)
-async def test_a_failure_of_an_accepted_question_is_the_end_of_its_answer(patient_app: FastAPI, case: str) -> None:
+async def test_a_failure_of_an_accepted_question_is_the_end_of_its_answer(waiting_app: FastAPI, case: str) -> None:
     code, script = ENDS[case]
-    reply = await asyncio.wait_for(ask(patient_app, *POST, question(**script), JSON), DEADLINE_SECONDS)
+    reply = await asyncio.wait_for(ask(waiting_app, *POST, question(**script), JSON), DEADLINE_SECONDS)
     last = json.loads(reply.body.splitlines()[-1])
     assert (reply.status, last["type"], last["code"]) == (200, "failed", code)
     assert "answer" in TABLE[code].sources

@@ -187,10 +187,10 @@ class ChannelReader(ABC, Generic[L]):
     async def wait(self, seconds: float) -> None:
         """See `service.eventlog.base.Reader.wait`."""
         if not self._listening and self._channel.lease is None:
-            patience = self._listen()
-            if not patience:
+            longest = self._listen()
+            if not longest:
                 return
-            seconds = min(seconds, patience)
+            seconds = min(seconds, longest)
         await self._alarm.wait(seconds)
 
     def watch(self) -> None:

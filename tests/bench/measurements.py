@@ -139,7 +139,7 @@ class Meter:
         self.others_share = max(0.0, (used["machine"] - used["ours"]) / wall / (os.cpu_count() or 1))
 
 
-class Patience:
+class CalmWait:
     """Waits until the machine is calm: up to some seconds each time, and up to a limit in all."""
 
     def __init__(self, around: Surroundings, seconds: float) -> None:

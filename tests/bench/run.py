@@ -16,10 +16,10 @@ import uvloop
 
 from tests.bench.machine import LOAD_CORE, pinned, steadied
 from tests.bench.measurements import (
+    CalmWait,
     FirstChunk,
     Followed,
     Paced,
-    Patience,
     Short,
     Surroundings,
     Unpaced,
@@ -47,7 +47,7 @@ class Size:
     short_answers: int
     unpaced_chunks: int
     follows: int
-    patience_seconds: float
+    calm_wait_seconds: float
     """Waited in all for others' work to pass."""
 
 
@@ -59,7 +59,7 @@ FULL = Size(
     short_answers=100,
     unpaced_chunks=4000,
     follows=20,
-    patience_seconds=120,
+    calm_wait_seconds=120,
 )
 QUICK = Size(
     "quick",
@@ -69,7 +69,7 @@ QUICK = Size(
     short_answers=50,
     unpaced_chunks=2000,
     follows=5,
-    patience_seconds=10,
+    calm_wait_seconds=10,
 )
 
 
@@ -138,8 +138,8 @@ def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], 
 
 async def _measure(results: Results, around: Surroundings, stacks: list[Stack], say: Callable[[str], None]) -> None:
     size = results.size
-    patience = Patience(around, size.patience_seconds)
-    await patience.wait()
+    calm = CalmWait(around, size.calm_wait_seconds)
+    await calm.wait()
     say(f"first chunk, {size.first_requests} requests each")
     results.first_chunk = await first_chunks(stacks, around, size.first_requests)
     every_paced: dict[str, dict[int, list[Paced]]] = {stack.name: {} for stack in stacks}
@@ -148,12 +148,12 @@ async def _measure(results: Results, around: Surroundings, stacks: list[Stack], 
     for number in range(1, size.runs + 1):
         for streams in size.levels:
             for stack in stacks:
-                await patience.wait()
+                await calm.wait()
                 say(f"run {number} of {size.runs}: {streams} streams through {stack.name}")
                 every_paced[stack.name].setdefault(streams, []).append(await paced(stack, around, streams))
                 gc.collect()
         for stack in stacks:
-            await patience.wait()
+            await calm.wait()
             say(f"run {number} of {size.runs}: short and unpaced answers through {stack.name}")
             every_short[stack.name].append(await short(stack, around, size.short_answers))
             gc.collect()

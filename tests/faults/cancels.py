@@ -79,7 +79,7 @@ async def _cancel(stack: Stack, key: str, numbers: random.Random) -> str:
     body, headers = question(questions.long(numbers, key).query, numbers.choice([JSON_LINES, SSE, TEXT]))
     limit = numbers.randint(1, MAX_BYTES)
     connection = await Connection.send(
-        stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS, limit=limit
+        stack.door, "POST", "/generate", headers, body, timeout_seconds=TIMEOUT_SECONDS, limit=limit
     )
     way = numbers.choice(["leaves at once", "leaves soon", "leaves in the answer", "stops it"])
     try:
@@ -91,7 +91,7 @@ async def _cancel(stack: Stack, key: str, numbers: random.Random) -> str:
                 return f"is refused with {response.status}"
             if way == "stops it":
                 stop = f"{response.headers['location']}/stop"
-                await exchange(stack.door, "POST", stop, {}, patience=TIMEOUT_SECONDS)
+                await exchange(stack.door, "POST", stop, {}, timeout_seconds=TIMEOUT_SECONDS)
             else:
                 async for _ in connection.body():
                     pass
@@ -111,7 +111,9 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
     with ExitStack() as held:
         taken = 0
         while taken < places:
-            connection = await Connection.send(stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS)
+            connection = await Connection.send(
+                stack.door, "POST", "/generate", headers, body, timeout_seconds=TIMEOUT_SECONDS
+            )
             response = await connection.head()
             if response.status == 200:
                 held.callback(connection.reset)
@@ -124,7 +126,9 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
                 return
             await asyncio.sleep(AGAIN_SECONDS)
         findings.notes.append(f"{title:36}{time.monotonic() - began_at:9.1f}   {places} answers")
-        connection = await Connection.send(stack.door, "POST", "/generate", headers, body, patience=TIMEOUT_SECONDS)
+        connection = await Connection.send(
+            stack.door, "POST", "/generate", headers, body, timeout_seconds=TIMEOUT_SECONDS
+        )
         held.callback(connection.close)
         response = await connection.head()
         code = b"".join([piece async for piece in connection.body()])

@@ -24,7 +24,7 @@ from tests.faults.findings import Findings
 from tests.faults.kinds import ClockJumped, Planned, WorkerHung, WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
-from tests.faults.viewing import PATIENT, TERMINAL, Manner, Patience, Viewer, Viewing
+from tests.faults.viewing import TERMINAL, TIMEOUTS, Manner, Timeouts, Viewer, Viewing
 from tests.upstream.body import whole_text
 from tests.upstream.script import from_query
 
@@ -88,7 +88,7 @@ class Run:
         say: Callable[[str], None] = lambda _: None,
         choose: Choice = anything,
         *,
-        patience: Patience = PATIENT,
+        timeouts: Timeouts = TIMEOUTS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self.findings = findings
@@ -96,7 +96,7 @@ class Run:
         self._stack = stack
         self._say = say
         self._choose = choose
-        self._patience = patience
+        self._timeouts = timeouts
         self._settle_seconds = settle_seconds
         self.found = asyncio.Event()
         """Set at the first violation."""
@@ -143,7 +143,7 @@ class Run:
             await self._visit(Viewing(key, *self._choose(numbers, key)), numbers)
 
     async def _visit(self, seen: Viewing, numbers: random.Random) -> None:
-        viewer = Viewer(self._stack.door, seen, self._patience)
+        viewer = Viewer(self._stack.door, seen, self._timeouts)
         second: asyncio.Task[None] | None = None
         running = asyncio.create_task(viewer.run())
         try:
@@ -165,7 +165,7 @@ class Run:
         await asyncio.sleep(numbers.uniform(0, 1))
         manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(numbers.randint(1, 4000),))
         seen = Viewing(f"{first.number}/second", first.question, manner, answer=first.answer)
-        await Viewer(self._stack.door, seen, self._patience).run()
+        await Viewer(self._stack.door, seen, self._timeouts).run()
         self._ended(seen)
 
     def _know(self, seen: Viewing) -> None:

@@ -14,7 +14,7 @@ from tests.faults.harness import MAX_WAIT_SECONDS, Run
 from tests.faults.kinds import MasterReloaded, MasterTerminated, Planned, ServingWorkerKilled, WorkerKilled
 from tests.faults.questions import Question
 from tests.faults.stack import Stack
-from tests.faults.viewing import NDJSON, Manner, Patience
+from tests.faults.viewing import NDJSON, Manner, Timeouts
 
 ROLLING: tuple[Planned, ...] = (Planned(4.0, MasterReloaded(0)), Planned(9.0, MasterTerminated(0)))
 ROLLING_SECONDS = 14.0
@@ -62,7 +62,7 @@ def slow_readers(numbers: random.Random, key: str) -> tuple[Question, Manner]:
 
 async def kills_with_a_model(stack: Stack, findings: Findings, answers: int = 200) -> None:
     """Do the same with answers of the real local model, which continues the text so far."""
-    run = Run(stack, findings, choose=real_readers, patience=Patience(silence=120, whole=300))
+    run = Run(stack, findings, choose=real_readers, timeouts=Timeouts(silence=120, whole=300))
     claims = Claims(stack, run)
     watching = asyncio.create_task(claims.watch())
     try:

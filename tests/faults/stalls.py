@@ -36,17 +36,20 @@ QUIET_SECONDS = 0.1
 
 async def stalls(stack: Stack, findings: Findings, readers: int) -> None:
     """Measure healthy streams without and then with stalled readers of a long answer."""
-    door, patience = stack.door, TIMEOUT_SECONDS
+    door = stack.door
     body, headers = question(command(chunks=STALLED_BYTES // len(TEXT), text=TEXT))
-    long = await exchange(door, "POST", "/generate", headers, body, patience=patience)
+    long = await exchange(door, "POST", "/generate", headers, body, timeout_seconds=TIMEOUT_SECONDS)
     where = long.headers["location"]
     await _healthy(stack)  # warm-up
     memory = _memory_mib(stack)
     lags = await _healthy(stack)
-    stalled = [await Connection.send(door, "GET", where, {}, patience=patience, narrow=True) for _ in range(readers)]
+    stalled = [
+        await Connection.send(door, "GET", where, {}, timeout_seconds=TIMEOUT_SECONDS, narrow=True)
+        for _ in range(readers)
+    ]
     try:
         what = "all stalled readers are followers"
-        await until(lambda: stack.metrics()["folyam_followers"] >= readers, patience, what)
+        await until(lambda: stack.metrics()["folyam_followers"] >= readers, TIMEOUT_SECONDS, what)
         await _quiet(stack)
         beside = await _healthy(stack)
         grown = _memory_mib(stack) - memory

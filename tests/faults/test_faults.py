@@ -13,7 +13,7 @@ from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import PROCESSES, DiskFull, Fault, LogDeleted, LogTruncated, Planned, plan
 from tests.faults.stack import Stack
-from tests.faults.viewing import Patience
+from tests.faults.viewing import Timeouts
 
 SEED = 11
 CLIENTS = 20
@@ -53,7 +53,7 @@ def test_a_damaged_log_makes_no_false_success_no_forged_text_and_nobody_wait_for
 ) -> None:
     async def work(stack: Stack, findings: Findings) -> None:
         planned = plan(SEED, DISK_SECONDS, ((kind, 1),))
-        await Run(stack, findings, patience=Patience(silence=15, whole=30)).go(DISK_SECONDS, CLIENTS, planned)
+        await Run(stack, findings, timeouts=Timeouts(silence=15, whole=30)).go(DISK_SECONDS, CLIENTS, planned)
 
     findings = attack(tmp_path, work)
     assert findings.answers > 20

@@ -9,7 +9,7 @@ from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import CancelStorm, Planned, WorkerKilled
 from tests.faults.stack import HARNESS_WORKER, Stack
-from tests.faults.viewing import Patience
+from tests.faults.viewing import Timeouts
 from tests.faults.worker import SABOTAGE, SabotagedWorker
 
 SEED = 3
@@ -24,7 +24,7 @@ SETTINGS = {
     "FOLYAM_SILENCE_SECONDS": "2",
     "FOLYAM_FIRST_CHUNK_SECONDS": "4",
 }
-PATIENCE = Patience(silence=10, whole=20)
+TIMEOUTS = Timeouts(silence=10, whole=20)
 """Beyond what a sound service waits for its upstream, anew after each of the kills: only the sabotage may show."""
 KILLS = [Planned(1.0, CancelStorm(8, SEED)), *(Planned(1.5 * n, WorkerKilled(n / 4)) for n in range(1, 4))]
 
@@ -37,7 +37,7 @@ def accusations(directory: Path, sabotage: str | None = None, signs: tuple[str, 
         settings = {**SETTINGS, SABOTAGE: sabotage} if sabotage else SETTINGS
         worker = WORKER if sabotage else HARNESS_WORKER
         with Stack(directory, workers=3, settings=settings, worker_class=worker) as stack:
-            run = Run(stack, findings, patience=PATIENCE, settle_seconds=6)
+            run = Run(stack, findings, timeouts=TIMEOUTS, settle_seconds=6)
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS))
             seen = asyncio.create_task(sign_seen(run))
             await asyncio.wait((going, seen), return_when=asyncio.FIRST_COMPLETED)

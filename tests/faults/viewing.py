@@ -24,7 +24,7 @@ RENDERINGS = (JSON_LINES, NDJSON, SSE, TEXT)
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Timeouts of a client, in seconds."""
 
     silence: float
@@ -33,7 +33,7 @@ class Patience:
     """Timeout for an answer with all its cuts and resumes."""
 
 
-PATIENT = Patience(silence=60.0, whole=180.0)
+TIMEOUTS = Timeouts(silence=60.0, whole=180.0)
 """Longer than every wait of the service under these settings."""
 
 
@@ -152,10 +152,10 @@ class Viewing:
 class Viewer:
     """Plays one viewing."""
 
-    def __init__(self, address: Address, viewing: Viewing, patience: Patience) -> None:
+    def __init__(self, address: Address, viewing: Viewing, timeouts: Timeouts) -> None:
         self.viewing = viewing
         self._address = address
-        self._patience = patience
+        self._timeouts = timeouts
         self._cuts = list(viewing.manner.cuts)
         self._received = 0
         self._heard_at = 0.0
@@ -168,12 +168,12 @@ class Viewer:
         viewing = self.viewing
         viewing.began_at = self._heard_at = time.monotonic()
         try:
-            async with asyncio.timeout(self._patience.whole):
+            async with asyncio.timeout(self._timeouts.whole):
                 await self._run()
         except Hung as error:
             viewing.hung = str(error)
         except TimeoutError:
-            viewing.hung = f"not at its end after {self._patience.whole} s"
+            viewing.hung = f"not at its end after {self._timeouts.whole} s"
         finally:
             self.begun.set()
             viewing.ended_at = time.monotonic()
@@ -201,7 +201,7 @@ class Viewer:
             connection = await Connection.send(
                 self._address,
                 *self._request(),
-                patience=self._patience.silence,
+                timeout_seconds=self._timeouts.silence,
                 limit=limit,
                 narrow=manner.stall_after is not None,
             )
@@ -262,7 +262,7 @@ class Viewer:
         while True:
             try:
                 target = f"/answers/{self.viewing.answer}/stop"
-                response = await exchange(self._address, "POST", target, {}, patience=self._patience.silence)
+                response = await exchange(self._address, "POST", target, {}, timeout_seconds=self._timeouts.silence)
             except (Cut, Hung):
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue

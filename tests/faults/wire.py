@@ -43,13 +43,13 @@ class Connection:
         writer: asyncio.StreamWriter,
         response: Response,
         *,
-        patience: float,
+        timeout_seconds: float,
         limit: int | None,
     ) -> None:
         self.response = response
         self._reader = reader
         self._writer = writer
-        self._patience = patience
+        self._timeout_seconds = timeout_seconds
         self._left = limit
         self._pending = b""
 
@@ -62,7 +62,7 @@ class Connection:
         headers: Mapping[str, str],
         body: bytes = b"",
         *,
-        patience: float,
+        timeout_seconds: float,
         limit: int | None = None,
         narrow: bool = False,
     ) -> "Connection":
@@ -91,7 +91,7 @@ class Connection:
             lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         response = Response(f"{method} {target[:300]} {dict(headers)}")
-        return cls(reader, writer, response, patience=patience, limit=limit)
+        return cls(reader, writer, response, timeout_seconds=timeout_seconds, limit=limit)
 
     async def head(self) -> Response:
         """Return the response once its headers have come.
@@ -169,10 +169,10 @@ class Connection:
         if self._left == 0:
             raise Cut("cut by this client")
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout_seconds):
                 data = await self._reader.read(READ_BYTES)
         except TimeoutError:
-            raise Hung(f"nothing came for {self._patience} s: {self.response.request}") from None
+            raise Hung(f"nothing came for {self._timeout_seconds} s: {self.response.request}") from None
         except OSError as error:
             raise Cut(str(error)) from None
         if not data:
@@ -195,7 +195,7 @@ class Connection:
 
 
 async def exchange(
-    address: Address, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, patience: float
+    address: Address, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, timeout_seconds: float
 ) -> Response:
     """Return the whole response.
 
@@ -203,7 +203,7 @@ async def exchange(
         Cut: the response is missing or incomplete.
         Hung: nothing came.
     """
-    connection = await Connection.send(address, method, target, headers, body, patience=patience)
+    connection = await Connection.send(address, method, target, headers, body, timeout_seconds=timeout_seconds)
     try:
         response = await connection.head()
         async for _ in connection.body():

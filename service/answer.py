@@ -1,4 +1,4 @@
-"""What an answer is so far: a fold of its log's events. No I/O and no clock.
+"""An answer's state so far: a fold of its log's events. No I/O and no clock.
 
 Reading an answer as a whole, taking it over, and renderings that need more than the next event all begin here.
 """

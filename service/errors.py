@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
 
 class FolyamError(Exception):
-    """An error with a code for programs and a sentence for people. Neither repeats what a client or a model wrote.
+    """An error with a code for programs and a sentence for people. Neither repeats a client's or a model's words.
 
     Args:
         code: A code of the table.

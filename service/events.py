@@ -53,19 +53,19 @@ class Timing(msgspec.Struct, frozen=True):
 class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
     """The first event."""
 
-    # The fields from `request` on are private: they stay in the log. What was asked stands in one of `request` and
+    # The fields from `request` on are private: they stay in the log. The request is in one of `request` and
     # `chat`: in both, it would double the bytes of a long conversation.
     seq: int
     answer: str
     model: str
     request: GenerateRequest | None = None
-    """What was asked, where the form of `/generate` can express it. Versions before `chat` read no other field."""
+    """The request, if the form of `/generate` can express it. Versions before `chat` read no other field."""
     at: float = 0.0
     """Unix time of the request."""
     owner: str = ""
-    """Whose the answer is (see `service.keys`)."""
+    """The mark of the key that the answer belongs to (see `service.keys`)."""
     chat: Request | None = None
-    """What was asked, where only the neutral form can express it."""
+    """The request, if only the neutral form can express it."""
 
     @classmethod
     def asking(cls, answer: str, request: Request, *, at: float, owner: str = "") -> Self:
@@ -74,7 +74,7 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
         return cls(1, answer, request.model, old, at, owner, request if old is None else None)
 
     def asked(self) -> Request | None:
-        """Return what was asked; None where the event does not tell, or tells it in a newer version's form."""
+        """Return the request; None if the event has none, or has it in a newer version's form."""
         return self.chat if self.request is None else self.request.neutral()
 
     def public(self) -> "Start":
@@ -164,7 +164,7 @@ def decode(line: bytes) -> Event:
 
 
 class _Header(msgspec.Struct):
-    """What every event has, whichever version wrote it."""
+    """The fields that every event has, in any version."""
 
     type: str
     seq: Annotated[int, msgspec.Meta(ge=1)]

@@ -1,4 +1,4 @@
-"""The states of an answer, and every transition between them. Whatever decides between states is in this module.
+"""The states of an answer, and every transition between them. Every decision between states is in this module.
 
 The producer changes its state by `move` alone. Where the table has no transition, `move` raises. A producer takes that
 as a defect like any other: it logs it, and the answer ends as `failed` with the code `internal`.
@@ -78,7 +78,7 @@ class Transition(NamedTuple):
 WORKING = (State.BEGUN, State.CLAIMED, State.WAITING, State.STREAMING)
 """The producer works. It can still be stopped and told to leave."""
 ENDING = (State.FINISHING, State.FAILING, State.STOPPING)
-"""How the answer ends is decided. Nothing but the log's own failure changes it."""
+"""The outcome is decided. Only a failure of the log changes it."""
 PRODUCED = (*WORKING, State.LEAVING, *ENDING)
 """A producer holds the answer's lease."""
 ENDED = (State.DONE, State.FAILED, State.STOPPED)
@@ -146,46 +146,46 @@ def accepts(state: State, cause: Cause) -> bool:
 STATES = {
     State.BEGUN: "The log has its `start`. The producer's task has not taken its first step.",
     State.CLAIMED: "Another worker holds the lease of an orphan. Its producer has not asked the upstream.",
-    State.WAITING: "The upstream is asked, again where a try failed. No chunk has come from it.",
-    State.STREAMING: "Each chunk is in the log, as `delta`, before anyone receives it.",
+    State.WAITING: "The upstream has been asked, perhaps more than once. It has sent no chunk.",
+    State.STREAMING: "Each chunk is in the log, as `delta`, before any follower receives it.",
     State.LEAVING: "The worker leaves; the connection to the upstream is being closed.",
     State.STOPPING: "The connection to the upstream is being closed, then `stopped` is written.",
-    State.FINISHING: "The upstream came to a whole end; `done` is being written.",
+    State.FINISHING: "The upstream has completed its answer; `done` is being written.",
     State.FAILING: "The answer cannot be finished; `failed` is being written.",
     State.DONE: "The log has the whole text.",
-    State.STOPPED: "The log says who stopped it.",
-    State.FAILED: "The log says why.",
+    State.STOPPED: "The log names the cause of the stop.",
+    State.FAILED: "The log has the error.",
     State.ORPHANED: "The log has no terminal event, and no worker holds its lease.",
-    State.LOST: "This producer may not write any more: the lease is another worker's, where the answer goes on.",
-    State.GONE: "There is no log any more. An answer's id is never used again.",
-    State.WATCHED: "The answer has a follower, on any worker, or has not been looked at yet.",
-    State.UNWATCHED: "It has none. It is stopped after `FOLYAM_UNWATCHED_SECONDS`.",
+    State.LOST: "This producer may no longer write: another worker holds the lease, or may claim it.",
+    State.GONE: "The log has been removed. An answer's id is never used again.",
+    State.WATCHED: "The answer has a follower, on any worker, or its producer has not checked yet.",
+    State.UNWATCHED: "The answer has no follower. It is stopped after `FOLYAM_UNWATCHED_SECONDS`.",
 }
-"""What each state means, for people."""
+"""The meaning of each state."""
 
 CAUSES = {
     Cause.ASK: "A question is accepted.",
     Cause.CLAIM: "A worker finds the orphan, and takes its lease.",
     Cause.STEP: "The producer's task runs, and asks the upstream.",
     Cause.CONTINUE: "The upstream is asked to go on from the text so far.",
-    Cause.RESTART: "The upstream is asked anew.",
-    Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, or the answer was taken over too often.",
-    Cause.CHUNK: "The upstream's first chunk comes.",
-    Cause.FINISH: "The upstream's answer comes to a whole end.",
-    Cause.FAIL: "The upstream fails, a limit is reached, the log takes no more, or the service has a defect.",
-    Cause.STOP: "A client asks for it on any worker, or nobody followed for too long.",
-    Cause.LEAVE: "The worker ends, and its drain is over.",
+    Cause.RESTART: "The upstream is asked again, from the start.",
+    Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, the answer was taken over too often, or its request cannot be read.",
+    Cause.CHUNK: "The upstream sends its first chunk.",
+    Cause.FINISH: "The upstream completes its answer.",
+    Cause.FAIL: "The upstream fails, a limit is reached, the log cannot be written, or the service has a defect.",
+    Cause.STOP: "A client requests a stop, on any worker, or the answer has had no follower for too long.",
+    Cause.LEAVE: "The worker is leaving, and its drain is over.",
     Cause.HAND_OVER: "The connection to the upstream is closed; the producer gives up the lease.",
-    Cause.LOGGED: "The log takes the terminal event.",
-    Cause.NOT_LOGGED: "The log does not take the terminal event: its disk is full, say.",
-    Cause.DIE: "The worker dies, and its lease with it.",
-    Cause.LOSE: "The log says that the lease is another worker's.",
-    Cause.ERASE: "A client erases the answer, or its question was refused.",
-    Cause.EXPIRE: "It is older than `FOLYAM_RETENTION_SECONDS`, or there are too many.",
-    Cause.GO: "The last follower leaves, on whichever worker.",
-    Cause.COME: "A follower comes.",
+    Cause.LOGGED: "The terminal event is written.",
+    Cause.NOT_LOGGED: "The terminal event cannot be written, because of a full disk, for example.",
+    Cause.DIE: "The worker dies, which frees its lease.",
+    Cause.LOSE: "The log refuses a write: this worker no longer holds the lease.",
+    Cause.ERASE: "A client erases the answer, or the upstream refused its question.",
+    Cause.EXPIRE: "The answer is older than `FOLYAM_RETENTION_SECONDS`, or a limit on all logs is exceeded.",
+    Cause.GO: "The last follower, on any worker, leaves; or a claimed answer already had none.",
+    Cause.COME: "A follower arrives, or the answer ends.",
 }
-"""What each cause is, for people."""
+"""The meaning of each cause."""
 
 
 def _names(states: Sequence[State]) -> str:
@@ -210,7 +210,7 @@ def _table(table: Sequence[Transition]) -> list[str]:
 
 
 def _arrows(table: Sequence[Transition]) -> list[tuple[State | str, State, str]]:
-    """Return the arrows with their labels. What may happen to nearly every state with a producer is one arrow."""
+    """Return the arrows with their labels. A transition from nearly every state with a producer is one arrow."""
     arrows: dict[tuple[State | str, State], list[str]] = {}
     for sources, cause, target, _ in _grouped(table):
         if len(sources) >= len(PRODUCED) - 1:

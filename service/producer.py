@@ -23,7 +23,7 @@ from service.upstream.stream import Upstream, UpstreamStream
 from service.watch import Watch
 
 Recovery = Literal["continue", "restart", "fail"]
-"""What a take-over does: ask the upstream to go on from the text so far, or anew, or not at all."""
+"""A take-over's way: ask the upstream to go on from the text so far, ask it again, or fail the answer."""
 
 OVERDUE_GRACE_SECONDS = 15.0
 """Grace period after an answer's timeout, for a busy machine. An answer that still runs then counts as stuck."""
@@ -146,7 +146,7 @@ class Producer:
     async def _outcome(self) -> Terminal | None:
         """Return the terminal event; None if the answer is left to another worker.
 
-        A stop or a hand-over decides, whatever the interrupted work raises.
+        A stop or a hand-over takes precedence over the interrupted work's error.
 
         Raises:
             LeaseLostError: the answer is another worker's.

@@ -1,4 +1,4 @@
-"""What was asked: the request that every door translates into and every upstream is asked from."""
+"""The neutral request. Every door translates into it, and every upstream is asked from it."""
 
 from typing import Any, Literal, Self
 
@@ -13,7 +13,7 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was asked, in the form of the chat-completions API, for a producer in any worker.
+    """A request in the form of the chat-completions API, for a producer in any worker.
 
     Messages and parameters go to the upstream unread, so that content parts and tools pass through.
     """

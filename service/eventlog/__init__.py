@@ -46,7 +46,7 @@ class Backend:
     module: str
     """The module to import. It has `open_event_log` and `prepare_event_log`."""
     url: re.Pattern[str]
-    """What the whole URL must match."""
+    """The pattern of the whole URL."""
     form: str
     """The same, for error messages."""
 
@@ -73,7 +73,7 @@ def open_event_log(url: str, retention: Retention) -> EventLog:
 
 
 def prepare_event_log(url: str) -> list[Path]:
-    """Load and create what the log needs before the process is confined. Return the directories it must write to.
+    """Load the backend and create its directories before the process is confined. Return those that it must write to.
 
     Raises:
         UnusableLog: no backend is known for the URL, or its place cannot be used.

@@ -17,7 +17,7 @@ from service.events import Event, Start, StoppedBy, UnknownEvent
 
 
 class DamagedLogError(UnknownAnswer):
-    """The log was shortened or overwritten. What is left is not an answer, so it counts as unknown."""
+    """The log was shortened or overwritten. The rest is not an answer, so it counts as unknown."""
 
 
 class AheadOfLogError(UnknownAnswer):

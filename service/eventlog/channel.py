@@ -150,7 +150,9 @@ class Channels(Generic[L]):
 
 
 class ChannelReader(ABC, Generic[L]):
-    """A reader that reads from the storage only what the channel does not have. See `service.eventlog.base.Reader`.
+    """A reader that takes events from the channel if it has them, and else from the storage.
+
+    See `service.eventlog.base.Reader`.
 
     A backend implements `_fetch` (read), `_listen` (be woken by other workers), `_watch` (be seen as a follower),
     `_close`, `start` and `orphaned`.
@@ -226,4 +228,4 @@ class ChannelReader(ABC, Generic[L]):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close what the backend opened, and stop counting as a follower. Called once."""
+        """Close the backend's files or connections, and stop counting as a follower. Called once."""

@@ -10,7 +10,7 @@ from service.telemetry import series
 from service.telemetry.usage import Usage
 
 OTHER = "other"
-"""The label of a model outside the list: a label must not hold what a client sent."""
+"""The label of a model outside the list: a label must not hold a client's input."""
 
 
 class AnswerMetrics:
@@ -32,7 +32,7 @@ class AnswerMetrics:
         series.IN_FLIGHT.inc()
 
     def taken_over(self, outcome: str) -> None:
-        """Count an orphan claimed by this worker. `outcome` is what it does with it."""
+        """Count an orphan claimed by this worker. `outcome` is the way of the take-over."""
         series.TAKEOVERS.labels(outcome).inc()
         series.IN_FLIGHT.inc()
 

@@ -1,4 +1,4 @@
-"""What a worker counts beside its answers, with a verb for each event. `answer_metrics` counts one answer."""
+"""A worker's metrics, with a verb for each event. `answer_metrics` counts one answer."""
 
 from collections.abc import Iterable, Sequence
 

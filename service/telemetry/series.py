@@ -19,25 +19,25 @@ def _doubling(first: float, last: float) -> tuple[float, ...]:
 
 FIRST_CHUNK = Histogram(
     "folyam_time_to_first_chunk_seconds",
-    "From an answer's request to the first chunk sent to whoever asked.",
+    "Time from an answer's request to the first chunk sent to its client.",
     ["model"],
     buckets=_doubling(0.01, 81.92),
 )
 UPSTREAM_FIRST_CHUNK = Histogram(
     "folyam_upstream_time_to_first_chunk_seconds",
-    "From the request to the upstream to its first chunk.",
+    "Time from the request to the upstream to its first chunk.",
     ["model"],
     buckets=_doubling(0.01, 81.92),
 )
 DURATION = Histogram(
     "folyam_stream_duration_seconds",
-    "From an answer's request to its terminal event.",
+    "Time from an answer's request to its terminal event.",
     ["model", "outcome"],
     buckets=_doubling(0.01, 655.36),
 )
 BETWEEN_CHUNKS = Histogram(
     "folyam_time_between_chunks_seconds",
-    "Between one arrival of chunks from the upstream and the next.",
+    "Time between two arrivals of chunks from the upstream.",
     ["model"],
     buckets=_doubling(0.0025, 10.24),
 )
@@ -50,23 +50,25 @@ REJECTED = Counter("folyam_requests_rejected", "Requests refused before a genera
 UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
 RESUMES = Counter("folyam_resumes", "Answers followed on from an offset.", ["rendering"])
 TAKEOVERS = Counter("folyam_takeovers", "Orphaned answers claimed by another worker.", ["outcome"])
-UNWATCHED_CHUNKS = Counter("folyam_unwatched_chunks", "Chunks that came while nobody followed.")
+UNWATCHED_CHUNKS = Counter("folyam_unwatched_chunks", "Chunks received while their answer had no follower.")
 STOP = Histogram(
     "folyam_stop_seconds",
-    "From a stop to the upstream's connection closed.",
+    "Time from a stop to the close of the upstream's connection.",
     buckets=_doubling(0.001, 8.192),
 )
 OVERDUE = Gauge(
     "folyam_streams_overdue",
-    "Answers still being generated well after the time-out that should have ended them.",
+    "Answers still being generated well after the timeout that should have ended them.",
     multiprocess_mode="livesum",
 )
 STREAMS_LIMIT = Gauge("folyam_streams_limit", "Answers that may be generated at once.", multiprocess_mode="livesum")
 FOLLOWERS_LIMIT = Gauge("folyam_followers_limit", "Responses that may be sent at once.", multiprocess_mode="livesum")
-WORKER_DEATHS = Counter("folyam_worker_deaths", "Workers that ended without leaving: killed, or crashed.")
+WORKER_DEATHS = Counter("folyam_worker_deaths", "Workers that were killed or crashed.")
 WORKER_DEATHS.inc(own_slot.deaths_found())
 LOG_ANSWERS = Gauge("folyam_log_answers", "Answers that are kept.", multiprocess_mode="livemostrecent")
-LOG_BYTES = Gauge("folyam_log_bytes", "Bytes of their logs.", multiprocess_mode="livemostrecent")
+LOG_BYTES = Gauge(
+    "folyam_log_bytes", "Bytes of the logs of the answers that are kept.", multiprocess_mode="livemostrecent"
+)
 LOG_LIMIT = Gauge(
     "folyam_log_limit_bytes", "Bytes of logs above which ended answers are erased.", multiprocess_mode="livemax"
 )
@@ -76,5 +78,7 @@ DISK_FREE = Gauge(
 DISK_SIZE = Gauge(
     "folyam_log_disk_size_bytes", "Bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
 )
-BUILD_INFO = Gauge("folyam_build_info", "1, with the version.", ["version"], multiprocess_mode="livemax")
+BUILD_INFO = Gauge(
+    "folyam_build_info", "Always 1. The label has the version.", ["version"], multiprocess_mode="livemax"
+)
 BUILD_INFO.labels(__version__).set(1)

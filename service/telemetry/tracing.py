@@ -45,7 +45,7 @@ def wanted() -> bool:
 
 
 def use(tracer: Tracer, shutdown: Callable[[], None]) -> None:
-    """Start all spans from the tracer from now on. `shutdown` sends what is unsent, and may block."""
+    """Start all spans from the tracer from now on. `shutdown` sends the remaining spans, and may block."""
     global _tracer, _shutdown  # noqa: PLW0603 (one for the process, as the metrics)
     _tracer = tracer
     _shutdown = shutdown
@@ -115,7 +115,7 @@ def start_generation(
     traceparent: str,
     taken_over: str | None,
 ) -> Span:
-    """Start the span of a generation, or of the rest of one: `taken_over` is how this worker continues another's."""
+    """Start the span of a generation, or of the rest of one: `taken_over` is the way of a take-over."""
     span = _start(f"chat {model}", traceparent, SpanKind.CLIENT)
     _set(
         span,

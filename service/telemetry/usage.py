@@ -1,4 +1,4 @@
-"""What telemetry reads of an answer's token usage."""
+"""The part of an answer's token usage that telemetry reads."""
 
 from collections.abc import Mapping
 from typing import Protocol

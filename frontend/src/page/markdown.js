@@ -101,7 +101,7 @@ function createBlocks(root) {
   /** @param {Node} block */
   const append = (block) => partOf(root).appendChild(block);
 
-  /** Shows the open blocks, and whatever comes behind them, as plain text. @param {Block[]} drawn */
+  /** Shows the open blocks, and everything behind them, as plain text. @param {Block[]} drawn */
   const giveUp = (drawn) => {
     [...blocks, ...drawn].forEach(({ view }) => view.node?.remove());
     plain = make("p", { class: "plain", dir: "auto" });

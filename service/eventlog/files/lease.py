@@ -20,8 +20,9 @@ class FileLease:
     """An exclusive kernel lock on a log's file. See `service.eventlog.base.Lease`.
 
     The lock belongs to the open file, and is lost only with the descriptor, which `release` and `aclose` close.
-    If the file is erased, the lock stays, and without a name the file cannot be claimed. If somebody puts another file
-    in its place, that is another log under the same name, which another worker can claim. The lock cannot prevent that.
+    If the file is erased, the lock stays, and without a name the file cannot be claimed. If another file
+    is put in its place, that is another log under the same name, which another worker can claim. The lock cannot
+    prevent that.
     """
 
     def __init__(

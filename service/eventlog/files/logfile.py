@@ -88,12 +88,12 @@ def decode_lines(lines: bytes, after: int) -> tuple[Sequence[Event], int]:
     except (ValueError, RecursionError):
         return _decode_each(lines, after)
     if events[0].seq != after + 1:
-        raise DamagedLogError  # Somebody cut it, and its producer wrote on.
+        raise DamagedLogError  # The file was truncated, and its producer went on writing.
     return events, events[-1].seq
 
 
 def _decode_each(lines: bytes, after: int) -> tuple[Sequence[Event], int]:
-    """Do what `decode_lines` does where one of the lines is of an unknown type, or damaged."""
+    """Decode lines one by one: at least one of them is of an unknown type, or damaged."""
     events: list[Event] = []
     for line in lines.split(b"\n")[:-1]:
         try:

@@ -46,7 +46,7 @@ class Sweep:
     """The first error of the current sweep."""
 
     async def run(self, on_orphan: Callable[[str], None]) -> None:
-        """Call `on_orphan` for each orphan. Erase what has expired, unless another worker is erasing.
+        """Call `on_orphan` for each orphan. Erase expired answers, unless another worker is erasing.
 
         Raises:
             OSError: a file could not be read or erased. All others were.
@@ -137,7 +137,7 @@ class Sweep:
         return unknown
 
     async def _erase(self, answers: int, size: int) -> tuple[int, int]:
-        """Erase what has expired. Return the number and bytes of the logs left."""
+        """Erase expired answers. Return the number and bytes of the logs left."""
         before = time.time() - self.retention.seconds
         crowded = answers > self.retention.answers or size > self.retention.bytes
         oldest = min(self._ended.values(), default=(before, 0))

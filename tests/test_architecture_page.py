@@ -1,4 +1,4 @@
-"""What docs/architecture.md and CONTRIBUTING.md name is there."""
+"""The paths and names in docs/architecture.md and CONTRIBUTING.md exist."""
 
 import re
 import tomllib

@@ -215,7 +215,7 @@ def test_keys_are_read_from_the_variable_and_the_file(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "value", [",", " , ", "tooshort", "has spaces in its middle", "good-0123456789abcdef,bad", "é" * 20]
 )
-def test_keys_that_would_let_everybody_in_or_nobody_are_refused_and_not_shown(
+def test_keys_that_would_admit_every_client_or_none_are_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
 ) -> None:
     file = tmp_path / "keys"

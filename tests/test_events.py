@@ -44,7 +44,7 @@ def test_an_event_is_one_line_of_json(event: Event) -> None:
 
 
 @given(starts())
-def test_the_public_part_of_a_start_holds_nobodys_words(start: Start) -> None:
+def test_the_public_part_of_a_start_holds_no_words_of_a_client(start: Start) -> None:
     assert json.loads(encode(start.public())) == {
         "type": "start",
         "seq": start.seq,
@@ -183,7 +183,7 @@ def test_no_text_breaks_the_parsing_of_event_ids(text: str) -> None:
 
 
 def said(events: list[Event]) -> list[tuple[str, str] | Event]:
-    """What a follower knows after the events: each voice's text between the others, which stay as they are."""
+    """Return a follower's view: each voice's text, between the other events unchanged."""
     known: list[tuple[str, str] | Event] = []
     spoken = dict.fromkeys(VOICES, "")
     for event in events:

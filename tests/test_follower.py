@@ -110,7 +110,7 @@ async def test_history_is_followed_by_what_comes_live(log: EventLog) -> None:
     assert await rest_of(follower) == SSE.encoder(lease.answer_id).encode([Stopped(6, "user")])
 
 
-async def test_whoever_resumes_gets_every_later_event_once(log: EventLog) -> None:
+async def test_a_resumed_follower_gets_every_later_event_once(log: EventLog) -> None:
     lease = await begin(log, say(2), Restart(3), say(4), Done(5, "stop", None, DONE))
     for after in range(5):
         sent = await rest_of(await follower_of(log, lease.answer_id, after=after))

@@ -37,7 +37,7 @@ print(*effects, sep="\\n", end="")
 
 
 def effects(*modules: str) -> str:
-    """What importing the modules does, in a process of its own."""
+    """Return the effects of importing the modules, in a process of its own."""
     command = [sys.executable, "-B", "-c", IMPORT, *modules]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FOLYAM_", "PROMETHEUS_"))}
     return subprocess.run(

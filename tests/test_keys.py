@@ -27,7 +27,7 @@ def test_nothing_else_is(keys: Keys, authorization: str) -> None:
         keys.caller(authorization)
 
 
-def test_without_keys_everybody_is_anybody_and_may_have_every_answer() -> None:
+def test_without_keys_every_caller_may_access_every_answer() -> None:
     caller = Keys([]).caller(f"Bearer {ONE}")
     assert caller is ANYBODY
     assert caller.mark("0" * 32) == ""

@@ -99,7 +99,7 @@ async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> Non
         await serving
 
 
-async def test_a_connection_that_nobody_has_taken_yet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_is_not_accepted_yet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), http="httptools", loop="uvloop", log_config=None)
     server = DrainingServer(config, place=place(), leave=lambda: None, notify=lambda: None)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -23,7 +23,7 @@ def breaks():
 
 
 def lines_of(program: str) -> list[dict[str, Any]]:
-    """What a program of its own logs: logging is set up once a process."""
+    """Return the log of a separate program, because logging is set up once a process."""
     ended = subprocess.run(
         [sys.executable, "-c", PREAMBLE + program],
         cwd=ROOT,

@@ -347,7 +347,7 @@ async def test_a_wait_can_be_ended(sender: Sender) -> None:
         exchange.close()
 
 
-async def test_nobody_there_and_no_such_name_are_errors_of_connecting(sender: Sender) -> None:
+async def test_a_closed_port_and_an_unknown_name_are_errors_of_connecting(sender: Sender) -> None:
     async with server(saying()) as port:
         pass
     for url in (f"http://127.0.0.1:{port}/", "http://name.invalid/", f"https://127.0.0.1:{port}/"):

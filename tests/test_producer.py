@@ -155,7 +155,7 @@ async def test_a_status_that_does_not_come_is_not_waited_for_longer(here: Worker
     assert await producer.status(0) is None
 
 
-async def test_whoever_waits_for_the_status_of_an_answer_that_is_stopped_waits_no_longer(here: Worker) -> None:
+async def test_a_stop_ends_the_wait_for_the_upstreams_status(here: Worker) -> None:
     producer = await here.start(status_delay=FOREVER)
     waiting = asyncio.create_task(producer.status(FOREVER))
     await asyncio.sleep(0)
@@ -318,7 +318,7 @@ async def test_an_answer_that_its_only_follower_leaves_is_stopped_in_every_phase
 
 
 @walks((State.WATCHED, Cause.GO), (State.STREAMING, Cause.STOP))
-async def test_an_answer_that_nobody_follows_goes_on_for_a_while(url: str, upstream: UpstreamProcess, key: str) -> None:
+async def test_an_answer_without_a_follower_goes_on_for_a_while(url: str, upstream: UpstreamProcess, key: str) -> None:
     async with worker(url, upstream, limits=replace(PATIENT, unwatched_seconds=0.6)) as here:
         began = time.monotonic()
         producer = await here.start(key, endless=True, pace=0.01)
@@ -330,7 +330,7 @@ async def test_an_answer_that_nobody_follows_goes_on_for_a_while(url: str, upstr
 
 
 @walks((State.WATCHED, Cause.GO), (State.UNWATCHED, Cause.COME))
-async def test_somebody_who_comes_back_in_time_keeps_the_answer_going(url: str, upstream: UpstreamProcess) -> None:
+async def test_a_follower_that_returns_in_time_keeps_the_answer_going(url: str, upstream: UpstreamProcess) -> None:
     async with worker(url, upstream, limits=replace(PATIENT, unwatched_seconds=1)) as here:
         producer = await here.start(chunks=250, pace=0.01)
         for _ in range(3):
@@ -443,14 +443,14 @@ async def test_what_a_drain_leaves_unfinished_goes_on_in_another_worker(
 
 
 async def test_a_worker_that_leaves_adopts_nothing(here: Worker, url: str) -> None:
-    orphan = await orphan_of_nobody(url)
+    orphan = await orphan_without_worker(url)
     await here.supervisor.drain(0)
     here.supervisor.adopt(orphan)
     await asyncio.sleep(0.05)
     assert (await here.log.last(orphan)).seq == 1
 
 
-async def orphan_of_nobody(url: str) -> str:
+async def orphan_without_worker(url: str) -> str:
     """Begin an answer as another worker that leaves at once."""
     log = open_event_log(url, Retention())
     orphan = new_answer_id()
@@ -508,7 +508,7 @@ async def test_an_orphan_goes_on_where_new_questions_are_refused_for_a_while(
 
 @walks((State.ORPHANED, Cause.CLAIM), (State.CLAIMED, Cause.GIVE_UP))
 async def test_an_orphan_is_found_without_being_told_of(here: Worker, url: str) -> None:
-    orphan = await orphan_of_nobody(url)
+    orphan = await orphan_without_worker(url)
     events = await here.follow(orphan)  # Its start has no request: it can only fail.
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"

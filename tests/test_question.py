@@ -74,7 +74,7 @@ def test_a_whole_number_may_be_written_in_every_way(number: bytes) -> None:
         '{"query": "x"}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_json_is_called_so_whatever_else_is_wrong(body: bytes) -> None:
+def test_invalid_json_is_reported_before_any_other_error(body: bytes) -> None:
     assert refusal(body) == ("invalid_json", None)
 
 

@@ -36,7 +36,7 @@ def test_a_log_tells_what_was_asked(asked: Request) -> None:
     read = decode(encode(start))
     assert isinstance(read, Start)
     assert as_json(read.asked()) == as_json(asked)
-    assert (read.request is None) != (read.chat is None), "nobody's words are written twice"
+    assert (read.request is None) != (read.chat is None), "the words are written once"
 
 
 @given(generate_requests)

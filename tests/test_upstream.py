@@ -562,7 +562,7 @@ async def test_each_wait_has_an_end_of_its_own_and_closes_the_connection(
 
 
 def dropping_listener() -> tuple[socket.socket, list[socket.socket]]:
-    """Listen with a queue that is full: the kernel drops whoever comes then, as a firewall does."""
+    """Listen with a queue that is full: the kernel drops further connections, as a firewall does."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     waiting = []
     for _ in range(3):
@@ -780,7 +780,7 @@ async def test_the_second_endpoint_is_asked_where_the_first_is_not_there(upstrea
     assert answer.error is None
 
 
-async def test_a_bad_request_is_asked_of_nobody_else(upstream: UpstreamProcess, key: str) -> None:
+async def test_a_bad_request_is_asked_of_no_other_endpoint(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream), endpoint(upstream, model="second"), retries=1) as asked:
         answer = await read_all(asked.stream(request(key, status=400), last_seq=1))
     assert answer.error is not None

@@ -59,7 +59,7 @@ def rendering_of(content_type: str) -> Rendering:
 
 
 def reading_of(events: Sequence[Event]) -> dict[str, object]:
-    """What `GET ?stream=false` returns."""
+    """Return the body of `GET ?stream=false`."""
     state = fold(events)
     return {
         "id": state.start.answer if state.start else None,

@@ -55,7 +55,7 @@ def test_no_two_living_processes_have_one_slot(tmp_path: Path) -> None:
     assert worker_slots.sweep(tmp_path) == 0
 
 
-def test_a_slot_whose_holder_was_killed_is_found_by_whoever_claims_next_and_counted_once(tmp_path: Path) -> None:
+def test_the_slot_of_a_killed_worker_is_found_by_the_next_claim_and_counted_once(tmp_path: Path) -> None:
     holders = [Holder(tmp_path) for _ in range(3)]
     stale = gauge(tmp_path, holders[2].number)
     held = gauge(tmp_path, holders[1].number)
@@ -84,7 +84,7 @@ def test_a_sweep_finds_the_dead_and_leaves_the_living_alone(tmp_path: Path) -> N
     living.leave()
 
 
-def test_whoever_is_killed_while_it_starts_is_tidied_up_after_and_not_missed(tmp_path: Path) -> None:
+def test_a_worker_killed_at_its_start_is_tidied_up_after_and_not_counted(tmp_path: Path) -> None:
     starting = Holder(tmp_path, "starting")
     stale = gauge(tmp_path, starting.number)
     starting.kill()
@@ -93,7 +93,7 @@ def test_whoever_is_killed_while_it_starts_is_tidied_up_after_and_not_missed(tmp
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_whoever_leaves_takes_its_gauges_along_and_is_not_missed(tmp_path: Path, times: int) -> None:
+def test_a_leaving_worker_removes_its_gauges_and_is_not_counted(tmp_path: Path, times: int) -> None:
     for _ in range(times):
         holder = Holder(tmp_path)
         assert (holder.number, holder.lost) == (0, 0)

@@ -1,4 +1,4 @@
-"""The reader of streams: raw sockets, so that measuring costs far less than what is measured."""
+"""The reader of streams: raw sockets, so that measuring costs far less than the measured service."""
 
 import asyncio
 import re

@@ -17,7 +17,7 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PRECEDENCE = 4
 """The benchmark's CPU weight, as a multiple of its fair share."""
 
-# Ends when whoever started it is gone, however they went.
+# Ends when its parent has ended, in any way.
 SPIN = """
 import os, sys
 os.sched_setaffinity(0, {int(sys.argv[1])})
@@ -42,16 +42,15 @@ def pinned(core: int) -> Iterator[None]:
 
 @contextmanager
 def steadied() -> Iterator[tuple[int, ...]]:
-    """Keep all cores awake meanwhile, and others' work from disturbing; gives the processes that see to it.
+    """Keep all cores awake and give this process precedence, for the block. Yield the processes that spin.
 
-    A virtual machine gives an idle core back to its host, and waking it takes the host's time, more or less of it as
-    the host is busy: on such a machine nginx took between 16 and 90 µs of CPU for the same chunk, and 15 to 20 where
-    no core slept. So each core has a process that spins when nobody else wants the core. It has to be in a control
-    group of the idle kind: the idle scheduling class alone gives way only within its own session, wherever the kernel
-    groups processes by session (sched_autogroup_enabled).
+    A virtual machine gives an idle core back to its host. Waking it takes a time that depends on the host's load: nginx
+    took between 16 and 90 µs of CPU for the same chunk, and 15 to 20 where no core slept. So each core has a process
+    that spins while the core is idle. It has to be in an idle control group: with sched_autogroup_enabled the kernel
+    groups processes by session, and the idle scheduling class then only gives way within its own session.
 
-    Control groups take root and a kernel that lends them out. Where that is not so, gives no process and changes
-    nothing.
+    Control groups need root and a kernel that delegates them. Without these the block runs unchanged, without
+    spinning processes.
     """
     with ExitStack() as running:
         spinners: list[subprocess.Popen[bytes]] = []
@@ -91,7 +90,7 @@ def _group(hierarchy: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def _member_of_a_group(hierarchy: Path) -> Iterator[None]:
-    """Put this process, and what it starts, into a group that takes precedence; and back at the end."""
+    """Move this process and its children into a control group with precedence, for the block."""
     home = _own_group(hierarchy)
     with _group(hierarchy, "measured") as group:
         for setting, fair in (("cpu.shares", 1024), ("cpu.weight", 100)):  # the old and the new hierarchy's name

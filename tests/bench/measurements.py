@@ -70,7 +70,7 @@ class Paced:
 
 @dataclass(frozen=True)
 class Short:
-    """Answers of one chunk, one after the other on a few connections: what an answer costs beside its chunks."""
+    """Measure answers of one chunk, one after the other on a few connections: an answer's cost without its chunks."""
 
     answers_a_second: float
     serving_ms_an_answer: float
@@ -172,7 +172,7 @@ async def first_chunks(stacks: list[Stack], around: Surroundings, requests: int)
             _check([reading], 1)
             if number >= warm_up:
                 times[name].append((reading.first_at - reading.asked_at) / 1000)
-            # What a stack does after its answer is not to fall on the next one's.
+            # A stack's work after its answer must not delay the next stack's answer.
             await asyncio.sleep(REST_SECONDS)
     for client in clients.values():
         client.close()

@@ -167,7 +167,7 @@ def _followed(results: Results) -> str:
 
 
 def _aims(results: Results) -> str:
-    """The aims, and how far they are reached."""
+    """Return the aims with the measured values."""
     if not {"folyam", "nginx", "textbook"} <= results.paced.keys():
         return ""
     rows = []

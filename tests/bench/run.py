@@ -48,7 +48,7 @@ class Size:
     unpaced_chunks: int
     follows: int
     calm_wait_seconds: float
-    """Waited in all for others' work to pass."""
+    """Limit on all waits for a calm machine."""
 
 
 FULL = Size(

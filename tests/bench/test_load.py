@@ -18,7 +18,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nX-Answer-Id: abc\r\nTransfer-Encoding: chunked\r\n\r
 
 class Transport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Nobody is there."""
+        """Discard the bytes: there is no server."""
 
     def abort(self) -> None:
         """Nothing to close."""

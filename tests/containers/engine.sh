@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # The Debian whose engine, Compose and Buildx are used, and of which the stand-ins are made: that of the official images.
 RELEASE=trixie
-# A pull that takes longer than this does not happen.
+# Timeout for a pull.
 PULL_SECONDS=300
 
 home=$PWD/build/engine
@@ -25,7 +25,7 @@ give_up() {
     exit 1
 }
 have() { command -v "$1" >/dev/null 2>&1; }
-# Runs quietly, and shows the end of what was said where it fails.
+# Runs a command quietly, and shows the end of its output if it fails.
 quietly() {
     local log=$home/$1.log
     shift
@@ -84,7 +84,7 @@ use_engine() {
 
 start_engine() {
     mkdir -p "$run"
-    # One that was left behind, when its script was killed: whoever uses one has the lock.
+    # A leftover of a script that was killed. A script that uses an engine holds the lock.
     if [[ -f $run/docker.pid ]] && kill "$(<"$run/docker.pid")" 2>/dev/null; then
         say "Ending an engine that was left behind …"
         while kill -0 "$(<"$run/docker.pid")" 2>/dev/null; do sleep 0.2; done
@@ -98,7 +98,7 @@ start_engine() {
     until docker info >/dev/null 2>&1; do
         if ! kill -0 "$engine" 2>/dev/null || ((left-- == 0)); then
             tail -n 20 "$home/dockerd.log" >&2
-            give_up "dockerd does not start here. What it said last is above."
+            give_up "dockerd does not start here. Its last output is above."
         fi
         sleep 0.5
     done
@@ -139,14 +139,14 @@ make_stand_ins() {
         stand_in "$image" &
         pids+=($!)
     done
-    for pid in "${pids[@]}"; do wait "$pid" || give_up "a stand-in could not be made. What its build said is above."; done
+    for pid in "${pids[@]}"; do wait "$pid" || give_up "a stand-in could not be made. Its build's output is above."; done
 }
 
 get_images() {
     local image missing=() reached=true
     for image in $(bases); do has_image "$image" || missing+=("$image"); done
     for image in "${missing[@]}"; do
-        # The first that cannot be had stands for all.
+        # If the first one cannot be pulled, no other is tried.
         ! $reached || timeout "$PULL_SECONDS" docker pull --quiet "$image" >"$home/pull.log" 2>&1 || reached=false
     done
     ! $reached || return 0

@@ -11,10 +11,10 @@ from tests.e2e.logfile import Event
 
 ENDS = ("done", "stopped", "failed")
 NOT_THERE = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
-"""What may be said while a service is replaced."""
+"""nginx's and the service's statuses while a service is replaced."""
 TIMEOUT_SECONDS = 150.0
 AGAIN_SECONDS = 0.5
-"""Between two tries; the page waits a second or two."""
+"""Pause between two tries. The page waits a second or two."""
 
 
 def try_to_open(
@@ -40,7 +40,7 @@ def try_to_open(
 def follow_to_the_end(
     client: Client, query: str, begun: threading.Barrier | None = None
 ) -> tuple[str, list[list[Event]]]:
-    """Ask, and resume until a terminal event has come. Return the answer's id and what each response brought."""
+    """Ask, and resume until the terminal event. Return the answer's id and the events of each response."""
     stream = try_to_open(client, "POST", "/generate", *question(query))
     assert stream is not None
     answer = stream.answer

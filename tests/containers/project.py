@@ -23,11 +23,11 @@ COMMAND_SECONDS = 400.0
 POLL_SECONDS = 0.1
 
 Container = dict[str, Any]
-"""What `docker inspect` says of one."""
+"""A container, as `docker inspect` describes it."""
 
 
 def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
-    """Return what `look` sees as soon as it is true; AssertionError if it is not in time."""
+    """Call `look` until its result is true, and return the result; AssertionError after the time limit."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {seen!r}"
@@ -36,7 +36,7 @@ def eventually(look: Callable[[], T], seconds: float = 60.0) -> T:
 
 
 def docker(*arguments: str | Path, check: bool = True, seconds: float = COMMAND_SECONDS) -> str:
-    """Run `docker …`, and return what it prints; AssertionError with all it said where it fails."""
+    """Run `docker …` and return its standard output; AssertionError with all its output if it fails."""
     return _run(["docker", *map(str, arguments)], ROOT, os.environ, check=check, seconds=seconds)
 
 
@@ -47,12 +47,12 @@ def inspect(*names: str) -> list[Container]:
 
 
 def has_image(name: str) -> bool:
-    """Tell whether the engine has it."""
+    """Return whether the engine has the image."""
     return bool(docker("images", "--quiet", name).strip())
 
 
 def clone(directory: Path) -> None:
-    """Copy what a clone of the repository would have, as it is in this checkout now."""
+    """Copy the files that git tracks, in their state in this checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
     for name in filter(None, listed.stdout.split("\0")):
         if (source := ROOT / name).is_file():
@@ -62,7 +62,7 @@ def clone(directory: Path) -> None:
 
 
 class Project:
-    """A clone with a name and ports of its own. All that the engine has of it goes with the `with` block."""
+    """A clone with a name and ports of its own. The engine's parts of it are removed with the `with` block."""
 
     def __init__(
         self, name: str, directory: Path, overrides: Sequence[Path] = (), environment: Mapping[str, str] | None = None
@@ -94,7 +94,7 @@ class Project:
         overrides: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Run `docker compose …` and return what it prints."""
+        """Run `docker compose …` and return its standard output."""
         files = [part for file in (*self.files, *overrides) for part in ("--file", str(file))]
         command = ["docker", "compose", "--project-name", self.name, *files, *arguments]
         return _run(command, self.directory, {**self.environment, **(environment or {})}, check=check)
@@ -117,7 +117,7 @@ class Project:
         return self.compose("exec", "--no-TTY", service, *command)
 
     def replicas(self) -> dict[str, Client]:
-        """Each of the service's containers, by its id, to talk to without nginx."""
+        """Return a client of each of the service's containers, without nginx, by the container's id."""
         network = f"{self.name}_outside"
         return {each["Id"]: Client(Address(address_in(each, network), 8000)) for each in self.containers("service")}
 
@@ -131,7 +131,7 @@ class Project:
         return target / "answers"
 
     def prometheus(self, query: str) -> list[dict[str, Any]]:
-        """Ask Prometheus, from inside: it can be reached from nowhere else."""
+        """Query Prometheus from within its network, because no port of it is published."""
         url = f"http://127.0.0.1:9090/api/v1/query?query={quote(query)}"
         said = json.loads(self.execute("prometheus", "wget", "-q", "-O", "-", url))
         result: list[dict[str, Any]] = said["data"]["result"]
@@ -145,7 +145,7 @@ class Project:
 
 
 def label(container: Container, name: str) -> str:
-    """Return what compose says of a container."""
+    """Return compose's label of a container."""
     found: str = container["Config"]["Labels"][f"com.docker.compose.{name}"]
     return found
 

@@ -14,7 +14,7 @@ from tests.e2e.client import JSON_LINES, Client, script
 
 REPLICAS = 2
 TIMEOUT_SECONDS = 150.0
-"""Several scrapes, and the evaluations after them."""
+"""Time for several scrapes and the evaluations after them."""
 
 WORKERS = """
 import os
@@ -25,7 +25,7 @@ for entry in os.listdir("/proc"):
 
 
 def expressions(panels: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield each panel's title and one of its queries, for everything, as Grafana would send it."""
+    """Yield each panel's title and queries, for all jobs and models, as Grafana would send them."""
     for panel in panels:
         for target in panel.get("targets", []):
             expression = target["expr"].replace("$job", ".*").replace("$model", ".*")
@@ -34,7 +34,7 @@ def expressions(panels: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def use(client: Client) -> None:
-    """What may happen at any moment: an answer, one that fails, and a question that is refused."""
+    """Ask three questions: one is answered, one fails, one is rejected."""
     assert client.generate(script(chunks=20, pace=0.02)).events[-1]["type"] == "done"
     assert client.generate(script(status=401)).status == 502
     assert client.request("POST", "/generate", b"{}", {"Content-Type": "application/json"}).status == 422
@@ -45,7 +45,7 @@ def used(paced: Project) -> Project:
     """A stack in which everything has happened once: ends of every kind, a refusal, a killed container."""
     paced.up("--build", "--wait", "--scale", f"service={REPLICAS}")
     client = paced.client
-    # The counters have been seen to be at nothing before they are not.
+    # Prometheus must scrape the counters at zero first: `increase` needs two samples.
     eventually(lambda: len(paced.prometheus("folyam_worker_deaths_total==0")) == REPLICAS)
     use(client)
     with client.ask(script(endless=True, pace=0.05)) as stream:

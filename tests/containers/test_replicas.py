@@ -27,7 +27,7 @@ def three(paced: Project) -> Project:
 
 @pytest.fixture
 def replicas(three: Project) -> list[Client]:
-    """All of them, also where the test before has killed one."""
+    """All replicas, restarted if the previous test has killed one."""
     three.up("--wait", "--scale", f"service={REPLICAS}")
     found = [*three.replicas().values()]
     assert len(found) == REPLICAS
@@ -35,7 +35,7 @@ def replicas(three: Project) -> list[Client]:
 
 
 def producing(three: Project) -> str:
-    """The id of the one container that generates now."""
+    """Return the id of the one container that generates now; empty if none does."""
     busy = [each for each, client in three.replicas().items() if client.metrics()["folyam_streams_in_flight"] > 0]
     assert len(busy) <= 1
     return busy[0] if busy else ""
@@ -48,7 +48,7 @@ def test_with_an_api_no_model_is_started_and_the_key_comes_from_its_file(three: 
     show += "; print(hashlib.sha256(key.encode()).hexdigest())"
     assert three.execute("service", "python", "-c", show).strip() == hashlib.sha256(CANARY_IN_FILE.encode()).hexdigest()
     [service, *_] = three.containers("service")
-    assert CANARY_IN_FILE not in str(service), "whoever may look at containers may not see it"
+    assert CANARY_IN_FILE not in str(service), "`docker inspect` does not show the key"
     assert CANARY_IN_FILE not in three.compose("logs")
 
 
@@ -128,7 +128,7 @@ def test_prometheus_and_nginx_follow_the_replicas(three: Project, replicas: list
     addresses = {f"{address_in(each, f'{three.name}_inside')}:8000" for each in three.containers("service")}
 
     def asked() -> set[str]:
-        """Whom nginx has passed requests on to."""
+        """Return the containers to which nginx has passed requests on."""
         assert three.client.request("GET", "/livez").status == 200
         [nginx] = three.containers("nginx")
         logged = docker("logs", nginx["Id"]).splitlines()

@@ -57,7 +57,7 @@ def test_prometheus_has_both_headline_histograms_by_model_and_outcome(local: Pro
     assert len(local.prometheus('up{job="folyam"}==1')) == 1
 
 
-def test_every_container_is_nobody_who_can_change_nothing(local: Project) -> None:
+def test_every_container_is_unprivileged_and_read_only(local: Project) -> None:
     containers = local.containers()
     assert {label(each, "service") for each in containers} >= {"nginx", "service", "model", "prometheus"}
     for container in containers:
@@ -142,7 +142,7 @@ def test_no_key_is_in_an_image_a_log_or_a_metric(local: Project, canaries: Canar
                 assert file is not None
                 content = file.read()
                 assert not [secret for secret in secrets if secret.encode() in content]
-                # What a base brings along, such as the keys that a library tries itself with, is not ours.
+                # Files of the base image are not this project's: a library has keys for its own tests.
                 assert PurePath(blob.name).name in theirs or not PRIVATE_KEY.search(content)
         assert not [secret for secret in secrets if secret in history]
     logs = local.compose("logs")

@@ -88,9 +88,9 @@ def test_a_new_version_beside_the_old_goes_on_serving(paced: Project) -> None:
         for each in asking:
             each.result()
     assert new != old
-    assert containers(paced)["nginx"] == door, "nobody was cut"
+    assert containers(paced)["nginx"] == door, "no connection was cut"
     assert set(ends) == {"done"}
-    # A moment's refusals at the most: whoever is refused asks again at once, which is often while nobody serves.
+    # Refusals only come in the short time without a serving worker, and a refused client asks again at once.
     assert len(refused) < len(ends)
     counts = f"{len(refused)} refused, with Retry-After: {' '.join(sorted(set(refused)))}"
     REPORT.add("a new version beside the old", f"{len(ends)} answers", counts)

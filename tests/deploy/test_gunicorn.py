@@ -43,7 +43,7 @@ class Gunicorn:
             return set()
 
     def get(self, path: str) -> str:
-        """What it answers; OSError if nobody does."""
+        """Return the response's body; OSError without a server."""
         connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=TIMEOUT_SECONDS)
         try:
             connection.request("GET", path)
@@ -207,7 +207,7 @@ def test_a_killed_worker_is_counted_once_and_taken_out_of_the_gauges_and_keeps_i
     assert len(slots) <= 3
 
 
-def test_a_reload_counts_nobody_as_dead_and_keeps_what_was_counted(gunicorn: Gunicorn) -> None:
+def test_a_reload_counts_no_death_and_keeps_the_counters(gunicorn: Gunicorn) -> None:
     counted = [gunicorn.get("/") for _ in range(20)] and gunicorn.sample("trial_requests_total")
     for _ in range(4):
         old = gunicorn.workers()

@@ -109,7 +109,7 @@ def test_every_pod_runs_without_root_privileges_or_anything_to_write_to_but_its_
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_whoever_is_named_is_there(name: str) -> None:
+def test_every_name_in_the_manifests_exists(name: str) -> None:
     manifests = overlay(name)
     services = {service["metadata"]["name"]: service for service in of_kind(manifests, "Service")}
     for service in services.values():
@@ -160,7 +160,7 @@ def test_no_probe_asks_the_upstream_and_each_pod_has_them(name: str) -> None:
         assert tuple(paths.values()) == expected[deployed]
 
 
-def test_nobody_reaches_the_service_but_nginx_and_prometheus() -> None:
+def test_only_nginx_and_prometheus_reach_the_service() -> None:
     policies = of_kind(overlay("one-node"), "NetworkPolicy")
     [default] = [
         policy

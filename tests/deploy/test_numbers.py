@@ -84,12 +84,12 @@ def composed(service: str) -> list[dict[str, Any]]:
 
 
 def grace(spec: dict[str, Any]) -> float:
-    """What a pod's program has between the signal and the kill."""
+    """Return the seconds that a pod's program has between the signal and the kill."""
     [container] = spec["containers"]
     return float(spec["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"])
 
 
-# Who stops whom
+# Grace periods: each one contains the next
 
 
 def test_an_answer_ends_before_its_worker_and_the_worker_before_gunicorn_kills_it(
@@ -156,11 +156,11 @@ def test_cloud_run_kills_after_gunicorn_would(monkeypatch: pytest.MonkeyPatch) -
     assert runpy.run_path(str(ROOT / "deploy/gunicorn.conf.py"))["graceful_timeout"] <= platform_kills_after
 
 
-# Who waits for whom
+# Timeouts: each one is longer than the next
 
 
 def hops() -> dict[str, float]:
-    """How long a silence each proxy on the way bears, by the file that says so."""
+    """Return the read timeout of each proxy on the way, by the file that sets it."""
     [ingress] = yaml.safe_load_all((ROOT / "deploy/kubernetes/components/ingress/ingress.yaml").read_text())
     annotations = ingress["metadata"]["annotations"]
     [_, idle] = annotations["alb.ingress.kubernetes.io/load-balancer-attributes"].split("=")
@@ -184,7 +184,7 @@ def test_signs_of_life_come_within_the_shortest_silence_that_is_usual(settings: 
     assert 2 * settings.heartbeat_seconds < 50
 
 
-def test_nobody_limits_a_whole_response_to_less_than_an_answer_may_take(settings: Settings) -> None:
+def test_no_proxy_limits_a_response_to_less_than_an_answer_may_take(settings: Settings) -> None:
     [route] = [each for each in manifests("one-node") if each["kind"] == "HTTPRoute"]
     assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": "0s"}]  # none
     [manifest] = map(yaml.safe_load, code("cloud-run.md", "yaml"))

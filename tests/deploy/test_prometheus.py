@@ -49,7 +49,7 @@ def test_each_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
         severity = alert["labels"]["severity"]
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
         assert alert["annotations"].keys() == {"summary", "description", "runbook"}
-        # The runbook agrees on whether somebody is woken up.
+        # The runbook names the same severity.
         assert f"### {alert['alert']}\n\n*{severity.capitalize()}.*" in OPERATIONS
 
 

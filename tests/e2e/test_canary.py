@@ -60,7 +60,7 @@ PERSONAL = [{"role": "system", "content": CLIENT_SYSTEM_PROMPT}, {"role": "user"
 
 @contextmanager
 def core_dumps_allowed() -> Iterator[None]:
-    """What is started within could leave core dumps."""
+    """Allow core dumps of the processes that the block starts."""
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
     try:
@@ -90,7 +90,7 @@ def kept(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[
 
 
 def answered(stack: Stack) -> list[Reply]:
-    """Questions with every canary in them, of upstreams that say back what they were told, whatever becomes of it."""
+    """Questions with every canary in them, of upstreams that repeat their input, with every kind of end."""
     replies = []
     for how in UPSTREAMS.values():
         for accept in ("application/json", SSE, TEXT):
@@ -181,7 +181,7 @@ def test_no_canary_is_found_where_it_does_not_belong(kept: Stack, tmp_path: Path
             belongs = IN_THE_LOG if path.parent == kept.logs and path.suffix == ".jsonl" else set()
             assert held <= belongs, f"{path.name}: {held - belongs}"
     assert set(ROOT.glob("core*")) == dumps
-    # What the processes were started with, which any user of the machine can read.
+    # The processes' arguments, which any user of the machine can read.
     for pid in (kept.service.process.pid, *kept.service.workers(), kept.nginx.process.pid):
         arguments = (Path("/proc") / str(pid) / "cmdline").read_bytes()
         assert not any(canary.encode() in arguments for canary in CANARIES)

@@ -45,7 +45,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess)
 
 
 def everything_happens(client: Client) -> None:
-    """An answer for each outcome, and somebody who resumes, stops, leaves, asks for nonsense."""
+    """Cause each outcome of an answer, a resume, a stop, a disconnect and a rejected question."""
     whole = client.generate(script(chunks=20, pace=0.01)).events[0]["answer"]
     client.follow(whole, after=2, accept=SSE)
     client.generate(script(cut_after=3))
@@ -109,7 +109,7 @@ def test_rules_and_dashboard_ask_for_nothing_that_is_not_there(watched: Watched)
     # And a variable's query.
     [models] = [each for each in DASHBOARD["templating"]["list"] if each["name"] == "model"]
     assert models["definition"] == "label_values(folyam_streams_started_total, model)"
-    # What is recorded is asked for: a rule that nobody reads costs all the same.
+    # Each recorded series is used: an unused rule costs as much as a used one.
     rest = texts["alerts.yml"] + texts["folyam.json"] + re.sub(r"record: \S+", "", rules)
     assert {name for name in recorded if name not in rest} <= {"folyam:log_disk:use"}
 

@@ -14,9 +14,9 @@ from tests.e2e.stack import eventually
 
 FOLLOWERS = 20
 STALLED_BYTES = 32 << 20
-"""Many times what the buffers on the way hold: those of two sockets of the kernel's, of nginx, and of uvicorn."""
+"""Many times the buffers on the way: two of the kernel's sockets, nginx's and uvicorn's."""
 MEMORY_BYTES = 24 << 20
-"""What a worker may grow by while it serves a stalled reader and others; the answer itself is longer than that."""
+"""Limit on a worker's growth while it serves a stalled reader and others. The answer itself is longer."""
 
 
 def test_twenty_followers_on_both_workers_receive_the_same_events_of_one_generation(stack: Stack) -> None:
@@ -53,7 +53,7 @@ def both_worked(before: dict[int, float], after: dict[int, float]) -> bool:
 
 
 def test_a_stalled_reader_holds_up_the_service_and_not_a_disk(stack: Stack, report: Report) -> None:
-    """What nginx spools it would take without end; as it is, the service's send blocks and its memory stays."""
+    """nginx must not spool the stream to a disk. The service's send then blocks, and its memory does not grow."""
     text = "x" * 4000
     query = script(key="stalled", chunks=STALLED_BYTES // len(text), text=text)
     long_answer = stack.client.generate(query)

@@ -37,7 +37,7 @@ MUCH_SLOWER = 20
 
 @dataclass
 class Served:
-    """What the others met with."""
+    """The other clients' measurements."""
 
     first_chunks: list[float] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
@@ -102,7 +102,7 @@ def many_files() -> Iterator[None]:
 
 
 def measured(client: Client, seconds: float) -> Served:
-    """How the others are served for so long."""
+    """Measure for so many seconds how the other clients are served."""
     until = threading.Event()
     served, threads = serve_others(client, until)
     time.sleep(seconds)
@@ -147,7 +147,7 @@ def test_others_are_served_while_one_client_does_its_worst(guarded: Stack, repor
         quiet, attacked = (percentile(getattr(served, name), 0.5) for served in (before, during))
         assert attacked < MUCH_SLOWER * max(quiet, QUICK_SECONDS), name
     assert grown < MEMORY_BYTES
-    # It did what it should have, and was refused what is too much; how much that is depends on the machine's speed.
+    # The attack took place, and its excess was rejected. The amount depends on the machine's speed.
     kinds = ("unknown id: ", "flood: ")
     taken = sum(number for what, number in met.items() if what.startswith(kinds) and not what.endswith(": 429"))
     assert taken <= ClientLimits().requests * (lasted + 1) + 1, "so many a second, and a second's worth at once"
@@ -157,7 +157,7 @@ def test_others_are_served_while_one_client_does_its_worst(guarded: Stack, repor
     assert met["ask: 200"] > 0
     assert met["huge body: 413"] > 0
     assert not [what for what in met if what.endswith((": 500", ": 502", ": 504"))]
-    # Nothing of it stays, and its next request is taken like anybody's.
+    # The hostile client leaves nothing behind, and its next request is served like any other.
     eventually(lambda: guarded.direct.metrics()["folyam_followers"] == 0, 30)
     eventually(lambda: descriptors(guarded) <= files + 2 * OTHERS, 60)
     after = measured(guarded.client, BEFORE_SECONDS / 2)

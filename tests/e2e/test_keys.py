@@ -179,7 +179,7 @@ def test_a_client_is_its_key_and_not_its_address(locked: Stack) -> None:
     assert statuses == [200, 200, 429]
 
 
-def test_whoever_watches_the_service_needs_no_key(locked: Stack) -> None:
+def test_probes_and_metrics_need_no_key(locked: Stack) -> None:
     assert [locked.direct.request("GET", target).status for target in ("/livez", "/readyz", "/metrics")] == [200] * 3
 
 

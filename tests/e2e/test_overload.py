@@ -67,7 +67,7 @@ def test_what_a_client_says_of_its_address_is_not_believed(small: Stack, opened:
 
 
 def test_neither_is_what_is_said_by_another_than_nginx(small: Stack, opened: ExitStack) -> None:
-    """gunicorn's port is for this machine's nginx. Whoever else gets through to it is who the connection says."""
+    """gunicorn's port is for this machine's nginx. For any other peer the address is that of its connection."""
     body = json.dumps({"query": script(endless=True, pace=0.05)}).encode()
     statuses = []
     for number in range(3):

@@ -69,7 +69,7 @@ def reloaded(tmp_path: Path, upstream: UpstreamProcess, request: pytest.FixtureR
 
 
 def asked(client: Client) -> str:
-    """Ask a question; return how its answer ended."""
+    """Ask a question; return the type of its terminal event."""
     reply = client.generate(script(chunks=2))
     assert reply.status == 200, reply.body
     return str(reply.events[-1]["type"])

@@ -17,7 +17,7 @@ PHASES: dict[str, dict[str, Any]] = {
     "in a silence": {"stall_after": 3},
 }
 SECOND = 1.0
-"""What the contract gives a stop, and a test ten of."""
+"""The contract's time limit for a stop. A test allows ten times as much."""
 
 
 @pytest.mark.parametrize("worker", [0, 1], ids=["same worker", "other worker"])
@@ -47,9 +47,7 @@ def test_a_stop_closes_the_upstream_and_is_told_to_every_follower(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_client_that_leaves_closes_the_upstream_if_nobody_else_follows(
-    pair: Pair, report: Report, phase: str
-) -> None:
+def test_the_last_follower_that_leaves_closes_the_upstream(pair: Pair, report: Report, phase: str) -> None:
     key = f"leave {phase}"
     body, headers = question(script(key=key, **PHASES[phase]))
     connection = pair.clients[0].send("POST", "/generate", body, headers)

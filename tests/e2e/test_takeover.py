@@ -58,7 +58,7 @@ def test_a_killed_workers_answer_goes_on_under_another(
     )
     assert len(upstream.requests(key)) == (1 if recovery == "fail" else 2)
     assert [event["type"] for event in log].count("restart") == (1 if recovery == "restart" else 0)
-    # Whoever was cut resumes where it was, on any worker.
+    # A client that was cut resumes at its place, on any worker.
     resumed = json_events(Client(other.address).follow(stream.answer, 10).body)
     assert_equals_log(log[:10], resumed, log=log)
     report.add(f"SIGKILL, {recovery}", f"{waited * 1000:.0f} ms until it went on", f"{len(log)} events")
@@ -66,7 +66,7 @@ def test_a_killed_workers_answer_goes_on_under_another(
     follower.close()
 
 
-def test_an_orphan_that_nobody_follows_is_settled_after_a_complete_restart(
+def test_an_orphan_without_followers_is_settled_after_a_complete_restart(
     tmp_path: Path, upstream: UpstreamProcess
 ) -> None:
     answers = tmp_path / "answers"

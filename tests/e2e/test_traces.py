@@ -196,13 +196,13 @@ def recorder() -> Iterator[tuple[str, set[str]]]:
 
 
 def test_the_framework_sends_nothing_by_itself(tmp_path: Path, upstream: UpstreamProcess) -> None:
-    """FastAPI's own telemetry has addresses and exceptions' messages, which may quote what somebody wrote."""
+    """FastAPI's own telemetry has addresses and exceptions' messages, which may quote a client's words."""
     with recorder() as (endpoint, paths):
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
         with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
             # FastAPI reports a parameter that it refuses.
             assert Client(service.address).request("GET", "/generate?temperature=hot").status == 422
-    # A worker that leaves sends what it has; it has left.
+    # A leaving worker sends its remaining spans before it ends.
     assert paths == {"/v1/traces"}
 
 

@@ -34,7 +34,7 @@ def services(tmp_path: Path, upstream: UpstreamProcess, compiler: Path) -> Itera
 
 
 def watches(service: Service) -> int:
-    """How many files and directories the kernel watches for the service's only worker."""
+    """Return the number of files and directories that the kernel watches for the service's only worker."""
     [worker] = service.workers()
     descriptors = Path(f"/proc/{worker}/fdinfo").iterdir()
     return sum(len(re.findall(r"^inotify wd:", each.read_text(), re.MULTILINE)) for each in descriptors)

@@ -43,7 +43,7 @@ class AnotherWorker:
         )
 
     async def ask(self, what: str, **given: Any) -> Any:  # noqa: ANN401 (whatever the command returns)
-        """Have it do one thing (a method of `_Worker`) and return what came of it."""
+        """Call a method of `_Worker` in that process; return its result."""
         return await asyncio.to_thread(self._ask, {"what": what, "given": given})
 
     async def append(self, answer: str, events: list[Event]) -> int:
@@ -53,7 +53,7 @@ class AnotherWorker:
         return last_seq
 
     async def follow(self, answer: str, *, after: int = 0) -> list[Event]:
-        """Have it follow the answer to its terminal event; return what it read."""
+        """Follow the answer there to its terminal event; return the events."""
         lines = await self.ask("follow", answer=answer, after=after)
         return [decode(line.encode()) for line in lines]
 

@@ -116,7 +116,7 @@ def test_one_that_others_may_have_a_hand_in_is_refused(tmp_path: Path, unsafe: C
 
 
 @as_root
-def test_somebodys_directory_may_lead_to_it_where_not_everybody_could_have_made_that(tmp_path: Path) -> None:
+def test_another_users_directory_may_lead_to_it_unless_any_user_could_have_made_it(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     os.chown(checkout, SOMEBODY, -1)

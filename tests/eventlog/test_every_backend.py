@@ -16,7 +16,7 @@ from tests.strategies import answers
 from tests.waiting import DEADLINE_SECONDS, until
 
 LONG_SECONDS = 60.0
-"""Longer than any deadline here: whoever waits so long was not woken."""
+"""Longer than any deadline here. A wait of this length was not woken."""
 
 
 def start(answer: str) -> Start:
@@ -326,7 +326,7 @@ async def test_a_wait_can_be_cancelled_and_the_reader_used_on(log: EventLog) -> 
 # The lease
 
 
-async def test_nobody_claims_an_answer_that_has_a_producer(log: EventLog, another: AnotherWorker) -> None:
+async def test_an_answer_with_a_producer_cannot_be_claimed(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     assert await log.claim(answer) is None
     assert await another.ask("claim", answer=answer) is None
@@ -464,7 +464,7 @@ async def test_closing_the_log_ends_its_leases(log: EventLog, url: str) -> None:
 # Watching
 
 
-async def test_an_answer_is_watched_while_somebody_follows_it(log: EventLog, another: AnotherWorker) -> None:
+async def test_an_answer_is_watched_while_it_has_a_follower(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     assert not lease.watched()
     here, also_here = await log.open(answer), await log.open(answer)
@@ -487,7 +487,7 @@ async def test_a_killed_workers_followers_no_longer_watch(log: EventLog, another
     assert not lease.watched()
 
 
-async def test_whoever_only_reads_does_not_watch(log: EventLog, another: AnotherWorker) -> None:
+async def test_a_reader_without_watch_does_not_watch(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     reader = await log.open(answer, watch=False)
     assert not lease.watched()
@@ -539,7 +539,7 @@ async def test_what_is_left_of_the_time_without_a_follower_is_known_to_who_claim
     assert lease.unwatched_seconds_left is None
     lease.release()
     lease = await claimed(log, answer)
-    assert lease.unwatched_seconds_left is None, "somebody followed, or might have"
+    assert lease.unwatched_seconds_left is None, "there was a follower, or may have been one"
     lease.mark_unwatched(30)
     lease.release()
     await another.ask("claim", answer=answer)
@@ -576,7 +576,7 @@ async def test_a_stop_is_seen_without_being_told_and_concerns_one_answer(log: Ev
     assert lease.stop_requested() == "user"
 
 
-async def test_a_stop_asked_for_while_nobody_produced_reaches_who_claims(log: EventLog, another: AnotherWorker) -> None:
+async def test_a_stop_requested_of_an_orphan_reaches_its_next_producer(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     lease.release()
     await another.ask("request_stop", answer=answer, by="user")

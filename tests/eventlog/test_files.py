@@ -136,7 +136,7 @@ def test_a_directory_that_cannot_be_made_is_told_before_anything_is_served(tmp_p
         prepare_event_log((tmp_path / "file" / "answers").as_uri())
 
 
-async def test_a_log_is_one_event_a_line_and_nobody_elses_business(log: FileEventLog, directory: Path) -> None:
+async def test_a_log_is_one_event_a_line_and_private_to_its_user(log: FileEventLog, directory: Path) -> None:
     answer, lease = await begin(log, say(2), say(3))
     path = log.path(answer)
     assert names(directory) == {path.name} == {f"{answer}.jsonl"}
@@ -230,7 +230,7 @@ async def test_a_log_without_a_start_is_no_answer_and_expires(directory: Path, r
     await log.aclose()
 
 
-async def test_an_unreadable_last_line_makes_no_orphan_that_nobody_can_adopt(log: FileEventLog) -> None:
+async def test_an_unreadable_last_line_makes_no_orphan_that_cannot_be_adopted(log: FileEventLog) -> None:
     answer, lease = await begin(log, say(2))
     lease.release()
     with log.path(answer).open("ab") as file:
@@ -328,7 +328,7 @@ SYSTEM_CALLS = ("open", "read", "pread", "write", "fstat", "ftruncate", "rename"
 
 
 async def everything(log: FileEventLog) -> list[str]:
-    """Do all that can be done with a log, step by step; return how each step ended."""
+    """Call each method of a log, step by step; return each step's outcome."""
     outcomes: list[str] = []
 
     async def step(work: Callable[[], Any]) -> Any:  # noqa: ANN401 (whatever the step gives)
@@ -375,7 +375,7 @@ ORPHAN = "0" * 32
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("call", SYSTEM_CALLS)
-async def test_whatever_the_disk_refuses_the_log_says_so_itself(
+async def test_each_failure_of_the_disk_is_an_error_of_the_log(
     log: FileEventLog, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     (await log.create(Start(1, ORPHAN, "model"))).release()
@@ -624,7 +624,7 @@ async def test_a_lost_count_makes_producers_look_for_stops(log: FileEventLog) ->
     assert looked == [True]
 
 
-async def test_a_file_is_watched_while_somebody_waits_for_it(log: FileEventLog, another: AnotherWorker) -> None:
+async def test_a_file_is_watched_while_a_reader_waits_for_it(log: FileEventLog, another: AnotherWorker) -> None:
     answer = new_answer_id()
     await another.ask("create", answer=answer)
     first, second = await log.open(answer, 1), await log.open(answer, 1)
@@ -640,9 +640,7 @@ async def test_a_file_is_watched_while_somebody_waits_for_it(log: FileEventLog, 
     assert not log.wakeups._answers
 
 
-async def test_nothing_is_kept_of_answers_that_nobody_reads_or_writes(
-    log: FileEventLog, another: AnotherWorker
-) -> None:
+async def test_nothing_is_kept_of_answers_without_readers_and_leases(log: FileEventLog, another: AnotherWorker) -> None:
     theirs = new_answer_id()
     await another.ask("create", answer=theirs)
     descriptors = open_descriptors()
@@ -750,7 +748,7 @@ async def test_files_that_are_not_ours_are_left_alone(directory: Path) -> None:
 
 
 async def expired_and_orphan(log: FileEventLog) -> tuple[str, str]:
-    """Begin two answers: one that a retention of ten seconds lets go, and one that nobody holds."""
+    """Begin two answers: one beyond a retention of ten seconds, and one orphan."""
     expired = await end(log)
     age(log.path(expired), 11)
     orphan, lease = await begin(log)
@@ -758,7 +756,7 @@ async def expired_and_orphan(log: FileEventLog) -> tuple[str, str]:
     return expired, orphan
 
 
-async def test_one_worker_erases_at_a_time_and_keeps_nobody_from_finding_orphans(directory: Path) -> None:
+async def test_one_worker_erases_at_a_time_and_the_others_still_find_orphans(directory: Path) -> None:
     log = FileEventLog(str(directory), Retention(seconds=10))
     expired, orphan = await expired_and_orphan(log)
     sweeping = os.open(directory / ".sweep", os.O_RDWR | os.O_CREAT)

@@ -127,7 +127,7 @@ def assert_read_by_the_version_before(directory: Path, answer: str, request: Req
 
 
 def strip(value: object) -> object:
-    """Without what is null, which the versions may write or leave out."""
+    """Return the object without its nulls, which a version may write or leave out."""
     if isinstance(value, dict):
         return {name: strip(each) for name, each in value.items() if each is not None}
     return value

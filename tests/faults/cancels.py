@@ -138,7 +138,7 @@ async def _fill(stack: Stack, findings: Findings, title: str) -> None:
 
 async def _idle(stack: Stack) -> dict[int, Level]:
     """Wait until no request is under way; return each worker's resources."""
-    await until(lambda: _at_rest(stack.metrics()), TIMEOUT_SECONDS, "no answer runs and nobody follows one")
+    await until(lambda: _at_rest(stack.metrics()), TIMEOUT_SECONDS, "no answer runs and there is no follower")
     levels = {}
     for pid in stack.workers():
         levels[pid] = Level(psutil.Process(pid).num_fds(), await asyncio.to_thread(stack.tasks, pid))

@@ -30,7 +30,7 @@ class Circumstances:
 
     @property
     def codes(self) -> frozenset[str]:
-        """Codes of `failed` events that are true in these circumstances, whatever the upstream did."""
+        """Codes of `failed` events that are true in these circumstances, with any script of the upstream."""
         codes = set()
         without_growth = len(self.claims) - len(self.claims.rstrip("."))
         given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or len(self.claims) > CLAIMS_LIMIT
@@ -188,7 +188,7 @@ def check_viewing(viewing: Viewing, log: Sequence[Event], around: Circumstances,
 
 
 def check_responses(viewing: Viewing) -> list[str]:
-    """Check the properties of every response, whatever happened."""
+    """Check the properties that every response has, with any faults."""
     wrong = []
     for response in viewing.bodies:
         if viewing.answer != response.headers.get("x-answer-id"):

@@ -97,7 +97,7 @@ class Findings:
             f"{'moves of producers':36}{self.moves.total():9}",
             *(f"  {name:34}{count:9}" for name, count in sorted(self.moves.items())),
             f"{'resumes':36}{self.resumes:9}",
-            f"{'requests that nobody took':36}{self.unreached:9}",
+            f"{'requests without a response':36}{self.unreached:9}",
             f"{'requests refused':36}{sum(self.refusals.values()):9}",
             *(f"  {name:34}{count:9}" for name, count in sorted(self.refusals.items())),
             f"{'  for now, without Retry-After':36}{self.refused_without_retry_after:9}",

@@ -246,15 +246,15 @@ class Run:
 
     async def _watch(self) -> None:
         """Record the times without a serving worker, in which there can be no new producer."""
-        nobody: Happened | None = None
+        none_serves: Happened | None = None
         while True:
             if self._stack.serving():
-                if nobody is not None:
-                    nobody.until = time.monotonic()
-                    nobody = None
-            elif nobody is None:
-                nobody = Happened(NO_WORKER, orphans=True, at=time.monotonic())
-                self.happened.append(nobody)
+                if none_serves is not None:
+                    none_serves.until = time.monotonic()
+                    none_serves = None
+            elif none_serves is None:
+                none_serves = Happened(NO_WORKER, orphans=True, at=time.monotonic())
+                self.happened.append(none_serves)
             await asyncio.sleep(WATCH_SECONDS)
 
     # The checks
@@ -337,7 +337,7 @@ class Run:
             seconds = max(0.0, opened_at - ended_at)
             if cause:
                 self.findings.waits.setdefault(cause, []).append(seconds)
-                # The new producer's worker may have been held still: then nobody can tell that it lives no more.
+                # The new producer's worker may have been held still: then the exact time of its death is unknown.
                 held = held_still(self.happened, ended_at, opened_at)
                 if cause == WorkerKilled.name and seconds - held > MAX_WAIT_SECONDS:
                     what = "waited too long for a new producer after a worker's SIGKILL"

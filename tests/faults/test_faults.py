@@ -48,7 +48,7 @@ def test_nothing_is_lost_whatever_happens_to_the_processes_the_upstream_and_the_
 
 
 @pytest.mark.parametrize("kind", [LogDeleted, LogTruncated])
-def test_a_damaged_log_makes_no_false_success_no_forged_text_and_nobody_wait_for_ever(
+def test_a_damaged_log_makes_no_false_success_no_forged_text_and_no_endless_wait(
     tmp_path: Path, kind: type[Fault]
 ) -> None:
     async def work(stack: Stack, findings: Findings) -> None:
@@ -84,7 +84,7 @@ def test_what_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not findings.violations, "\n".join(findings.lines())
 
 
-def test_stalled_readers_cost_little_memory_and_nobody_else(tmp_path: Path) -> None:
+def test_stalled_readers_cost_little_memory_and_delay_no_other_reader(tmp_path: Path) -> None:
     findings = attack(tmp_path, partial(stalls.stalls, readers=150), settings=stalls.SETTINGS)
     assert not findings.violations, "\n".join(findings.lines())
 

@@ -25,12 +25,12 @@ SETTINGS = {
     "FOLYAM_FIRST_CHUNK_SECONDS": "4",
 }
 TIMEOUTS = Timeouts(silence=10, whole=20)
-"""Beyond what a sound service waits for its upstream, anew after each of the kills: only the sabotage may show."""
+"""Longer than a sound service's waits for its upstream, repeated after each kill. Only the sabotage exceeds them."""
 KILLS = [Planned(1.0, CancelStorm(8, SEED)), *(Planned(1.5 * n, WorkerKilled(n / 4)) for n in range(1, 4))]
 
 
 def accusations(directory: Path, sabotage: str | None = None, signs: tuple[str, ...] = ()) -> set[str]:
-    """What the harness has to say about a service with this sabotage, or with none, until one of the signs is seen."""
+    """Attack a service with this sabotage, or with none, until it reports one of the signs; return all reports."""
 
     async def attack() -> Findings:
         findings = Findings(SEED, directory)

@@ -78,7 +78,7 @@ def _check_chunks(rng: Random, data: bytes) -> None:
     result = _decoded([data])
     assert _decoded(cut(rng, data)) == result, "it depends on how the bytes are cut"
     assert [delta.seq for delta in result[0]] == list(range(1, len(result[0]) + 1))
-    for delta in result[0]:  # Whatever it is, a log can hold it.
+    for delta in result[0]:  # A log can hold any of them.
         assert decode(encode(delta)) == delta
 
 

@@ -20,7 +20,7 @@ def test_a_whole_answer_is_its_text_and_refusal_alone() -> None:
     assert TEXT.encoder(ANSWER).encode(events) == "é😀\r\nno".encode()
 
 
-def test_whatever_is_not_a_whole_answer_says_so_on_a_line_of_its_own() -> None:
+def test_an_answer_that_is_not_whole_says_so_on_a_line_of_its_own() -> None:
     said = Delta(2, text="half an ans")
     cases: list[tuple[Event, str]] = [
         (Stopped(3, "user"), "[stopped: user]"),

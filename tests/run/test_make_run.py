@@ -40,7 +40,7 @@ class MakeRun:
             if not name.startswith(("FOLYAM_", "OPENAI_", "MAKE")) and not name.lower().endswith("_proxy")
         }
         self.process = subprocess.Popen(
-            # Whoever runs the tests may have been told to ignore a hang-up, as nohup does, and would pass that on.
+            # The tests may run under nohup, and would pass its ignored SIGHUP on.
             ["env", "--default-signal=HUP", "make", "run"],
             cwd=ROOT,
             env=inherited | {"FOLYAM_PORT": str(self.port)} | environment,
@@ -77,7 +77,7 @@ class MakeRun:
                 self._changed.notify_all()
 
     def remember(self) -> None:
-        """Note everybody who belongs to it now, to find them when they have lost their parents."""
+        """Record its current processes, to find them after their parents have ended."""
         try:
             make = psutil.Process(self.process.pid)
             self.family |= {make, *make.children(recursive=True)}
@@ -106,7 +106,7 @@ class MakeRun:
         found = [process for process in self.family if part_of_command in " ".join(process.cmdline())]
         return next(process for process in found if process.parent() not in found)
 
-    def nobody_is_left(self) -> bool:
+    def none_is_left(self) -> bool:
         return eventually(lambda: not [process for process in self.family if is_alive(process)])
 
     def request(self, method: str, target: str, body: dict[str, object] | None = None) -> http.client.HTTPResponse:
@@ -174,11 +174,11 @@ def test_a_real_answer_streams_and_ctrl_c_leaves_nothing_behind() -> None:
         assert [event["type"] for event in events][:: len(events) - 1] == ["start", "done"]
         assert len("".join(event.get("text", "") for event in events)) > 20
 
-        # What a terminal does: the signal goes to everyone in the foreground.
+        # A terminal sends the signal to every process in the foreground.
         os.killpg(run.process.pid, signal.SIGINT)
         run.exit_status()
         assert "Traceback" not in run.output
-        assert run.nobody_is_left()
+        assert run.none_is_left()
 
 
 def test_an_open_answer_is_cut_on_ctrl_c_and_does_not_look_whole(upstream: UpstreamProcess) -> None:
@@ -192,7 +192,7 @@ def test_an_open_answer_is_cut_on_ctrl_c_and_does_not_look_whole(upstream: Upstr
             response.read()
         assert b'"type":"done"' not in cut.value.partial
         run.exit_status()
-        assert run.nobody_is_left()
+        assert run.none_is_left()
 
 
 def test_a_second_ctrl_c_ends_at_once(upstream: UpstreamProcess) -> None:
@@ -205,7 +205,7 @@ def test_a_second_ctrl_c_ends_at_once(upstream: UpstreamProcess) -> None:
         time.sleep(0.5)  # a person's second press, not an echo of the first
         os.killpg(run.process.pid, signal.SIGINT)
         run.exit_status()  # long before the answers' ten minutes are over
-        assert run.nobody_is_left()
+        assert run.none_is_left()
         response.close()
 
 
@@ -232,7 +232,7 @@ def test_nothing_is_left_behind_however_it_ends(way: Callable[[MakeRun], None]) 
         assert len(run.family) >= 7  # make, the supervisor, the model, gunicorn and two workers, nginx and its workers
         way(run)
         run.exit_status()
-        assert run.nobody_is_left()
+        assert run.none_is_left()
         assert ports.refusal(ports.Address("127.0.0.1", run.port)) is None
 
 
@@ -243,7 +243,7 @@ def test_a_program_that_dies_is_named_and_ends_the_run(name: str, command: str) 
         run.member(command).kill()
         assert run.exit_status() != 0
         assert f"The {name} was killed by SIGKILL. The end of its log" in run.output
-        assert run.nobody_is_left()
+        assert run.none_is_left()
 
 
 def test_two_runs_live_side_by_side(api: str) -> None:

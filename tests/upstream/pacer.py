@@ -42,7 +42,7 @@ class Pacer:
     def _tick(self) -> None:
         self._timer = None
         now = int(self._loop.time() * SLOTS_PER_SECOND)
-        # The timer counts whole milliseconds and may ring a little early: what it was set for is due all the same.
+        # The timer counts whole milliseconds and may fire a little early. Its work is due all the same.
         now = max(now, self._armed_for)
         while self._order and self._order[0] <= now:
             for call in self._slots.pop(heapq.heappop(self._order)):

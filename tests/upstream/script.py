@@ -28,7 +28,7 @@ class Script:
     chunks: int = 8
     """Number of text chunks."""
     endless: bool = False
-    """Endless text chunks, whatever `chunks` is, until `POST /end?key=…`."""
+    """Ignore `chunks` and send text chunks without end, until `POST /end?key=…`."""
     text: str = "w{n} "
     """The text of chunk n, counted from 1."""
     texts: tuple[str, ...] | None = None
@@ -82,7 +82,7 @@ class Script:
     cut_after: int | None = None
     """End the connection without ending the body."""
     cut: Literal["rst", "fin"] = "rst"
-    """How: a reset, or an orderly close."""
+    """The kind of cut: a reset, or an orderly close."""
     truncate_after: int | None = None
     """Send half of the next event, then end the body as if it were whole."""
     garbage_after: int | None = None

@@ -29,7 +29,7 @@ def upstream() -> Iterator[UpstreamProcess]:
 
 @dataclass
 class Reply:
-    """What came over the socket until its end."""
+    """Return the bytes received until the socket's end."""
 
     status: int
     headers: dict[str, str]

@@ -373,7 +373,7 @@ describe("a question", () => {
     }
   });
 
-  test("to_nobody_fails_with_a_reason", async () => {
+  test("without_a_server_fails_with_a_reason", async () => {
     const answer = openAnswer({ query: "?" }, { url: "http://127.0.0.1:9/", patience: QUICK, share: false });
     expect(await answer.finished).toMatchObject({ phase: "failed", failure: { of: "connection" } });
   });

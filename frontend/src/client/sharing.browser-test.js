@@ -224,7 +224,7 @@ test("eight_answers_over_four_connections_all_grow", async () => {
   expect(known).toHaveLength(8);
 });
 
-test("a_follower_that_nobody_waits_for_keeps_its_connection", async () => {
+test("a_follower_keeps_its_connection_while_no_other_waits_for_one", async () => {
   const run = crypto.randomUUID();
   const answers = Array.from({ length: 4 }, () => open({ query: run }, "paced", { sliceMs: 10 }));
   await Promise.all(answers.map(({ finished }) => finished));

@@ -17,7 +17,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def reader(device: Open, page_stack: Stack, complaints: list[str]) -> Reader:
-    """Somebody who has opened the page from another machine."""
+    """A reader on another machine, with the page open."""
     page = device().new_page()
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     reader = Reader(page).open(f"http://{ANOTHER_HOST}:{page_stack.nginx.address.port}/")
@@ -55,7 +55,7 @@ def test_copying_works(reader: Reader) -> None:
     copy.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#announcer")).to_have_text("Copied")
-    # Who works by keyboard is still at the button.
+    # The keyboard's focus is still on the button.
     assert page.evaluate("document.activeElement.textContent") == "Copied"
     page.focus("#query")
     page.keyboard.press("Control+V")

@@ -12,7 +12,7 @@ GAPS = [0.0, 0.18, 0.45]
 
 
 def names_of(reader: Reader) -> list[str]:
-    """What the list of conversations names."""
+    """Return the names in the list of conversations."""
     return reader.page.locator("#list .name").all_text_contents()
 
 

@@ -29,7 +29,7 @@ Show = Callable[[str, str], None]
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds wrong with a page as it is now."""
+    """Return axe's findings about the page in its current state."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE.read_text())
     found: dict[str, Any] = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
@@ -178,7 +178,7 @@ def test_a_long_fast_answer_keeps_frames_smooth_and_memory_in_bounds(
         return sorted(taken)
 
     def idle() -> float:
-        """The 95th percentile of 180 frames of the page at rest: what this machine has to give just now."""
+        """The 95th percentile of 180 frames of the page at rest: this machine's current speed."""
         frames_since()
         page.wait_for_function("() => frames_.length >= 180")
         return at(frames_since(), 0.95)

@@ -17,7 +17,7 @@ LONGEST_REPLY_MS = 5000
 
 
 class Watch:
-    """Notes what must not happen on a page."""
+    """Records forbidden events of a page."""
 
     def __init__(self, reader: Reader, origin: str) -> None:
         self.origin = origin
@@ -51,7 +51,7 @@ def watch(reader: Reader, page_stack: Stack) -> Watch:
     return Watch(reader, f"http://{page_stack.nginx.address}/")
 
 
-def test_hostile_answers_run_nothing_and_reach_nobody(reader: Reader, watch: Watch) -> None:
+def test_hostile_answers_run_nothing_and_send_nothing(reader: Reader, watch: Watch) -> None:
     for text in HOSTILE.values():
         for texts in ([text], list(text)):
             reader.open(watch.origin)

@@ -56,7 +56,7 @@ ODD_TURNS: list[dict[str, object]] = [
 
 
 def stored(page: Page) -> list[dict[str, object]]:
-    """What the storage holds of conversations."""
+    """Return the conversations in the storage."""
     return list(json.loads(page.evaluate(f"localStorage['{KEY}']")))
 
 
@@ -259,7 +259,7 @@ FORBID = {
     "every access throws": "Storage.prototype.getItem = Storage.prototype.setItem ="
     " () => { throw new DOMException('no'); }",
 }
-"""How storage is forbidden elsewhere, or was in older browsers."""
+"""Other ways in which browsers block storage."""
 
 
 @pytest.mark.parametrize("way", FORBID)

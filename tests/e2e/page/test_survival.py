@@ -32,7 +32,7 @@ class Course:
 
 
 def survive(course: Course, reader: Reader, stack: Stack, show: Show, *, generations: int = 1) -> int:
-    """Ask, break it so often, and compare what the reader has in the end with what was sent: so many words."""
+    """Ask, break the answer so many times, and compare the reader's text at the end with the text that was sent."""
     key = course.name
     before = len(list(stack.logs.glob("*.jsonl")))
     reader.ask(command(key=key, endless=True, pace=PACE))

@@ -38,7 +38,7 @@ def test_a_running_answer_cut_at_any_byte_is_resumed_exactly(
     """Cut twice: once as it began, once in what was resumed. `received` and `again` are bytes."""
     del stack
     parse = PARSERS[accept]
-    # Two of them leave for a moment, and nobody else follows: this one must not count as unwatched.
+    # Two of them leave for a moment, and have no other follower in that time: the answer must not count as unwatched.
     with pair.clients[1 - worker].ask(script(chunks=40, pace=0.004), accept=accept) as kept:
         answer = kept.answer
         pieces: list[list[Event]] = []

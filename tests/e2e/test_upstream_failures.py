@@ -114,13 +114,13 @@ def test_the_same_failure_is_an_event_once_the_response_has_begun(hasty: Client,
 
 
 def test_a_refused_connection_is_an_http_error(tmp_path: Path, report: Report, upstream: UpstreamProcess) -> None:
-    nobody = f"http://{ports.free()}/v1"
-    with Service(tmp_path, tmp_path / "answers", nobody, workers=1) as service:
+    closed = f"http://{ports.free()}/v1"
+    with Service(tmp_path, tmp_path / "answers", closed, workers=1) as service:
         reply = Client(service.address).generate("x")
     assert (reply.status, reply.json["error"]["code"]) == (502, "upstream_unreachable")
     report.add("a refused connection", "HTTP 502", "upstream_unreachable", "", "")
     fallback = {"FOLYAM_FALLBACK_BASE_URL": upstream.base_url, "FOLYAM_FALLBACK_MODEL": "spare"}
-    with Service(tmp_path, tmp_path / "answers", nobody, workers=1, settings=fallback) as service:
+    with Service(tmp_path, tmp_path / "answers", closed, workers=1, settings=fallback) as service:
         events = Client(service.address).generate(script(key="spare", chunks=2)).events
     assert events[-1]["type"] == "done", "the second upstream answers"
     assert upstream.requests("spare")[0]["model"] == "spare"

@@ -11,7 +11,7 @@ from gunicorn.arbiter import Arbiter
 from service.eventlog.files.directory import UnsafeDirectory, make_private
 from tests.e2e.stack import import_service
 
-SOMEBODY = 54_321
+ANOTHER_USER = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
 
 
@@ -47,12 +47,12 @@ def writable_for_all_and_sticky(directory: Path) -> None:
     directory.chmod(0o1777)
 
 
-def of_somebody(directory: Path) -> None:
-    os.chown(directory, SOMEBODY, -1)
+def of_another_user(directory: Path) -> None:
+    os.chown(directory, ANOTHER_USER, -1)
 
 
 def writable_for_a_group_of_others(directory: Path) -> None:
-    os.chown(directory, -1, SOMEBODY)
+    os.chown(directory, -1, ANOTHER_USER)
     directory.chmod(0o770)
 
 
@@ -70,17 +70,17 @@ def in_a_place_for_all(directory: Path) -> None:
     directory.parent.chmod(0o777)
 
 
-def made_by_somebody_in_a_place_for_all(directory: Path) -> None:
-    os.chown(directory.parent, SOMEBODY, -1)
+def made_by_another_user_in_a_place_for_all(directory: Path) -> None:
+    os.chown(directory.parent, ANOTHER_USER, -1)
     directory.parent.chmod(0o1777)
     directory.parent.parent.chmod(0o1777)
 
 
-def behind_a_link_of_somebody(directory: Path) -> None:
+def behind_a_link_of_another_user(directory: Path) -> None:
     parent = directory.parent
     target = parent.rename(parent.with_name("target"))
     parent.symlink_to(target)
-    os.lchown(parent, SOMEBODY, -1)
+    os.lchown(parent, ANOTHER_USER, -1)
 
 
 def behind_a_link_into_a_place_for_all(directory: Path) -> None:
@@ -97,13 +97,13 @@ def behind_a_link_into_a_place_for_all(directory: Path) -> None:
     [
         writable_for_all,
         writable_for_all_and_sticky,
-        pytest.param(of_somebody, marks=as_root),
+        pytest.param(of_another_user, marks=as_root),
         pytest.param(writable_for_a_group_of_others, marks=as_root),
         a_symbolic_link,
         a_file,
         in_a_place_for_all,
-        pytest.param(made_by_somebody_in_a_place_for_all, marks=as_root),
-        pytest.param(behind_a_link_of_somebody, marks=as_root),
+        pytest.param(made_by_another_user_in_a_place_for_all, marks=as_root),
+        pytest.param(behind_a_link_of_another_user, marks=as_root),
         behind_a_link_into_a_place_for_all,
     ],
 )
@@ -119,7 +119,7 @@ def test_one_that_others_may_have_a_hand_in_is_refused(tmp_path: Path, unsafe: C
 def test_another_users_directory_may_lead_to_it_unless_any_user_could_have_made_it(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    os.chown(checkout, SOMEBODY, -1)
+    os.chown(checkout, ANOTHER_USER, -1)
     make_private(checkout / "build" / "answers")
 
 
@@ -133,12 +133,12 @@ def test_a_sticky_place_for_all_and_a_link_of_ones_own_may_lead_to_it(tmp_path: 
 
 @as_root
 def test_a_volume_that_is_the_services_by_its_group_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.chown(tmp_path, 0, SOMEBODY)
+    os.chown(tmp_path, 0, ANOTHER_USER)
     tmp_path.chmod(0o2770)
-    monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
+    monkeypatch.setattr(os, "geteuid", lambda: ANOTHER_USER)
     with pytest.raises(UnsafeDirectory, match="belongs to user 0"):
         make_private(tmp_path)
-    monkeypatch.setattr(os, "getgroups", lambda: [SOMEBODY])
+    monkeypatch.setattr(os, "getgroups", lambda: [ANOTHER_USER])
     make_private(tmp_path)
 
 

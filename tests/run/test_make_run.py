@@ -295,10 +295,10 @@ def test_a_refused_key_is_said_with_what_to_do(api: str) -> None:
 
 
 def test_an_api_that_cannot_be_reached_is_said_with_what_to_do() -> None:
-    nobody = f"http://{ports.free()}/v1"
-    with MakeRun(OPENAI_BASE_URL=nobody) as run:
+    closed = f"http://{ports.free()}/v1"
+    with MakeRun(OPENAI_BASE_URL=closed) as run:
         assert run.exit_status() != 0
-        assert f"The API at {nobody} cannot be reached" in run.output
+        assert f"The API at {closed} cannot be reached" in run.output
 
 
 def test_a_model_that_the_api_does_not_have_is_remarked(api: str) -> None:

@@ -346,4 +346,4 @@ def test_the_question_is_in_no_log(reader: Reader, page_stack: Stack) -> None:
     reader.page.reload()
     reader.sees_the_end()
     assert "secret" not in page_stack.nginx.log.read_text()
-    assert json.dumps(reader.link).count("secret") == 1  # in the fragment, which is sent to nobody
+    assert json.dumps(reader.link).count("secret") == 1  # in the fragment, which a browser does not send

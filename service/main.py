@@ -18,7 +18,7 @@ from service.eventlog import UnusableLog, prepare_event_log
 from service.logging import configure_logging
 from service.sandbox import confine
 from service.telemetry import tracing
-from service.upstream.pool import UnusableProxy, check_proxy
+from service.upstream.proxy import UnusableProxy, proxy_for
 from service.worker import CANNOT_LOAD
 
 
@@ -60,7 +60,7 @@ def _import_otlp() -> Callable[[], None] | None:
 try:
     settings = read_settings()
     for address in filter(None, (settings.openai_base_url, settings.fallback_base_url)):
-        check_proxy(address)
+        proxy_for(address, os.environ)  # raises if it is invalid
     configure_logging()
     start_traces = _import_otlp()
     _confine(settings)

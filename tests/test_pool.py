@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,10 +18,9 @@ from service.upstream.pool import (
     ConnectTimeOutError,
     Pool,
     UnreachableError,
-    UnusableProxy,
-    check_proxy,
     start_of_body,
 )
+from service.upstream.proxy import UnusableProxy, proxy_for
 from tests.waiting import until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -540,8 +540,8 @@ def test_a_proxy_that_could_never_be_asked_is_refused_where_it_would_be(
 ) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     with pytest.raises(UnusableProxy, match=r"^https_proxy: Should be http://") as caught:
-        check_proxy("https://example.com/v1")
+        proxy_for("https://example.com/v1", os.environ)
     assert "sk-secret" not in str(caught.value)
-    check_proxy("http://example.com/v1")
+    proxy_for("http://example.com/v1", os.environ)
     monkeypatch.setenv("no_proxy", "example.com")
-    check_proxy("https://example.com/v1")
+    proxy_for("https://example.com/v1", os.environ)

@@ -1,6 +1,7 @@
 """The requests of a run: is a server up, is the key valid, does an answer come."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from http.client import HTTPException
 from typing import Any
 
 from deploy.local.errors import CannotRun
-from service.upstream.pool import UnusableProxy, check_proxy
+from service.upstream.proxy import UnusableProxy, proxy_for
 
 TIMEOUT_SECONDS = 10.0
 """Timeout for a response."""
@@ -70,7 +71,7 @@ def models(base_url: str, key: str) -> list[str]:
         CannotRun: the API cannot be reached or rejects the key, or a variable names an invalid proxy.
     """
     try:
-        check_proxy(base_url)
+        proxy_for(base_url, os.environ)
     except UnusableProxy as error:
         raise CannotRun(f"The API at {base_url} cannot be reached. {error}.") from None
     headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}

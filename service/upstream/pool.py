@@ -8,16 +8,14 @@ once.
 """
 
 import asyncio
-import base64
+import os
 import ssl
 import time
-import urllib.request
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 import httpx2
 
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
+from service.upstream.proxy import ProxyAddress, proxy_for
 
 ERROR_BODY_BYTES = 1 << 16
 """Limit on the part of an error's body that is read. The body may be endless."""
@@ -33,10 +31,6 @@ class UnreachableError(Exception):
     """The connection failed, or ended before the response began."""
 
 
-class UnusableProxy(Exception):
-    """The environment names an invalid proxy. The text names the variable and never shows its value."""
-
-
 class Pool:
     """Sends one request's method, address and headers with a body that varies."""
 
@@ -44,7 +38,7 @@ class Pool:
         url = request.url
         self._host, self._port = _host_and_port(url)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._proxy = _proxy(url)
+        self._proxy = proxy_for(str(url), os.environ)
         self._head = _head(request, self._proxy)
         self._connect_seconds = connect_seconds
         self._idle: list[tuple[Connection, float]] = []
@@ -106,6 +100,7 @@ class Pool:
         if proxy is None:
             await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
             return connection
+        # https:// is often written for a proxy that expects plain HTTP, and is treated so.
         plain, _ = await loop.create_connection(lambda: connection, proxy.host, proxy.port)
         if self._tls is not None:
             await _tunnel(connection, proxy, _authority(self._host, self._port))
@@ -142,9 +137,10 @@ async def start_of_body(exchange: Exchange) -> bytes:
     return start
 
 
-async def _tunnel(connection: Connection, proxy: "_Proxy", target: str) -> None:
+async def _tunnel(connection: Connection, proxy: ProxyAddress, target: str) -> None:
     """Open a tunnel to the target through the proxy."""
-    exchange = connection.send(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.authorization}\r\n".encode())
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n".encode("ascii")
+    exchange = connection.send(b"%b%b\r\n" % (head, _authorization(proxy)))
     try:
         await exchange.head()
     except MalformedResponseError:
@@ -155,32 +151,20 @@ async def _tunnel(connection: Connection, proxy: "_Proxy", target: str) -> None:
     connection.begin_anew()
 
 
-def _head(request: httpx2.Request, proxy: "_Proxy | None") -> bytes:
+def _head(request: httpx2.Request, proxy: ProxyAddress | None) -> bytes:
     """Return the request's head, up to the Content-Length."""
     target = request.url.raw_path
     authorization = b""
     if proxy is not None and request.url.scheme == "http":
         target = str(request.url).encode("ascii")
-        authorization = proxy.authorization.encode("ascii")
+        authorization = _authorization(proxy)
     lines = [b"%b: %b\r\n" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
     return b"%b %b HTTP/1.1\r\n%b%b" % (request.method.encode("ascii"), target, b"".join(lines), authorization)
 
 
-@dataclass(frozen=True, slots=True)
-class _Proxy:
-    host: str
-    port: int
-    authorization: str
-    """A header line; empty without credentials."""
-
-
-def check_proxy(address: str) -> None:
-    """Check the environment's proxy for this address, if there is one.
-
-    Raises:
-        UnusableProxy: the proxy is not an HTTP proxy, or its address is malformed.
-    """
-    _proxy(httpx2.URL(address))
+def _authorization(proxy: ProxyAddress) -> bytes:
+    """Return the header line; empty without credentials."""
+    return b"" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n".encode("ascii")
 
 
 def _host_and_port(url: httpx2.URL) -> tuple[str, int]:
@@ -189,30 +173,3 @@ def _host_and_port(url: httpx2.URL) -> tuple[str, int]:
 
 def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _proxy(target: httpx2.URL) -> _Proxy | None:
-    """Return the proxy from the usual environment variables.
-
-    It also applies to an address of this machine, as in curl and Python's libraries.
-    """
-    host, port = _host_and_port(target)
-    # no_proxy may name the host alone or with its port.
-    excepted = any(map(urllib.request.proxy_bypass, (host, _authority(host, port))))
-    address = None if excepted else urllib.request.getproxies().get(target.scheme)
-    if not address:
-        return None
-    unusable = UnusableProxy(f"{target.scheme}_proxy: Should be http://host:port; SOCKS proxies are not supported")
-    try:
-        url = urlsplit(address if "://" in address else f"http://{address}")
-        proxy_port = url.port or 80
-    except ValueError:
-        raise unusable from None
-    # https:// is often written for a proxy that expects plain HTTP, and is treated so.
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise unusable
-    authorization = ""
-    if url.username:
-        words = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
-        authorization = f"Proxy-Authorization: Basic {base64.b64encode(words).decode('ascii')}\r\n"
-    return _Proxy(url.hostname, proxy_port, authorization)

@@ -2,14 +2,18 @@
 
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
 
+import httpx2
+
 from deploy.local.errors import CannotRun
-from service.upstream.proxy import UnusableProxy, proxy_for
+from service.upstream.proxy import ProxyAddress, UnusableProxy, proxy_for
 
 TIMEOUT_SECONDS = 10.0
 """Timeout for a response."""
@@ -71,27 +75,39 @@ def models(base_url: str, key: str) -> list[str]:
         CannotRun: the API cannot be reached or rejects the key, or a variable names an invalid proxy.
     """
     try:
-        proxy_for(base_url, os.environ)
+        proxy = proxy_for(base_url, os.environ)
     except UnusableProxy as error:
         raise CannotRun(f"The API at {base_url} cannot be reached. {error}.") from None
     headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}
-    request = urllib.request.Request(base_url.rstrip("/") + "/models", headers=headers)  # noqa: S310 - http or https
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
-            return [str(model["id"]) for model in json.load(response)["data"]]
-    except urllib.error.HTTPError as error:
-        if error.code in {401, 403}:
-            what = "the OPENAI_API_KEY" if key else "requests without an OPENAI_API_KEY"
-            raise CannotRun(
-                f"The API at {base_url} refuses {what} ({error.code}). Set OPENAI_API_KEY to a valid key for it, "
-                "or unset OPENAI_API_KEY and OPENAI_BASE_URL to use the local model."
-            ) from error
-        return []
-    except (ValueError, KeyError, TypeError):
-        return []
-    except (OSError, HTTPException) as error:
-        why = getattr(error, "reason", error)
+        with httpx2.Client(
+            proxy=_proxy(proxy),
+            trust_env=False,  # The proxy is decided above, as the service decides it.
+            verify=ssl.create_default_context(),
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=True,
+        ) as client:
+            response = client.get(base_url.rstrip("/") + "/models", headers=headers)
+    except httpx2.HTTPError as error:
         raise CannotRun(
-            f"The API at {base_url} cannot be reached ({why}). Check OPENAI_BASE_URL and the network, "
+            f"The API at {base_url} cannot be reached ({error}). Check OPENAI_BASE_URL and the network, "
             "or unset OPENAI_API_KEY and OPENAI_BASE_URL to use the local model."
         ) from error
+    if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        what = "the OPENAI_API_KEY" if key else "requests without an OPENAI_API_KEY"
+        raise CannotRun(
+            f"The API at {base_url} refuses {what} ({response.status_code}). Set OPENAI_API_KEY to a valid key for it, "
+            "or unset OPENAI_API_KEY and OPENAI_BASE_URL to use the local model."
+        )
+    try:
+        return [str(model["id"]) for model in response.json()["data"]] if response.is_success else []
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _proxy(proxy: ProxyAddress | None) -> httpx2.Proxy | None:
+    if proxy is None:
+        return None
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+    return httpx2.Proxy(f"{proxy.scheme}://{host}:{proxy.port}", headers=headers)

@@ -141,8 +141,6 @@ class Run:
             "FOLYAM_MODEL": "smollm2-135m-instruct",
             # llama.cpp continues a last message of the role `assistant`.
             "FOLYAM_CONTINUE": "assistant",
-            # A proxy's 127.0.0.1 is another machine.
-            "no_proxy": _with_exception(address),
         }
         command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
         self.model = self.children.start("model", command, self._with_libraries(), ROOT)
@@ -227,13 +225,6 @@ class Run:
         say(f"""  curl -N {headers} -d '{{"query":"What is a river?"}}' {url}/generate""")
         say()
         say(f"Ctrl-C ends it. The logs are in {os.path.relpath(self.directory)}.")
-
-
-def _with_exception(address: ports.Address) -> str:
-    """Return `no_proxy` with the address added, so that requests to it use no proxy."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    # "*" excepts every address, but only as the whole value.
-    return given if given == "*" else ",".join(filter(None, (given, str(address))))
 
 
 def settings() -> Settings:

@@ -1,8 +1,14 @@
 """The upstreams' addresses, credentials and other headers, from the environment."""
 
+import ast
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
+import openai
 import pytest
 
 from service.app import endpoints
@@ -42,6 +48,95 @@ def test_a_variable_that_is_set_and_empty_is_as_if_it_were_not_set(monkeypatch: 
     [request] = requests(monkeypatch, OPENAI_API_KEY="k", **{name: ""})
     assert str(request.url) == "https://api.openai.com/v1/chat/completions"
     assert own_headers(request) == {"authorization": "Bearer k"}
+
+
+NOT_FOR_US = {
+    "DEFER_PYDANTIC_BUILD",  # when the package's models are built
+    "AZURE_OPENAI_AD_TOKEN",  # of clients for other clouds, which are not made here
+    "AZURE_OPENAI_API_KEY",
+    "AZURE_OPENAI_ENDPOINT",
+    "AWS_BEARER_TOKEN_BEDROCK",
+    "AWS_BEDROCK_BASE_URL",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "GOOGLE_CLOUD_LOCATION",
+    "GOOGLE_CLOUD_PROJECT",
+}
+
+
+def environment_reads(code: str) -> Iterator[str]:
+    """The names of the variables that the code reads; the expression, where it names none."""
+    tree = ast.parse(code)
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name not in {"environ", "environb", "getenv", "getenvb"}:
+            continue
+        around = parents[node]
+        if isinstance(around, ast.Attribute):  # environ.get
+            around = parents[around]
+        match around:
+            case (
+                ast.Call(args=[ast.Constant(value=str(variable)), *_])
+                | ast.Subscript(slice=ast.Constant(value=str(variable)))
+            ):
+                yield variable
+            case _:
+                yield ast.unparse(around)
+
+
+def variables_of_the_package() -> set[str]:
+    """The variables that the installed openai package reads anywhere."""
+    sources = (path.read_text(encoding="utf-8") for path in Path(openai.__file__).parent.rglob("*.py"))
+    return {name for code in sources if "environ" in code or "getenv" in code for name in environment_reads(code)}
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("os.environ.get('A')", ["A"]),
+        ("_client.os.environ.get('A', 'b')", ["A"]),
+        ("os.environ['A']", ["A"]),
+        ("os.getenv('A')", ["A"]),
+        ("getenv('A')", ["A"]),
+        ("os.environ.get(name)", ["os.environ.get(name)"]),
+        ("dict(os.environ)", ["dict(os.environ)"]),
+        ("'A' in os.environ", ["'A' in os.environ"]),
+    ],
+)
+def test_each_way_to_read_a_variable_is_found(code: str, names: list[str]) -> None:
+    assert list(environment_reads(code)) == names
+
+
+def test_each_variable_that_the_package_reads_is_hidden_from_it_or_not_for_us() -> None:
+    # Of a new one, find out what it does. If it could change a request, `endpoint.py` has to hide it.
+    found = variables_of_the_package()
+    assert {"OPENAI_BASE_URL", "OPENAI_LOG", "OPENAI_WEBHOOK_SECRET"} < found
+    assert {name for name in found if not name.startswith("OPENAI_")} == NOT_FOR_US
+
+
+def test_no_variable_changes_what_is_sent_or_logged() -> None:
+    code = (
+        "import logging, os; before = dict(os.environ)\n"
+        "from service.upstream.endpoint import Endpoint, request_to\n"
+        "made = request_to(Endpoint('http://upstream.example/v1', 'k'))\n"
+        "import openai; assert openai.__file__ and dict(os.environ) == before\n"
+        "print(made.method, made.url, made.headers.raw)\n"
+        "print(logging.getLogger().handlers, logging.getLogger('openai').level)"
+    )
+    hostile = dict.fromkeys(variables_of_the_package() - {"OPENAI_LOG", "OPENAI_CUSTOM_HEADERS"}, "http://hostile:1")
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"), "socks5://hostile:1")
+    given = {"OPENAI_LOG": "debug", "OPENAI_CUSTOM_HEADERS": "X-Hostile: 1\nAuthorization: Bearer hostile"}
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=bare | more, capture_output=True, text=True, timeout=60, check=True
+        )
+        for more in ({}, hostile | proxies | given)
+    ]
+    assert "Bearer k" in said[0].stdout
+    assert said[1].stdout == said[0].stdout
+    assert [each.stderr for each in said] == ["", ""]
 
 
 def test_the_first_upstreams_account_and_headers_are_not_the_fallbacks(monkeypatch: pytest.MonkeyPatch) -> None:

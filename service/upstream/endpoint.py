@@ -9,7 +9,24 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx2
-import openai
+
+
+@contextmanager
+def _no_variables_of_the_package() -> Iterator[None]:
+    """Hide the variables OPENAI_… from the openai package, which uses them for any endpoint and even if they are empty.
+
+    Its arguments override some of them only. `service.config` reads those that are settings.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+with _no_variables_of_the_package():
+    # At its import the package reads OPENAI_LOG, and sets up logging of its own: text among the lines of JSON.
+    import openai
 
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
@@ -46,19 +63,6 @@ class TimeOuts:
     silence: float
 
 
-@contextmanager
-def _no_variables_of_the_package() -> Iterator[None]:
-    """Hide the variables OPENAI_… from the openai package, which uses them for any endpoint and even if they are empty.
-
-    Its arguments override all of them but OPENAI_CUSTOM_HEADERS. `service.config` reads those that are settings.
-    """
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OPENAI_")}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
 def request_to(endpoint: Endpoint) -> httpx2.Request:
     """Return the openai package's request for the endpoint: the address, the credentials and the package's headers."""
     made: list[httpx2.Request] = []
@@ -74,7 +78,7 @@ def request_to(endpoint: Endpoint) -> httpx2.Request:
             base_url=endpoint.base_url,
             max_retries=0,
             timeout=None,
-            http_client=httpx2.Client(transport=httpx2.MockTransport(keep)),
+            http_client=httpx2.Client(transport=httpx2.MockTransport(keep), trust_env=False),
             # A compressed stream arrives in blocks, not chunk by chunk.
             default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
         ) as client,

@@ -23,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """Each is a `Turn` or a JSON object. A `Turn` becomes the same JSON, and costs a third to make, check and write."""
     parameters: dict[str, Any] = {}
     """The body's further fields. The upstream sets `model`, `messages`, `stream` and `stream_options` itself, and sends
-    `max_tokens` under the name that the endpoint knows."""
+    `max_tokens` under the name that the model takes."""
     traceparent: str = ""
     """The span of the request, where there are traces."""
 

@@ -243,6 +243,9 @@ async def test_an_endpoint_can_have_a_model_of_its_own(upstream: UpstreamProcess
     ("base_url", "name"),
     [
         ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("https://API.OpenAI.com./v1", "max_completion_tokens"),
+        ("https://notapi.openai.com/v1", "max_tokens"),
         ("https://api.openai.com.example/v1", "max_tokens"),
         ("http://127.0.0.1:8080/v1", "max_tokens"),
     ],
@@ -291,15 +294,60 @@ async def test_an_endpoint_that_cannot_continue_says_so(upstream: UpstreamProces
         assert not asked.continues
 
 
-# Options that a server does not know
+# What a server takes is learnt from what it refuses (the words are read in tests/test_dialect.py)
+
+
+MAX_TOKENS_REFUSED = {
+    "message": "Unsupported parameter: 'max_tokens' is not supported with this model."
+    " Use 'max_completion_tokens' instead.",
+    "type": "invalid_request_error",
+    "param": "max_tokens",
+    "code": "unsupported_parameter",
+}
+SUCCESSOR_REFUSED = {"message": "max_completion_tokens: Extra inputs are not permitted"}
+OPTIONS_REFUSED = {"message": "Unknown parameter: stream_options", "type": "invalid_request_error"}
+SYSTEM_REFUSED = {
+    "message": "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+    "param": "messages[0].role",
+    "code": "unsupported_value",
+}
+
+
+def limited(key: str, model: str = "test-model", **script: Any) -> Request:  # noqa: ANN401 (the fields of Script)
+    return to_request(command(key=key, **script), model=model, max_tokens=50)
+
+
+def limits(process: UpstreamProcess, key: str) -> list[list[str]]:
+    """The names of the limit on tokens in each request."""
+    return [[name for name in record["body"] if name.startswith("max_")] for record in records(process, key)]
+
+
+async def test_the_case_max_tokens(upstream: UpstreamProcess, key: str) -> None:
+    refusing = limited(key, refuses={"max_tokens": MAX_TOKENS_REFUSED})
+    async with upstream_of(endpoint(upstream)) as asked:
+        for _ in range(2):
+            answer = await read_all(asked.stream(refusing, last_seq=1))
+            assert (answer.error, answer.stream.finish_reason) == (None, "stop")
+    assert limits(upstream, key) == [["max_tokens"], ["max_completion_tokens"], ["max_completion_tokens"]]
+    assert [record["body"].get("max_completion_tokens") for record in records(upstream, key)] == [None, 50, 50]
+    assert Endpoint("https://eu.api.openai.com/v1", "key").max_tokens_name == "max_completion_tokens"
+
+
+async def test_what_was_learnt_is_unlearnt_from_the_opposite_refusal(upstream: UpstreamProcess, key: str) -> None:
+    newer = {"refuses": {"max_tokens": MAX_TOKENS_REFUSED}}
+    asked_for = limited(key, first=[newer, newer], refuses={"max_completion_tokens": SUCCESSOR_REFUSED})
+    async with upstream_of(endpoint(upstream)) as asked:
+        for _ in range(3):
+            assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
+    names = ["max_tokens", "max_completion_tokens", "max_completion_tokens", "max_tokens", "max_tokens"]
+    assert limits(upstream, key) == [[name] for name in names]
 
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_then_on(
     upstream: UpstreamProcess, key: str, status: int
 ) -> None:
-    refusing = {"status": status} if status != 400 else {"accept_options": False}
-    asked_for = request(key, first=[refusing])
+    asked_for = request(key, refuses={"stream_options": OPTIONS_REFUSED}, refuses_with=status)
     async with upstream_of(endpoint(upstream)) as asked:
         for _ in range(2):
             answer = await read_all(asked.stream(asked_for, last_seq=1))
@@ -307,32 +355,108 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_t
     assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, False]
 
 
-async def test_a_failure_does_not_tell_whether_a_server_takes_stream_options(
+async def test_a_model_that_refuses_the_role_system_is_given_its_instructions_as_a_developers(
     upstream: UpstreamProcess, key: str
 ) -> None:
-    asked_for = request(key, first=[{"status": 500}, {"accept_options": False}])
-    async with upstream_of(endpoint(upstream)) as asked:
-        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is not None
-        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
-    assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, True, False]
+    asked_for = to_request(
+        command(key=key, refuses={"system": SYSTEM_REFUSED}), model="m", history=[Turn("system", "In Hungarian.")]
+    )
+    async with upstream_of(endpoint(upstream, system_prompt="Be brief.")) as asked:
+        for _ in range(2):
+            assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
+    roles = [[message["role"] for message in record["messages"]] for record in records(upstream, key)]
+    assert roles == [["system", "system", "user"], *[["developer", "developer", "user"]] * 2]
+    assert [message["content"] for message in records(upstream, key)[2]["messages"][:2]] == [
+        "Be brief.",
+        "In Hungarian.",
+    ]
+
+
+async def test_all_that_a_model_refuses_is_learnt_in_one_question(upstream: UpstreamProcess, key: str) -> None:
+    refuses = {
+        "system": SYSTEM_REFUSED,
+        "max_tokens": MAX_TOKENS_REFUSED,
+        "stream_options": OPTIONS_REFUSED,
+    }
+    async with upstream_of(endpoint(upstream, system_prompt="Be brief.")) as asked:
+        for _ in range(2):
+            assert (await read_all(asked.stream(limited(key, refuses=refuses), last_seq=1))).error is None
+    assert len(records(upstream, key)) == 4 + 1
 
 
 async def test_what_one_model_refuses_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream)) as asked:
-        await read_all(asked.stream(request(key, accept_options=False), last_seq=1))
-        await read_all(asked.stream(to_request(command(key=key), model="other"), last_seq=1))
-    assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, True]
+        await read_all(asked.stream(limited(key, refuses={"max_tokens": MAX_TOKENS_REFUSED}), last_seq=1))
+        await read_all(asked.stream(limited(key, model="other"), last_seq=1))
+    assert limits(upstream, key) == [["max_tokens"], ["max_completion_tokens"], ["max_tokens"]]
 
 
-async def test_a_bad_request_of_a_server_that_takes_stream_options_is_not_asked_again(
+async def test_what_one_endpoint_refuses_another_is_still_asked(upstream: UpstreamProcess, key: str) -> None:
+    refusing = {"refuses": {"max_tokens": MAX_TOKENS_REFUSED}}
+    asked_for = limited(key, first=[refusing, refusing, {"status": 500}])
+    async with upstream_of(endpoint(upstream), endpoint(upstream)) as asked:
+        await read_all(asked.stream(asked_for, last_seq=1))
+        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
+    assert limits(upstream, key) == [["max_tokens"], *[["max_completion_tokens"]] * 2, ["max_tokens"]]
+
+
+async def test_each_worker_learns_by_itself(upstream: UpstreamProcess, key: str) -> None:
+    refusing = limited(key, refuses={"max_tokens": MAX_TOKENS_REFUSED})
+    async with upstream_of(endpoint(upstream)) as one, upstream_of(endpoint(upstream)) as another:
+        for worker in (one, another, one, another):
+            assert (await read_all(worker.stream(refusing, last_seq=1))).error is None
+    names = ["max_tokens", "max_completion_tokens"] * 2 + ["max_completion_tokens"] * 2
+    assert limits(upstream, key) == [[name] for name in names]
+
+
+@pytest.mark.parametrize("second", [{"status": 500}, {"status": 429}, {"status": 400}])
+async def test_only_an_accepted_request_teaches(upstream: UpstreamProcess, key: str, second: dict[str, Any]) -> None:
+    refusing = {"refuses": {"max_tokens": MAX_TOKENS_REFUSED}}
+    asked_for = limited(key, first=[refusing, second])
+    async with upstream_of(endpoint(upstream)) as asked:
+        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is not None
+        assert (await read_all(asked.stream(asked_for, last_seq=1))).error is None
+    assert limits(upstream, key) == [["max_tokens"], ["max_completion_tokens"], ["max_tokens"]]
+
+
+async def test_a_question_whose_parameter_is_refused_under_both_names_is_asked_twice(
     upstream: UpstreamProcess, key: str
 ) -> None:
-    async with upstream_of(endpoint(upstream)) as asked:
-        await read_all(asked.stream(request(), last_seq=1))
-        answer = await read_all(asked.stream(request(key, status=400), last_seq=1))
+    refuses = {"max_tokens": MAX_TOKENS_REFUSED, "max_completion_tokens": SUCCESSOR_REFUSED}
+    answer = await ask(upstream, limited(key, refuses=refuses), retries=3)
+    assert answer.error is not None
+    assert answer.error.code == "upstream_bad_request"
+    assert limits(upstream, key) == [["max_tokens"], ["max_completion_tokens"]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "scripted error"},
+        {"message": "max_tokens is too large: 50. This model supports at most 9.", "param": "max_tokens"},
+        {"message": "Unsupported parameter: 'tools'", "param": "tools", "code": "unsupported_parameter"},
+    ],
+)
+async def test_nothing_else_of_a_bad_request_is_asked_again(
+    upstream: UpstreamProcess, key: str, error: dict[str, Any]
+) -> None:
+    answer = await ask(upstream, limited(key, status=400, error=error), retries=3, system_prompt="Be brief.")
     assert answer.error is not None
     assert answer.error.code == "upstream_bad_request"
     assert len(records(upstream, key)) == 1
+
+
+async def test_a_refusal_is_no_retry_and_not_counted_by_the_breaker(upstream: UpstreamProcess, key: str) -> None:
+    refuses = {"max_tokens": MAX_TOKENS_REFUSED, "max_completion_tokens": SUCCESSOR_REFUSED}
+    async with upstream_of(endpoint(upstream), retries=0) as asked:
+        for number in range(BREAKER_QUESTIONS + 1):
+            refusing = to_request(command(key=key, refuses=refuses, text=f"{number}"), model="m", max_tokens=1)
+            answer = await read_all(asked.stream(refusing, last_seq=1))
+            assert answer.error is not None
+            assert answer.error.reason == "bad_request"
+        good = to_request(command(key=key, refuses={"max_tokens": MAX_TOKENS_REFUSED}), model="m", max_tokens=1)
+        assert (await read_all(asked.stream(good, last_seq=1))).error is None
+    assert len(records(upstream, key)) == 2 * (BREAKER_QUESTIONS + 2)
 
 
 # Statuses

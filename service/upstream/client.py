@@ -14,6 +14,7 @@ from service.upstream.body import Body
 from service.upstream.breaker import Breaker
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import Exchange, MalformedResponseError
+from service.upstream.dialect import Dialects
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
@@ -24,9 +25,8 @@ BREAKER_SECONDS = 2.0
 """Interval in which an open breaker admits one question. Take-overs always pass: they have begun, and are few."""
 ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """Reasons that the breaker counts: the upstream is missing or unwell. A refusal is not counted: it is an answer."""
-
-WITH_USAGE = {"stream_options": {"include_usage": True}}
-"""Request the usage in a last chunk. Left out for a model whose server has rejected it."""
+MOST_CORRECTIONS = 3
+"""Limit on the further tries of a question whose parameters are refused: one for each thing that a dialect has."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,7 +45,7 @@ class Client:
         self._time_outs = time_outs
         # One breaker a model: behind a router, one model's server may be down while another's works.
         self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
-        self._takes_stream_options: dict[str, bool] = {}  # by model, once known
+        self._dialects = Dialects()
         self._pool = Pool(request_to(endpoint), time_outs.connect)
 
     def admit(self, request: Request) -> None:
@@ -98,19 +98,25 @@ class Client:
         self._pool.close()
 
     async def _ask(self, request: Request, said: str) -> Exchange:
+        """Send the request in the model's dialect; send it once more for each thing that the model refuses by name.
+
+        These tries are no retries: they are not paused for, and neither counted as such nor by the breaker.
+        """
         payload = self._payload(request, said)
-        takes = self._takes_stream_options.get(request.model)
-        if takes is False:
-            return await self._pool.send(_encode(payload))
-        exchange = await self._pool.send(_encode(payload | WITH_USAGE))
-        if is_accepted(exchange.status):
-            self._takes_stream_options[request.model] = True
-        elif exchange.status in BAD_REQUEST and not takes:
-            exchange.close()
-            exchange = await self._pool.send(_encode(payload))
-            if is_accepted(exchange.status):
-                self._takes_stream_options[request.model] = False
-        return exchange
+        dialect = self._dialects.of(payload["model"])
+        tried: list[dict[str, Any]] = []
+        while True:
+            tried.append(body := dialect.express(payload))
+            exchange = await self._pool.send(_encode(body))
+            if exchange.status not in BAD_REQUEST:
+                if is_accepted(exchange.status) and len(tried) > 1:
+                    self._dialects.learn(payload["model"], dialect)
+                return exchange
+            refusal = await start_of_body(exchange)
+            corrected = dialect.corrected(body, refusal)
+            if corrected is None or len(tried) > MOST_CORRECTIONS or corrected.express(payload) in tried:
+                raise status_error(exchange, refusal)
+            dialect = corrected
 
     def _payload(self, request: Request, said: str) -> dict[str, Any]:
         endpoint = self.endpoint
@@ -119,7 +125,7 @@ class Client:
             messages.insert(0, {"role": "system", "content": endpoint.system_prompt})
         payload = {**request.parameters, "model": endpoint.model or request.model, "messages": messages, "stream": True}
         if (tokens := payload.pop("max_tokens", None)) is not None:
-            payload[self._max_tokens_name] = tokens
+            payload.setdefault(self._max_tokens_name, tokens)
         if said:
             messages.append({"role": "assistant", "content": said})
             if endpoint.continuation == "vllm":

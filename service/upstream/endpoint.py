@@ -48,8 +48,13 @@ class Endpoint:
 
     @property
     def max_tokens_name(self) -> str:
-        """The parameter's name. OpenAI's newer models reject `max_tokens`; other servers may not know its successor."""
-        official = urlsplit(self.base_url).hostname == "api.openai.com"
+        """The parameter's name until a model refuses it.
+
+        OpenAI's newer models reject `max_tokens`; other servers may not know its successor.
+        """
+        host = (urlsplit(self.base_url).hostname or "").rstrip(".")
+        # OpenAI has addresses for regions, such as eu.api.openai.com.
+        official = host == "api.openai.com" or host.endswith(".api.openai.com")
         return "max_completion_tokens" if official else "max_tokens"
 
 

@@ -68,7 +68,7 @@ GOOD_ENDS: dict[str, dict[str, Any]] = {
     "lone CR": {"chunks": 3, "newline": "\r"},
     "byte by byte": {"chunks": 3, "split": "bytes"},
     "another finish": {"chunks": 3, "finish_reason": "length"},
-    "options refused": {"chunks": 3, "accept_options": False},
+    "options refused": {"chunks": 3, "refuses": {"stream_options": {"message": "Unknown parameter: stream_options"}}},
 }
 
 

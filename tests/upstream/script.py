@@ -73,8 +73,10 @@ class Script:
     """More response headers, for example `{"Retry-After": "7"}`."""
     error: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_ERROR))
     """The error object, for `status` and `error_after`."""
-    accept_options: bool = True
-    """False: 400 if the request has `stream_options`, like servers that do not know it."""
+    refuses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Parameters, and roles of messages, that are not taken: each with the error object of the 400."""
+    refuses_with: int = 400
+    """Another status for these."""
     error_after: int | None = None
     """Send `data: {"error": …}` in mid-stream, and end."""
     stall_after: int | None = None

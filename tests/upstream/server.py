@@ -241,9 +241,10 @@ class Answer:
             return
         script = self._script
         self._record.status_sent_at = time.monotonic()
-        if not script.accept_options and "stream_options" in self._request:
-            error = {"message": "Unknown parameter: stream_options", "type": "invalid_request_error"}
-            self._whole(400, {"error": error})
+        given = {*self._request, *(message["role"] for message in self._record.messages)}
+        refused = next((error for name, error in script.refuses.items() if name in given), None)
+        if refused is not None:
+            self._whole(script.refuses_with, {"error": refused})
         elif script.status != HTTPStatus.OK and script.raw is None:
             self._whole(script.status, {"error": script.error})
         elif not self._request.get("stream"):

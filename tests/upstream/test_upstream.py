@@ -181,10 +181,15 @@ def test_an_error_status_has_its_headers_and_body(upstream: UpstreamProcess) -> 
     assert json.loads(reply.body) == {"error": {"message": "slow down"}}
 
 
-def test_unknown_options_are_refused_where_the_script_says_so(upstream: UpstreamProcess) -> None:
-    query = command(accept_options=False)
-    assert ask(upstream, query, stream_options={"include_usage": True}).status == 400
+def test_parameters_and_roles_are_refused_where_the_script_says_so(upstream: UpstreamProcess) -> None:
+    query = command(refuses={"stream_options": {"message": "no"}, "system": {"message": "no such role"}})
+    refused = ask(upstream, query, stream_options={"include_usage": True})
+    assert (refused.status, json.loads(refused.body)) == (400, {"error": {"message": "no"}})
     assert ask(upstream, query).status == 200
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": query}]
+    assert json.loads(ask(upstream, query, messages=messages).body) == {"error": {"message": "no such role"}}
+    query = command(refuses={"user": {}}, refuses_with=422)
+    assert ask(upstream, query).status == 422
 
 
 def test_a_status_or_a_first_chunk_may_never_come(upstream: UpstreamProcess) -> None:

@@ -35,9 +35,14 @@ def _refuse(variable: str, sentence: str) -> NoReturn:
     raise SystemExit(Arbiter.APP_LOAD_ERROR)
 
 
+def _given(variable: str, default: str) -> str:
+    """Return a variable's value, without the blanks and line ends around it; the default if that is empty."""
+    return os.environ.get(variable, "").strip() or default
+
+
 def _number(variable: str, default: float, least: float, most: float, kind: type[int] | type[float]) -> float:
     try:
-        value = kind(os.environ.get(variable) or default)
+        value = kind(_given(variable, str(default)))
     except ValueError:
         value = math.nan
     if not least <= value <= most:
@@ -47,7 +52,7 @@ def _number(variable: str, default: float, least: float, most: float, kind: type
 
 
 def _bind() -> str:
-    addresses = os.environ.get("FOLYAM_BIND") or "127.0.0.1:8000"
+    addresses = _given("FOLYAM_BIND", "127.0.0.1:8000")
     for address in addresses.split(","):
         match = ADDRESS.fullmatch(address)
         if not match or (match[1] and not 0 < int(match[1]) < 65536):  # noqa: PLR2004 - the highest port
@@ -88,7 +93,7 @@ keepalive = 75
 max_requests = 0
 
 # Trust X-Forwarded-For and -Proto from nginx on this machine only (the default).
-forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS") or "127.0.0.1"
+forwarded_allow_ips = _given("FORWARDED_ALLOW_IPS", "127.0.0.1")
 
 # No socket for gunicornc: there may be no writable directory for it, and signals suffice.
 control_socket_disable = True
@@ -101,7 +106,7 @@ loglevel = "info"
 
 def _metrics_directory() -> Path:
     """Return the directory for the workers' metrics. A master that replaces this one computes the same name."""
-    if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if given := _given("PROMETHEUS_MULTIPROC_DIR", ""):
         return Path(given)
     place = _memory if os.access(_memory, os.W_OK) else Path(tempfile.gettempdir())
     return place / f"folyam-metrics-{os.getuid()}-{bind.replace('/', '_').replace(':', '_')}"

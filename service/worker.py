@@ -50,7 +50,7 @@ _logger = logging.getLogger("uvicorn.error")  # gunicorn's log
 
 
 def _drain_seconds() -> float:
-    return float(os.environ.get("FOLYAM_DRAIN_SECONDS") or 30)
+    return float(os.environ.get("FOLYAM_DRAIN_SECONDS", "").strip() or 30)
 
 
 def _is_not_repeated(record: logging.LogRecord) -> bool:

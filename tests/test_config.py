@@ -38,8 +38,61 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.allowed_models == (settings.model,)
 
 
-def test_variables_that_are_empty_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch, FOLYAM_UNWATCHED_SECONDS="", OPENAI_BASE_URL="", FOLYAM_MODELS="") == Settings()
+VARIABLES = {config.variable_of(name): name for name in Settings.model_fields}
+SAMPLES = {
+    "OPENAI_BASE_URL": "http://upstream.example/v1",
+    "OPENAI_CUSTOM_HEADERS": "X-Team: rivers",
+    "FOLYAM_API_KEYS": "first-0123456789abcdef",
+    "FOLYAM_CONTINUE": "vllm",
+    "FOLYAM_CORS_ORIGINS": "https://example.org",
+    "FOLYAM_FALLBACK_BASE_URL": "http://fallback.example/v1",
+    "FOLYAM_LOG_URL": "file:///srv/answers",
+    "FOLYAM_RECOVERY": "restart",
+    "FOLYAM_ALLOW_SYSTEM": "true",
+}
+"""Valid values. Any other setting is a number or a text that may be 7, or the path of the file of keys."""
+
+
+def sample(variable: str, tmp_path: Path) -> str:
+    if variable != "FOLYAM_API_KEYS_FILE":
+        return SAMPLES.get(variable, "7000000")[: 1 if variable == "FOLYAM_RETRIES" or "_SECONDS" in variable else None]
+    file = tmp_path / "keys"
+    file.write_text("first-0123456789abcdef\n")
+    return str(file)
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n", " \t\r\n"])
+@pytest.mark.parametrize("variable", sorted(VARIABLES.keys() - config.NEVER_EMPTY))
+def test_a_variable_or_file_that_is_empty_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
+) -> None:
+    unset = read_settings()
+    assert read(monkeypatch, **{variable: value}) == unset
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    file = tmp_path / variable.lower()
+    file.write_text(value)
+    assert read_settings() == unset
+    # A file counts where the variable is empty.
+    file.write_text(sample(variable, tmp_path))
+    assert read(monkeypatch, **{variable: value}) != unset
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_blanks_and_line_ends_around_a_value_are_dropped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    value = sample(variable, tmp_path)
+    settings = read(monkeypatch, **{variable: value})
+    assert VARIABLES[variable] in settings.model_fields_set
+    for around in (f"{value}\n", f" {value}", f"\t{value}\r\n"):
+        assert read(monkeypatch, **{variable: around}) == settings
+
+
+@pytest.mark.parametrize("variable", ["FOLYAM_MODEL", "FOLYAM_MODELS", "FOLYAM_FALLBACK_MODEL", "FOLYAM_SYSTEM_PROMPT"])
+def test_a_text_that_no_request_could_hold_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{variable}: Should be UTF-8 text$"):
+        read(monkeypatch, **{variable: "a\udcff"})
 
 
 def test_each_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +193,10 @@ def test_a_bad_value_is_a_sentence_that_names_the_variable_and_not_the_value(
         "http://example.com:0/v1",
         "http://example.com:http/v1",
         "http://xn--a/v1",
-        " ",
+        "http://exa\tmple/v1",
+        "http://example.com\n/v1",
+        "http://example.com/v1\x7f\x01",
+        "http://example.com:-1/v1",
     ],
 )
 def test_an_address_that_could_never_work_is_refused(

@@ -90,8 +90,8 @@ def door() -> Address:
     Raises:
         CannotRun: nginx cannot listen there. The text names the variable to correct.
     """
-    host = os.environ.get("FOLYAM_LISTEN") or "127.0.0.1"
-    address = Address(host, parse_port(os.environ.get("FOLYAM_PORT") or "8080", setting="FOLYAM_PORT"))
+    host = os.environ.get("FOLYAM_LISTEN", "").strip() or "127.0.0.1"
+    address = Address(host, parse_port(os.environ.get("FOLYAM_PORT", "").strip() or "8080", setting="FOLYAM_PORT"))
     try:
         listen(address).close()
     except OSError as error:
@@ -131,7 +131,7 @@ def service() -> Place:
     Raises:
         CannotRun: FOLYAM_BIND cannot be listened at.
     """
-    asked = os.environ.get("FOLYAM_BIND")
+    asked = os.environ.get("FOLYAM_BIND", "").strip()
     address = parse(asked or "127.0.0.1:8000", setting="FOLYAM_BIND")
     try:
         return Place(address, listen(address))

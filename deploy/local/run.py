@@ -85,8 +85,8 @@ class Run:
         self.nginx: Child | None = None
         self.environment = dict(os.environ)
         self.settings = settings()
-        given = os.environ.get("FOLYAM_DRAIN_SECONDS")
-        self.drain_seconds = self.settings.drain_seconds if given else DRAIN_SECONDS
+        self.given = self.settings.model_fields_set
+        self.drain_seconds = self.settings.drain_seconds if "drain_seconds" in self.given else DRAIN_SECONDS
 
     def start(self) -> None:
         """Start all programs, and return when an answer has come."""
@@ -95,7 +95,7 @@ class Run:
             say(f"  {self.place.remark}")
         for name, nearest in variables.unknown():
             say(f"  {name} is not a variable of Folyam and has no effect.{f' Is {nearest} meant?' if nearest else ''}")
-        local = not (self.settings.openai_api_key or "openai_base_url" in self.settings.model_fields_set)
+        local = not (self.settings.openai_api_key or "openai_base_url" in self.given)
         if local:
             self._start_model()
         else:
@@ -146,7 +146,7 @@ class Run:
         self.model = self.children.start("model", command, self._with_libraries(), ROOT)
         self._wait_for(f"http://{address}/health", "The local model")
         say("SmolLM2-135M-Instruct, on this machine's CPU")
-        if os.environ.get("FOLYAM_MODEL"):
+        if "model" in self.given:
             say("  FOLYAM_MODEL is for an API: set OPENAI_API_KEY or OPENAI_BASE_URL too to use one.")
 
     def _with_libraries(self) -> dict[str, str]:
@@ -162,15 +162,17 @@ class Run:
         say("  API            ", end="")
         offered = probes.models(base_url, self.settings.openai_api_key.get_secret_value())
         say(base_url)
-        model = os.environ.get("FOLYAM_MODEL")
-        if model and offered and model not in offered:
+        model = self.settings.model
+        if "model" in self.given and offered and model not in offered:
             say(f"  It does not list the model {model!r} (FOLYAM_MODEL).")
 
     def _start_service(self) -> None:
         say("  Service        ", end="")
         self.environment |= {
             "FOLYAM_BIND": str(self.place.address),
-            "FOLYAM_LOG_URL": os.environ.get("FOLYAM_LOG_URL") or (self.directory / "answers").as_uri(),
+            "FOLYAM_LOG_URL": self.settings.log_url
+            if "log_url" in self.given
+            else (self.directory / "answers").as_uri(),
             "FOLYAM_DRAIN_SECONDS": f"{self.drain_seconds:g}",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }

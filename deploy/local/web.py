@@ -46,7 +46,7 @@ class ClientLimits:
 
 
 def _number(setting: str, default: int, most: int = MAX_NUMBER) -> int:
-    text = os.environ.get(setting) or str(default)
+    text = os.environ.get(setting, "").strip() or str(default)
     if not text.isdecimal() or not 0 < int(text) <= most:
         raise CannotRun(f"{setting} is {text!r}, and should be a number from 1 to {most}.")
     return int(text)

@@ -4,15 +4,21 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as UnusableSource
 
-from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, HeaderValue, Origin
+from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, HeaderValue, Origin, Text
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -24,7 +30,7 @@ SECRETS = Path("/run/secrets")
 NEVER_EMPTY = frozenset({"FOLYAM_API_KEYS", "FOLYAM_API_KEYS_FILE"})
 """Variables that are rejected if they are set and empty: a key that got lost on its way must not open the service.
 
-Any other empty variable counts as unset.
+Any other empty variable or file counts as unset, also if it has only blanks and line ends.
 """
 
 
@@ -62,11 +68,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENAI_CUSTOM_HEADERS"),
         description="Further headers for the upstream: `name: value`, one a line.",
     )
-    model: str = Field("gpt-5.4-mini", description="Default model, used unless the request names another.")
-    models: Annotated[tuple[str, ...], NoDecode] = Field(
+    model: Text = Field("gpt-5.4-mini", description="Default model, used unless the request names another.")
+    models: Annotated[tuple[Text, ...], NoDecode] = Field(
         (), description="Further models that a request may name, separated by commas."
     )
-    system_prompt: str = Field("", repr=False, description="System prompt, put before every conversation.")
+    system_prompt: Text = Field("", repr=False, description="System prompt, put before every conversation.")
     continuation: Literal["none", "assistant", "vllm", "prefix"] = Field(
         "none",
         validation_alias=AliasChoices("FOLYAM_CONTINUE"),
@@ -79,7 +85,7 @@ class Settings(BaseSettings):
         " question is too long for the first.",
     )
     fallback_api_key: HeaderSecret = Field(SecretStr(""), description="API key of the second upstream.")
-    fallback_model: str | None = Field(
+    fallback_model: Text | None = Field(
         None, description="Model of the second upstream. If unset, the same as the first's."
     )
     retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
@@ -148,6 +154,27 @@ class Settings(BaseSettings):
     max_query_characters: int = Field(32_000, ge=1, description="Limit on the query.")
     max_history_turns: int = Field(200, ge=0, description="Limit on the earlier turns in `history`.")
     max_answer_bytes: int = Field(4 << 20, ge=1, description="Limit on an answer, measured as the bytes of its log.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Trim the environment's values, as the package trims files. No setting ends with a blank or a line end."""
+        del settings_cls, dotenv_settings
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 (for mypy)
+        trimmed = ((name, (value or "").strip()) for name, value in env_settings.env_vars.items())
+        env_settings.env_vars = {name: value for name, value in trimmed if value}
+        return init_settings, env_settings, file_secret_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value or _variable(name) in NEVER_EMPTY}
 
     @field_validator("models", "cors_origins", mode="before")
     @classmethod
@@ -219,7 +246,7 @@ def read_settings() -> Settings:
     sentences = [
         f"{name}: Should hold at least one key, or not be set, which opens the service to everyone"
         for name, value in os.environ.items()
-        if name.upper() in NEVER_EMPTY and not value
+        if name.upper() in NEVER_EMPTY and not value.strip()
     ]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 API_KEY = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*", re.ASCII)
 """The token syntax of RFC 6750 (`Authorization: Bearer …`), of a length that rules out brute force."""
-_API_ADDRESS = re.compile(r"https?://[^/\\?#@\s]+(/[^\\?#\s]*)?", re.IGNORECASE)
+_API_ADDRESS = re.compile(r"https?://[^/\\?#@\s\x00-\x1f\x7f]+(/[^\\?#\s\x00-\x1f\x7f]*)?", re.IGNORECASE)
 """A host and a path. No query, behind which no path can follow, and no user name, which would replace the key."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
@@ -53,6 +53,14 @@ def _header_lines(value: object) -> object:
     return tuple(headers)
 
 
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # The environment is bytes. Python turns those that are not UTF-8 into surrogates.
+        raise PydanticCustomError("text", "Should be UTF-8 text") from None
+    return text
+
+
 def _origin(text: str) -> str:
     if not _ORIGIN.fullmatch(text):
         raise PydanticCustomError(
@@ -71,5 +79,7 @@ HeaderSecret = Annotated[
 """A `HeaderValue` that is secret and never shown."""
 Headers = Annotated[tuple[tuple[str, HeaderValue], ...], BeforeValidator(_header_lines)]
 """Headers, one a line."""
+Text = Annotated[str, AfterValidator(_text)]
+"""A text that JSON can hold."""
 Origin = Annotated[str, AfterValidator(_origin)]
 """The origin of another site's page."""

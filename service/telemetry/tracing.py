@@ -41,7 +41,7 @@ _shutdown: Callable[[], None] | None = None
 
 def wanted() -> bool:
     """Return whether the environment asks for traces."""
-    return any(os.environ.get(name) for name in ENDPOINTS)
+    return any(os.environ.get(name, "").strip() for name in ENDPOINTS)
 
 
 def use(tracer: Tracer, shutdown: Callable[[], None]) -> None:

@@ -146,10 +146,10 @@ def test_a_longer_drain_makes_the_master_wait_longer(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("variable", "values"),
     [
-        ("FOLYAM_WORKERS", ["zero", "0", "-1", "2.5", "100000", "nan", " "]),
+        ("FOLYAM_WORKERS", ["zero", "0", "-1", "2.5", "100000", "nan", "1 2"]),
         ("FOLYAM_DRAIN_SECONDS", ["soon", "-1", "inf", "-inf", "nan", "86401", "1e309"]),
         ("FOLYAM_BIND", ["8000", "localhost", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:0", "127.0.0.1:99999"]),
-        ("FOLYAM_BIND", ["::1:8000", "http://127.0.0.1:8000", "127.0.0.1:8000,", "127.0.0.1:8000\n", "127.0.0.1:٨"]),
+        ("FOLYAM_BIND", ["::1:8000", "http://127.0.0.1:8000", "127.0.0.1:8000,", "127.0.0.1:80\n00", "127.0.0.1:٨"]),
     ],
 )
 def test_a_value_that_makes_no_sense_is_a_sentence(
@@ -167,6 +167,21 @@ def test_a_value_that_makes_no_sense_is_a_sentence(
 )
 def test_gunicorn_listens_wherever_it_can(monkeypatch: pytest.MonkeyPatch, bind: str) -> None:
     assert settings(monkeypatch, FOLYAM_BIND=bind)["bind"] == bind
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_variable_counts_as_unset_and_blanks_around_a_value_are_dropped(
+    monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    names = ("FOLYAM_BIND", "FOLYAM_WORKERS", "FOLYAM_DRAIN_SECONDS", "FORWARDED_ALLOW_IPS", "PROMETHEUS_MULTIPROC_DIR")
+    taken = ("bind", "workers", "graceful_timeout", "forwarded_allow_ips")
+    unset = settings(monkeypatch)
+    config = settings(monkeypatch, **dict.fromkeys(names, empty))
+    assert [config[name] for name in taken] == [unset[name] for name in taken]
+    values = dict(zip(names, ("0.0.0.0:80", "3", "5", "*", "/tmp/metrics"), strict=True))  # noqa: S108 (not opened)
+    config = settings(monkeypatch, **{name: f" {value}\n" for name, value in values.items()})
+    assert [config[name] for name in taken] == ["0.0.0.0:80", 3, 15, "*"]
+    assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == "/tmp/metrics"  # noqa: S108
 
 
 def test_the_drain_has_the_bounds_of_the_services_setting(monkeypatch: pytest.MonkeyPatch) -> None:

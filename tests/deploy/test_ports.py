@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local import ports
 from deploy.local.errors import CannotRun
+from deploy.local.web import ClientLimits
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +59,13 @@ def test_an_address_of_this_machine_is_taken(monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setenv("FOLYAM_LISTEN", host)
     monkeypatch.setenv("FOLYAM_PORT", str(port))
     assert ports.door() == ports.Address(host, port)
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    port = ports.free().port
+    monkeypatch.setenv("FOLYAM_PORT", f" {port}\n")
+    for name in ("FOLYAM_LISTEN", "FOLYAM_CLIENT_REQUESTS", "FOLYAM_MAX_BODY_BYTES"):
+        monkeypatch.setenv(name, value)
+    assert ports.door() == ports.Address("127.0.0.1", port)
+    assert ClientLimits.read() == ClientLimits()

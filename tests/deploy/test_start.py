@@ -41,7 +41,10 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
     [
         ("OPENAI_BASE_URL", "localhost:11434/v1"),
         ("FOLYAM_FALLBACK_BASE_URL", "http://:8000/v1"),
+        ("OPENAI_BASE_URL", "http://upstream:99999/v1"),
         ("OPENAI_API_KEY", "sk-é"),
+        ("FOLYAM_FALLBACK_API_KEY", "sk-1\r\nX-Evil: 1"),
+        ("FOLYAM_MODEL", "not-utf-8-\udcff"),
         ("https_proxy", "socks5://proxy:port"),
         ("FOLYAM_WORKERS", "zero"),
         ("FOLYAM_DRAIN_SECONDS", "inf"),

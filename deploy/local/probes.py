@@ -78,7 +78,7 @@ def models(base_url: str, key: str) -> list[str]:
         proxy = proxy_for(base_url, os.environ)
     except UnusableProxy as error:
         raise CannotRun(f"The API at {base_url} cannot be reached. {error}.") from None
-    headers = {"Authorization": f"Bearer {key}", "User-Agent": "folyam"}
+    headers = {"User-Agent": "folyam", **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
         with httpx2.Client(
             proxy=_proxy(proxy),

@@ -31,9 +31,12 @@ def test_a_proxy_that_cannot_be_used_is_named_and_not_shown(
     assert proxy not in str(raised.value)
 
 
-def test_an_api_on_this_machine_is_asked_directly(monkeypatch: pytest.MonkeyPatch, upstream: UpstreamProcess) -> None:
+@pytest.mark.parametrize("key", ["key", ""])
+def test_an_api_on_this_machine_is_asked_directly(
+    monkeypatch: pytest.MonkeyPatch, upstream: UpstreamProcess, key: str
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert probes.models(upstream.base_url, "key") == ["test-model"]
+    assert probes.models(upstream.base_url, key) == ["test-model"]
     with pytest.raises(CannotRun, match="cannot be reached"):
         probes.models("http://192.0.2.1/v1", "key")
 

@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.request import Turn
-from service.upstream.dialect import LEARNT_SECONDS, MOST_MODELS, WITH_USAGE, Dialect, Dialects
+from service.upstream.dialect import LEARNT_SECONDS, MOST_MODELS, MOST_STATEMENTS, WITH_USAGE, Dialect, Dialects
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
 SENT: dict[str, Any] = {"model": "m", "messages": MESSAGES, "max_tokens": 50, **WITH_USAGE}
@@ -140,6 +142,28 @@ def test_no_other_refusal_teaches(refusal: object) -> None:
 @pytest.mark.parametrize("refusal", [b"", b"\xff", b"[" * 60_000, b'{"a":' * 10_000])
 def test_what_cannot_be_read_teaches_nothing(refusal: bytes) -> None:
     assert Dialect().corrected(SENT, refusal) is None
+
+
+WORDS = st.sampled_from(
+    ["max_tokens", "stream_options", "role", "system", "unsupported", "not supported", "input", "detail", "loc", ""]
+)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(), inner, max_size=3),
+)
+
+
+@given(JSON_VALUES)
+def test_any_json_teaches_a_change_or_nothing(refusal: object) -> None:
+    assert Dialect().corrected(SENT, json.dumps(refusal).encode()) != Dialect()
+
+
+def test_an_error_of_many_objects_is_read_only_so_far() -> None:
+    refusal = error("stream_options is not supported")["error"]
+    assert Dialect().corrected(SENT, json.dumps([{}, refusal]).encode()) == NO_OPTIONS
+    assert Dialect().corrected(SENT, json.dumps([*[{}] * MOST_STATEMENTS, refusal]).encode()) is None
+    # The outermost object counts, however much there is in it.
+    assert Dialect().corrected(SENT, json.dumps({"detail": [{}] * MOST_STATEMENTS, **refusal}).encode()) == NO_OPTIONS
 
 
 def test_what_was_not_sent_is_not_corrected() -> None:

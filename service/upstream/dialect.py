@@ -7,8 +7,10 @@ know. Some servers reject `stream_options`. Some models take instructions under 
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +19,8 @@ from service.request import Turn
 
 MOST_MODELS = 256
 """Limit on the models of an endpoint whose dialects are remembered. The one learnt first is forgotten first."""
+MOST_STATEMENTS = 100
+"""Limit on the objects of an error that are read. 64 KiB of `{}` would hold the event loop for 100 ms."""
 LEARNT_SECONDS = 3600.0
 """Time for which a dialect is remembered. No refusal would tell that a server takes `stream_options` again."""
 
@@ -78,7 +82,7 @@ class Dialect:
 
         `refusal` is the body of the response. Only a refusal that names what it does not take leads to another try.
         """
-        for words in _statements(refusal):
+        for words in islice(_statements(refusal), MOST_STATEMENTS):
             if "stream_options" in sent and _refuses(words, "stream_options"):
                 return replace(self, stream_options=False)
             for name, other in _OTHER_NAME.items():
@@ -150,12 +154,12 @@ def _statements(refusal: bytes) -> Iterator[str]:
     `code`, FastAPI `loc` and `msg`.
     """
     try:
-        waiting = [msgspec.json.decode(refusal)]
+        waiting = deque([msgspec.json.decode(refusal)])  # the outermost first
     except (ValueError, RecursionError):
         yield refusal.decode("utf-8", "replace")
         return
     while waiting:
-        value = waiting.pop()
+        value = waiting.popleft()
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 
 from service.answer import AnswerState
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
@@ -80,13 +81,15 @@ class Answers:
         except FolyamError:
             producer.stop("unwatched")
             raise
-        with ExitStack() as undo:
-            undo.callback(follower.close)
+        try:
             error = await producer.status(self._policy.status_wait_seconds)
-            if error is not None:
-                await self._log.erase(answer_id)  # Its id was never sent.
-                raise error
-            undo.pop_all()
+        except BaseException:
+            follower.close()
+            raise
+        if error is not None:
+            follower.close()
+            await self._log.erase(answer_id)  # Its id was never sent.
+            raise error
         return follower
 
     async def follow(self, answer_id: str, after: int, rendering: Rendering, caller: Caller) -> Follower | None:
@@ -216,15 +219,17 @@ class Answers:
     async def _follower(
         self, reader: Reader, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
     ) -> Follower:
-        with ExitStack() as undo:
-            undo.callback(reader.close)
-            if self._followers >= self._policy.followers:
-                raise Unavailable("too_many_followers")
-            self._followers += 1
-            undo.callback(self._follower_left)
+        if self._followers >= self._policy.followers:
+            reader.close()
+            raise Unavailable("too_many_followers")
+        self._followers += 1
+        try:
             reader.watch()
             encoder = await encoder_at(self._log, reader.answer_id, after, rendering)
-            undo.pop_all()
+        except BaseException:
+            self._follower_left()
+            reader.close()
+            raise
         came_at = asyncio.get_running_loop().time()
         return Follower(
             reader,
@@ -232,7 +237,7 @@ class Answers:
             encoder,
             heartbeat_seconds=self._policy.heartbeat_seconds,
             on_orphan=self._supervisor.adopt,
-            has_left=lambda: self._has_left(came_at),
+            has_left=partial(self._has_left, came_at),
             on_first_chunk=on_first_chunk,
             on_close=self._follower_left,
         )

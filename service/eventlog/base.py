@@ -8,7 +8,7 @@ end something (`release`, `hand_over`, `close`, `aclose`) do not raise. Nor do n
 `mark_unwatched`, `clear_unwatched`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,8 +130,8 @@ class Reader(Protocol):
             Unavailable: the log cannot be read.
         """
 
-    async def wait(self, seconds: float) -> None:
-        """Return when there may be more to read, or after so many seconds."""
+    def wait(self, seconds: float) -> Awaitable[None]:
+        """Wait until there may be more to read, or for so many seconds."""
 
     def orphaned(self) -> bool:
         """Return whether the lease is free. To learn whether the log has ended, read it."""

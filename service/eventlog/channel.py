@@ -16,7 +16,7 @@ events by seq.
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from service.eventlog.alarm import Alarm
@@ -186,14 +186,12 @@ class ChannelReader(ABC, Generic[L]):
             return ()
         return await self._fetch()
 
-    async def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> Awaitable[None]:
         """See `service.eventlog.base.Reader.wait`."""
         if not self._listening and self._channel.lease is None:
-            longest = self._listen()
-            if not longest:
-                return
-            seconds = min(seconds, longest)
-        await self._alarm.wait(seconds)
+            seconds = min(seconds, self._listen())
+        # No coroutine of its own: each one that a chunk passes through takes a thousand instructions.
+        return self._alarm.wait(seconds)
 
     def watch(self) -> None:
         """See `service.eventlog.base.Reader.watch`."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Collection
+from functools import cache
 from typing import Self
 
 from prometheus_client import Histogram
@@ -14,12 +15,14 @@ OTHER = "other"
 
 
 class AnswerMetrics:
-    """The metrics of one answer. Their labels are resolved once, which costs as much as counting does."""
+    """The metrics of one answer."""
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._first_chunk = series.FIRST_CHUNK.labels(model)
-        self._between_chunks = _Batch(series.BETWEEN_CHUNKS.labels(model))
+        self._series = _series_of(model)
+        self._between_chunks = _Batch(self._series.between_chunks)
+        self.chunks_arrived = self._between_chunks.observe
+        """Observe the time since the last arrival of chunks, in seconds."""
 
     @classmethod
     def of(cls, model: str, allowed_models: Collection[str]) -> Self:
@@ -28,7 +31,7 @@ class AnswerMetrics:
 
     def started(self) -> None:
         """Count a started answer."""
-        series.STARTED.labels(self._model).inc()
+        self._series.started.inc()
         series.IN_FLIGHT.inc()
 
     def taken_over(self, outcome: str) -> None:
@@ -38,15 +41,11 @@ class AnswerMetrics:
 
     def upstream_first_chunk(self, seconds: float) -> None:
         """Observe the time from the upstream request to its first chunk."""
-        series.UPSTREAM_FIRST_CHUNK.labels(self._model).observe(seconds)
+        self._series.upstream_first_chunk.observe(seconds)
 
     def first_chunk_sent(self, seconds: float) -> None:
         """Observe the time from the request to the first chunk sent to its client."""
-        self._first_chunk.observe(seconds)
-
-    def chunks_arrived(self, seconds: float) -> None:
-        """Observe the time since the last arrival of chunks."""
-        self._between_chunks.observe(seconds)
+        self._series.first_chunk.observe(seconds)
 
     def upstream_failed(self, reason: str) -> None:
         """Count a failure of the upstream."""
@@ -55,17 +54,34 @@ class AnswerMetrics:
     def finished(self, outcome: str, seconds: float, usage: Usage | None) -> None:
         """Count an ended answer, its duration and its tokens."""
         self._between_chunks.flush()
-        series.FINISHED.labels(self._model, outcome).inc()
-        series.DURATION.labels(self._model, outcome).observe(seconds)
+        self._series.finished[outcome].inc()
+        self._series.duration[outcome].observe(seconds)
         series.IN_FLIGHT.dec()
         if usage is not None:
-            series.TOKENS.labels(self._model, "prompt").inc(usage.prompt_tokens)
-            series.TOKENS.labels(self._model, "completion").inc(usage.completion_tokens)
+            self._series.prompt_tokens.inc(usage.prompt_tokens)
+            self._series.completion_tokens.inc(usage.completion_tokens)
 
     def handed_over(self) -> None:
         """Count out an answer that this worker leaves to another, unfinished."""
         self._between_chunks.flush()
         series.IN_FLIGHT.dec()
+
+
+class _Series:
+    """One model's series. Their labels are resolved once, which costs as much as counting does."""
+
+    def __init__(self, model: str) -> None:
+        self.started = series.STARTED.labels(model)
+        self.first_chunk = series.FIRST_CHUNK.labels(model)
+        self.upstream_first_chunk = series.UPSTREAM_FIRST_CHUNK.labels(model)
+        self.between_chunks = series.BETWEEN_CHUNKS.labels(model)
+        self.finished = {outcome: series.FINISHED.labels(model, outcome) for outcome in series.OUTCOMES}
+        self.duration = {outcome: series.DURATION.labels(model, outcome) for outcome in series.OUTCOMES}
+        self.prompt_tokens = series.TOKENS.labels(model, "prompt")
+        self.completion_tokens = series.TOKENS.labels(model, "completion")
+
+
+_series_of = cache(_Series)  # `AnswerMetrics.of` limits the models to the settings' and `other`.
 
 
 class _Batch:
@@ -92,6 +108,8 @@ class _Batch:
             self.flush()
 
     def flush(self) -> None:
+        if not self._pending:
+            return
         for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):  # noqa: SLF001
             if count:
                 bucket.inc(count)

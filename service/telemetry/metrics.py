@@ -67,7 +67,7 @@ def begin(
         series.FIRST_CHUNK.labels(model)
         series.UPSTREAM_FIRST_CHUNK.labels(model)
         series.BETWEEN_CHUNKS.labels(model)
-        for outcome in ("done", "stopped", "failed"):
+        for outcome in series.OUTCOMES:
             series.FINISHED.labels(model, outcome)
             series.DURATION.labels(model, outcome)
         for kind in ("prompt", "completion"):

@@ -9,6 +9,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from service import __version__
 from service.telemetry import own_slot
 
+OUTCOMES = ("done", "stopped", "failed")
+"""The outcomes of an ended answer, by which two metrics are labelled."""
+
 
 def _doubling(first: float, last: float) -> tuple[float, ...]:
     buckets = [first]

@@ -68,14 +68,18 @@ def log_fields(span: Span) -> Mapping[str, str]:
 
 def traceparent(span: Span) -> str:
     """Return the W3C `traceparent` header that makes a span elsewhere a child of this one; empty without traces."""
+    if span is NO_SPAN:
+        return ""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, set_span_in_context(span, Context()))
     return carrier.get("traceparent", "")
 
 
-def start_request(method: str, traceparent: str, request_id: str) -> Span:
-    """Start the span of a request. `traceparent` is the client's header, or empty."""
-    span = _start(method, traceparent, SpanKind.SERVER)
+def start_request(method: str, headers: Mapping[str, str], request_id: str) -> Span:
+    """Start the span of a request. If its headers have a `traceparent`, the span is a child of the client's."""
+    if _tracer is None:  # Finding a header takes as long as all else here.
+        return NO_SPAN
+    span = _start(method, headers.get("traceparent", ""), SpanKind.SERVER)
     _set(span, {"http.request.method": method, "folyam.request.id": request_id})
     return span
 

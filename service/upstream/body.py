@@ -13,13 +13,15 @@ from service.upstream.errors import broken_body
 class Body:
     """Reads deltas from one response.
 
+    `begun` is set with the first delta, `ended` once the answer is complete.
+
     Time limits: `TimeOuts.first_chunk` until the first delta, `TimeOuts.silence` between two.
     """
 
     def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
         self.begun = False
-        self._ended = False
+        self.ended = False
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
@@ -66,7 +68,7 @@ class Body:
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and the connection is back in the pool."""
         self._stop_looking()
-        if not self._ended:
+        if not self.ended:
             self._exchange.close()
 
     def _stop_looking(self) -> None:
@@ -84,7 +86,7 @@ class Body:
             if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
                 raise UpstreamError("upstream_truncated")
             self._stop_looking()
-            self._ended = True
+            self.ended = True
             self._exchange.leave()
         return deltas
 

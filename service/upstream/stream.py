@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from service.errors import UpstreamError
 from service.events import Delta, Usage
@@ -52,7 +53,7 @@ class Upstream:
 
 
 class UpstreamStream:
-    """One answer from the upstream. `ended`, `finish_reason` and `usage` are set once the answer is complete."""
+    """One answer from the upstream."""
 
     def __init__(
         self,
@@ -71,11 +72,23 @@ class UpstreamStream:
         self._on_status = on_status
         self._taken_over = taken_over
         self._body: Body | None = None
-        self.ended = False
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
 
-    async def read(self) -> list[Delta]:
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is complete. Then `finish_reason` and `usage` are known."""
+        return self._body is not None and self._body.ended
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason that the upstream gave for the end; None if there is none yet."""
+        return self._body.decoder.finish_reason if self._body is not None else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as the upstream counted them; None if it has not said yet."""
+        return self._body.decoder.usage if self._body is not None else None
+
+    def read(self) -> Coroutine[Any, Any, list[Delta]]:
         """Return the deltas since the last call, at least one; an empty list once the answer is complete.
 
         Until the first delta, a failure is retried if another try or another endpoint may succeed.
@@ -83,13 +96,9 @@ class UpstreamStream:
         Raises:
             UpstreamError: all tries failed, or the answer broke off.
         """
+        # No coroutine of its own: each one that a chunk passes through takes a thousand instructions.
         body = self._body
-        deltas = await body.read() if body is not None and body.begun else await self._first()
-        if not deltas and self._body is not None:
-            self.ended = True
-            self.finish_reason = self._body.decoder.finish_reason
-            self.usage = self._body.decoder.usage
-        return deltas
+        return body.read() if body is not None and body.begun else self._first()
 
     def close(self) -> None:
         """Close the connection at once. May be called at any time, and twice."""

@@ -249,7 +249,7 @@ async def test_a_follower_of_another_workers_answer_gets_exactly_the_events(
 async def test_a_wait_ends_when_this_worker_appends(log: EventLog) -> None:
     answer, lease = await begin(log)
     reader = await log.open(answer, 1)
-    waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+    waiting = asyncio.ensure_future(reader.wait(LONG_SECONDS))
     await asyncio.sleep(0)
     await lease.append(deltas(2, 1))
     await asyncio.wait_for(waiting, DEADLINE_SECONDS)
@@ -262,7 +262,7 @@ async def test_a_wait_ends_when_another_worker_appends(log: EventLog, another: A
     await another.ask("create", answer=answer)
     reader = await log.open(answer, 1)
     for seq in range(2, 6):
-        waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+        waiting = asyncio.ensure_future(reader.wait(LONG_SECONDS))
         await asyncio.sleep(0)
         await another.append(answer, deltas(seq, 1))
         await asyncio.wait_for(waiting, DEADLINE_SECONDS)
@@ -289,7 +289,7 @@ async def test_a_wait_ends_when_the_producer_releases_or_dies(log: EventLog, ano
     await another.ask("create", answer=theirs)
     for answer_id, end in ((answer, lease.release), (theirs, another.kill)):
         reader = await log.open(answer_id, 1)
-        waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+        waiting = asyncio.ensure_future(reader.wait(LONG_SECONDS))
         await asyncio.sleep(0)
         assert not reader.orphaned()
         end()

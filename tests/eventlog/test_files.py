@@ -277,7 +277,7 @@ async def test_what_does_not_fit_is_cut_to_whole_lines_and_last_seq_says_so(log:
 async def test_whole_lines_that_fitted_wake_their_followers(log: FileEventLog) -> None:
     answer, lease = await begin(log)
     reader = await log.open(answer, 1)
-    waiting = asyncio.create_task(reader.wait(LONG_SECONDS))
+    waiting = asyncio.ensure_future(reader.wait(LONG_SECONDS))
     await asyncio.sleep(0)
     with files_of_at_most(lease.size + len(encode(say(2))) + 5):
         await code_of(lease.append([say(2), say(3)]))
@@ -522,7 +522,7 @@ async def test_a_torn_line_keeps_no_poller_from_waiting(directory: Path, monkeyp
     with log.path(answer).open("ab") as file:
         file.write(b'{"type":"delta","se')
     reader = await log.open(answer, 1)
-    waiting = asyncio.create_task(reader.wait(60))
+    waiting = asyncio.ensure_future(reader.wait(60))
     for _ in range(5):
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -600,7 +600,7 @@ async def test_a_follower_that_the_kernel_forgot_to_name_is_woken(log: FileEvent
         if each != answer:
             await another.ask("create", answer=each)
         readers.append(await log.open(each, 1))
-        waits.append(asyncio.create_task(readers[-1].wait(LONG_SECONDS)))
+        waits.append(asyncio.ensure_future(readers[-1].wait(LONG_SECONDS)))
     await asyncio.sleep(0)
     descriptors = [os.open(log.path(each), os.O_WRONLY | os.O_APPEND) for each in noise]
     torn = b"."  # never a whole line, so that nothing can be read
@@ -631,7 +631,7 @@ async def test_a_file_is_watched_while_a_reader_waits_for_it(log: FileEventLog, 
     for reader in (first, second):
         await reader.wait(0.001)
     first.close()
-    waiting = asyncio.create_task(second.wait(LONG_SECONDS))
+    waiting = asyncio.ensure_future(second.wait(LONG_SECONDS))
     await asyncio.sleep(0)
     await another.append(answer, [say(2)])
     await asyncio.wait_for(waiting, DEADLINE_SECONDS)

@@ -24,7 +24,7 @@ def offset_after(fd: int, lines: int) -> int | None:
 def _nth_line_end(block: bytes, lines: int) -> int:
     """Return the offset behind the block's `lines`-th line end, by bisection: counting is far faster than finding."""
     low, high = 0, len(block)
-    while high - low > 1:
+    while lines > 1:
         middle = (low + high) // 2
         ends = block.count(b"\n", low, middle)
         if ends < lines:
@@ -32,7 +32,7 @@ def _nth_line_end(block: bytes, lines: int) -> int:
             low = middle
         else:
             high = middle
-    return high
+    return block.index(b"\n", low) + 1
 
 
 def line_before(fd: int, end: int) -> bytes:

@@ -1,6 +1,6 @@
 """While an upstream is down, only one request at a time waits for it."""
 
-from service.upstream.breaker import Breaker
+from service.upstream.breaker import MOST_BREAKERS, Breaker, Breakers
 
 
 class Clock:
@@ -54,3 +54,28 @@ def test_one_success_closes_it() -> None:
     assert breaker.admits()
     breaker.succeeded()
     assert all(breaker.admits() for _ in range(10))
+
+
+def test_each_model_has_a_breaker_of_its_own() -> None:
+    clock = Clock()
+    breakers = Breakers(3, 2.0, clock)
+    for question in range(3):
+        breakers.failed("down", question)
+        breakers.failed("limping", 0)
+    assert [breakers.admits(model) for model in ("down", "limping", "another")] == [False, True, True]
+    breakers.succeeded("another")
+    assert not breakers.admits("down")
+    breakers.succeeded("down")
+    assert breakers.admits("down")
+
+
+def test_their_number_is_bounded_and_the_one_that_failed_last_is_kept() -> None:
+    breakers = Breakers(1, 2.0, Clock())
+    for number in range(MOST_BREAKERS):
+        breakers.failed(f"model {number}", 0)
+    breakers.failed("model 0", 1)
+    breakers.failed("one more", 0)
+    assert not breakers.admits("model 0")
+    assert breakers.admits("model 1")
+    assert not breakers.admits("one more")
+    assert len(breakers._of_models) == MOST_BREAKERS

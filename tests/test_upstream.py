@@ -996,6 +996,14 @@ async def test_what_one_model_cannot_answer_another_is_still_asked(upstream: Ups
         assert (await read_all(client.stream(to_request(command(key=key), model="other"), last_seq=1))).text
 
 
+async def test_an_endpoint_with_a_model_of_its_own_has_one_breaker(upstream: UpstreamProcess, key: str) -> None:
+    async with upstream_of(endpoint(upstream, model="its-own")) as client:
+        await trip(client, key)
+        other = to_request(command(key=key), model="other")
+        assert await fail(client, other) == ["breaker"]
+    assert records(upstream, key) == []
+
+
 async def test_a_question_with_tries_left_is_not_yet_a_failed_one(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream), retries=1) as client:
         await fail(client, *(failing(key, number) for number in range(BREAKER_QUESTIONS - 1)))

@@ -1,6 +1,10 @@
 """A circuit breaker: requests fail at once while the upstream is down. Pure, except for the clock."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
+
+MOST_BREAKERS = 100
+"""Limit on the models of an endpoint that are failing at once, each with a breaker of its own."""
 
 
 class Breaker:
@@ -41,3 +45,32 @@ class Breaker:
 
     def _is_open(self) -> bool:
         return len(self._failed) >= self._most_questions
+
+
+class Breakers:
+    """The breakers of an endpoint, one for each model: behind a router, one model's server may be down alone.
+
+    Only models with failures have one. Above MOST_BREAKERS, the one whose last failure is longest ago is dropped.
+    """
+
+    def __init__(self, questions: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._new = lambda: Breaker(questions, seconds, clock)
+        self._of_models: OrderedDict[str, Breaker] = OrderedDict()
+
+    def admits(self, model: str) -> bool:
+        """Return whether a question to the model may be asked."""
+        breaker = self._of_models.get(model)
+        return breaker is None or breaker.admits()
+
+    def succeeded(self, model: str) -> None:
+        """Record any answer of the model, an error among them."""
+        self._of_models.pop(model, None)
+
+    def failed(self, model: str, question: Hashable) -> None:
+        """Record that the model was down for this question."""
+        if model not in self._of_models:
+            self._of_models[model] = self._new()
+        self._of_models.move_to_end(model)
+        self._of_models[model].failed(question)
+        if len(self._of_models) > MOST_BREAKERS:
+            self._of_models.popitem(last=False)

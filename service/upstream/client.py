@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import defaultdict
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from service.errors import UpstreamError
 from service.request import Request
 from service.upstream.body import Body
-from service.upstream.breaker import Breaker
+from service.upstream.breaker import Breakers
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import Exchange, MalformedResponseError
 from service.upstream.dialect import Dialects
@@ -43,8 +42,7 @@ class Client:
         self.endpoint = endpoint
         self._max_tokens_name = endpoint.max_tokens_name
         self._time_outs = time_outs
-        # One breaker a model: behind a router, one model's server may be down while another's works.
-        self._breakers = defaultdict[str, Breaker](lambda: Breaker(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic))
+        self._breakers = Breakers(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic)
         self._dialects = Dialects()
         self._pool = Pool(request_to(endpoint), time_outs.connect)
 
@@ -54,16 +52,15 @@ class Client:
         Raises:
             UpstreamError: the breaker is open.
         """
-        if not self._breakers[request.model].admits():
+        if not self._breakers.admits(self._model(request)):
             raise UpstreamError("upstream_unavailable", "breaker", retry_after=str(math.ceil(BREAKER_SECONDS)))
 
     def failed(self, request: Request, error: UpstreamError) -> None:
         """Record the error of a question's last try."""
-        breaker = self._breakers[request.model]
         if error.reason in ABSENT:
-            breaker.failed(hash(_encode(request.messages)))
+            self._breakers.failed(self._model(request), hash(_encode(request.messages)))
         elif error.reason != "breaker":
-            breaker.succeeded()
+            self._breakers.succeeded(self._model(request))
 
     async def open(self, request: Request, last_seq: int, said: str) -> "Body":
         """Send the request; return the response's body once the status is known and accepted.
@@ -74,7 +71,7 @@ class Client:
             UpstreamError: the status is an error, or none came.
         """
         body = await self._open(request, last_seq, said)
-        self._breakers[request.model].succeeded()
+        self._breakers.succeeded(self._model(request))
         return body
 
     async def _open(self, request: Request, last_seq: int, said: str) -> "Body":
@@ -118,12 +115,15 @@ class Client:
                 raise status_error(exchange, refusal)
             dialect = corrected
 
+    def _model(self, request: Request) -> str:
+        return self.endpoint.model or request.model
+
     def _payload(self, request: Request, said: str) -> dict[str, Any]:
         endpoint = self.endpoint
         messages = list(request.messages)
         if endpoint.system_prompt:
             messages.insert(0, {"role": "system", "content": endpoint.system_prompt})
-        payload = {**request.parameters, "model": endpoint.model or request.model, "messages": messages, "stream": True}
+        payload = {**request.parameters, "model": self._model(request), "messages": messages, "stream": True}
         if (tokens := payload.pop("max_tokens", None)) is not None:
             payload.setdefault(self._max_tokens_name, tokens)
         if said:

@@ -170,13 +170,17 @@ _ROWS = (
         again=False,
     ),
     _upstream("upstream_too_long", 413, "The question is too long for the model's server.", again=False),
+    _upstream(
+        "upstream_moderated", 403, "The model's server refused the question because of its contents.", again=False
+    ),
+    _upstream("upstream_no_credit", 402, "This service's account at the model's server is out of credit.", again=False),
     _upstream("upstream_rate_limited", 429, "The model's server takes no more requests for now."),
     _upstream("upstream_credentials", 502, "The model's server refused this service's credentials.", again=False),
     _upstream("upstream_not_found", 502, "The model's server does not know the model or the address.", again=False),
     _upstream(
         "upstream_redirected",
         502,
-        "The model's server redirects to another address ({status}), and redirects are not followed.",
+        "The model's server redirects to another address ({status}), to which the question is not sent.",
         again=False,
     ),
     _upstream("upstream_unavailable", 502, "The model's server cannot answer now.", "unavailable", "breaker"),

@@ -16,6 +16,7 @@ arise, and never shown to a client.
 """
 
 import re
+from typing import Self
 
 from service.error_codes import TABLE
 
@@ -106,7 +107,26 @@ class Unavailable(FolyamError):
 
 
 class UpstreamError(FolyamError):
-    """The upstream did not answer, or not to the end."""
+    """The upstream did not answer, or not to the end.
+
+    The attributes are for the service's log: the upstream's status, and the code and the type of its error.
+    """
+
+    upstream_status: int | None = None
+    upstream_code = ""
+    upstream_type = ""
+
+    @property
+    def is_client_error(self) -> bool:
+        """Whether the upstream's status says that the request is wrong: it has answered, and is up."""
+        return self.upstream_status is not None and 400 <= self.upstream_status < 500  # noqa: PLR2004 (HTTP's classes)
+
+    def told_by_upstream(self, status: int | None, code: str, kind: str) -> Self:
+        """Set the upstream's status, and the words of its error, each fit for a log or empty. Return the error."""
+        self.upstream_status = status
+        self.upstream_code = code
+        self.upstream_type = kind
+        return self
 
     @property
     def reason(self) -> str:

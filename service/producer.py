@@ -192,6 +192,9 @@ class Producer:
                 await self._log(stream)
         except TimeoutError:
             raise UpstreamError("answer_timeout") from None
+        except UpstreamError as error:
+            error.upstream_status = error.upstream_status or stream.status
+            raise
         finally:
             stream.close()
         done = Done(self._lease.last_seq + 1, stream.finish_reason or "", stream.usage, self._report.timing())

@@ -29,6 +29,7 @@ LIMITS = Limits(answer_seconds=60, answer_bytes=1 << 20, unwatched_seconds=60)
 class ToldUpstream:
     """An upstream with one stream, which returns the given results in order."""
 
+    status = 200
     finish_reason = "stop"
     usage = None
 

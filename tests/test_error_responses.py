@@ -94,6 +94,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "the upstream: 400": (*POST, question(status=400), JSON),
     "the upstream: 400 with a code": (*POST, question(status=400, error={"message": "x", "code": "bad_tool"}), JSON),
     "the upstream: 401": (*POST, question(status=401), JSON),
+    "the upstream: 402": (*POST, question(status=402), JSON),
+    "the upstream: 403 of moderation": (*POST, question(status=403, error={"metadata": {"reasons": ["x"]}}), JSON),
     "the upstream: 404": (*POST, question(status=404), JSON),
     "the upstream: 307": (*POST, question(status=307), JSON),
     "the upstream: 413": (*POST, question(status=413), JSON),

@@ -83,7 +83,7 @@ def test_a_class_has_the_statuses_of_its_drawing() -> None:
     assert statuses[UnknownAnswer] == {404}
     assert statuses[TooMany] == {429}
     assert statuses[Unavailable] == {503}
-    assert statuses[UpstreamError] == {None, 400, 413, 429, 502, 504}
+    assert statuses[UpstreamError] == {None, 400, 402, 403, 413, 429, 502, 504}
 
 
 def test_a_label_of_the_metric_belongs_to_one_code() -> None:

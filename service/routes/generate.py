@@ -20,7 +20,7 @@ from service.routes.openapi import LAST_EVENT_ID, errors, streamed
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
-RESPONSES = streamed() | errors(401, 403, 404, 406, 422)
+RESPONSES = streamed() | errors(401, 402, 403, 404, 406, 422)
 
 router = APIRouter()
 

@@ -20,6 +20,7 @@ class Body:
 
     def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
+        self.status = exchange.status
         self.begun = False
         self.ended = False
         self._exchange = exchange

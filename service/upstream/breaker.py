@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
 
 MOST_BREAKERS = 100
 """Limit on the models of an endpoint that are failing at once, each with a breaker of its own."""
@@ -54,7 +55,7 @@ class Breakers:
     """
 
     def __init__(self, questions: int, seconds: float, clock: Callable[[], float]) -> None:
-        self._new = lambda: Breaker(questions, seconds, clock)
+        self._new = partial(Breaker, questions, seconds, clock)
         self._of_models: OrderedDict[str, Breaker] = OrderedDict()
 
     def admits(self, model: str) -> bool:

@@ -5,6 +5,7 @@ import math
 import time
 from typing import Any
 
+import httpx2
 import msgspec
 
 from service.errors import UpstreamError
@@ -17,6 +18,7 @@ from service.upstream.dialect import Dialects
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
+from service.upstream.redirects import MOST_REDIRECTS, redirected_to
 
 BREAKER_QUESTIONS = 5
 """Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
@@ -57,7 +59,7 @@ class Client:
 
     def failed(self, request: Request, error: UpstreamError) -> None:
         """Record the error of a question's last try."""
-        if error.reason in ABSENT:
+        if error.reason in ABSENT and not error.is_client_error:
             self._breakers.failed(self._model(request), hash(_encode(request.messages)))
         elif error.reason != "breaker":
             self._breakers.succeeded(self._model(request))
@@ -80,14 +82,14 @@ class Client:
                 exchange = await self._ask(request, said)
                 if not is_accepted(exchange.status):
                     raise status_error(exchange, await start_of_body(exchange))
-        except TimeoutError:
-            raise UpstreamError("upstream_timeout", "status_timeout") from None
-        except ConnectTimeOutError:
-            raise UpstreamError("upstream_timeout", "connect_timeout") from None
-        except MalformedResponseError:
-            raise UpstreamError("upstream_malformed", "response") from None
-        except UnreachableError:
-            raise UpstreamError("upstream_unreachable") from None
+        except TimeoutError as error:
+            raise UpstreamError("upstream_timeout", "status_timeout") from error
+        except ConnectTimeOutError as error:
+            raise UpstreamError("upstream_timeout", "connect_timeout") from error
+        except MalformedResponseError as error:
+            raise UpstreamError("upstream_malformed", "response") from error
+        except UnreachableError as error:
+            raise UpstreamError("upstream_unreachable") from error
         return Body(exchange, ChunkDecoder(last_seq), self._time_outs)
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class Client:
         tried: list[dict[str, Any]] = []
         while True:
             tried.append(body := dialect.express(payload))
-            exchange = await self._pool.send(_encode(body))
+            exchange = await self._send(_encode(body))
             if exchange.status not in BAD_REQUEST:
                 if is_accepted(exchange.status) and len(tried) > 1:
                     self._dialects.learn(payload["model"], dialect)
@@ -114,6 +116,17 @@ class Client:
             if corrected is None or len(tried) > MOST_CORRECTIONS or corrected.express(payload) in tried:
                 raise status_error(exchange, refusal)
             dialect = corrected
+
+    async def _send(self, body: bytes) -> Exchange:
+        """Send the body, and follow redirects that keep the method."""
+        url: httpx2.URL | None = None
+        for _ in range(MOST_REDIRECTS):
+            exchange = await self._pool.send(body, url)
+            url = redirected_to(url or self._pool.url, exchange.status, exchange.headers)
+            if url is None:
+                return exchange
+            exchange.close()
+        return await self._pool.send(body, url)
 
     def _model(self, request: Request) -> str:
         return self.endpoint.model or request.model

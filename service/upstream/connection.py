@@ -203,7 +203,9 @@ class Connection(asyncio.Protocol):
         if exchange := self._exchange:
             if exchange.begun and exc is None and not _is_framed(exchange):
                 exchange.whole = True
-            exchange.fail(BrokenConnectionError())
+            broken = BrokenConnectionError()
+            broken.__cause__ = exc
+            exchange.fail(broken)
 
     # Called by the parser.
 

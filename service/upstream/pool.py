@@ -39,20 +39,29 @@ class Pool:
         self._host, self._port = _host_and_port(url)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
         self._proxy = proxy_for(str(url), os.environ)
-        self._head = _head(request, self._proxy)
+        self._request = request
+        self._head = _head(request, url, self._proxy)
         self._connect_seconds = connect_seconds
         self._idle: list[tuple[Connection, float]] = []
         self._connections: set[Connection] = set()
 
-    async def send(self, body: bytes) -> Exchange:
+    @property
+    def url(self) -> httpx2.URL:
+        """The request's address."""
+        return self._request.url
+
+    async def send(self, body: bytes, url: httpx2.URL | None = None) -> Exchange:
         """Send the request with this body; return its exchange once the status and headers are set.
+
+        `url` is another address of the same server.
 
         Raises:
             ConnectTimeOutError: the connection took longer than `connect_seconds`.
             UnreachableError: the connection failed, or ended before the response began.
             MalformedResponseError: the response is not HTTP. The question may have been paid for.
         """
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+        head = self._head if url is None else _head(self._request, url, self._proxy)
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         try:
             if kept := self._kept():
                 exchange = kept.send(request)
@@ -67,8 +76,8 @@ class Pool:
             async with asyncio.timeout(self._connect_seconds):
                 connection = await self._connect()
             return await _begun(connection.send(request))
-        except TimeoutError:
-            raise ConnectTimeOutError from None
+        except TimeoutError as error:
+            raise ConnectTimeOutError from error
         except MalformedResponseError:
             raise
         except (BrokenConnectionError, OSError, ValueError) as error:
@@ -151,12 +160,12 @@ async def _tunnel(connection: Connection, proxy: ProxyAddress, target: str) -> N
     connection.begin_anew()
 
 
-def _head(request: httpx2.Request, proxy: ProxyAddress | None) -> bytes:
-    """Return the request's head, up to the Content-Length."""
-    target = request.url.raw_path
+def _head(request: httpx2.Request, url: httpx2.URL, proxy: ProxyAddress | None) -> bytes:
+    """Return the head of the request to this address, up to the Content-Length."""
+    target = url.raw_path
     authorization = b""
-    if proxy is not None and request.url.scheme == "http":
-        target = str(request.url).encode("ascii")
+    if proxy is not None and url.scheme == "http":
+        target = str(url).encode("ascii")
         authorization = _authorization(proxy)
     lines = [b"%b: %b\r\n" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
     return b"%b %b HTTP/1.1\r\n%b%b" % (request.method.encode("ascii"), target, b"".join(lines), authorization)

@@ -15,6 +15,9 @@ from service.upstream.endpoint import Endpoint, TimeOuts
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
 
+LONGEST_PAUSE_SECONDS = 1
+"""Longest pause of a Retry-After that a retry waits for. A longer one is passed on to the client."""
+
 
 class Upstream:
     """The endpoints, in the order in which they are tried."""
@@ -88,6 +91,11 @@ class UpstreamStream:
         """The tokens as the upstream counted them; None if it has not said yet."""
         return self._body.decoder.usage if self._body is not None else None
 
+    @property
+    def status(self) -> int | None:
+        """The status of the response that is being read; None before."""
+        return self._body.status if self._body is not None else None
+
     def read(self) -> Coroutine[Any, Any, list[Delta]]:
         """Return the deltas since the last call, at least one; an empty list once the answer is complete.
 
@@ -109,6 +117,7 @@ class UpstreamStream:
         tries = iter(self._tries)
         client, asked = next(tries), None
         while True:
+            self._body = None
             try:
                 # The breaker may reject a question before its first try at an endpoint, and not between two tries.
                 if client is not asked and not self._taken_over:
@@ -126,7 +135,7 @@ class UpstreamStream:
                 if following is None:
                     raise
                 if following is client:
-                    await asyncio.sleep(random.uniform(*RETRY_SECONDS))  # noqa: S311 (dispersion, not a secret)
+                    await asyncio.sleep(_pause(error))
                 client = following
 
 
@@ -134,9 +143,15 @@ def _next_try(tries: Iterator[Client], client: Client, error: UpstreamError) -> 
     """Return the endpoint to ask after the error, or None.
 
     It is the same endpoint where the error may be temporary, and else the next one, which may know another model or
-    accept a longer question. An invalid request is sent to no other endpoint: it is invalid for each.
+    accept a longer question. A request that is invalid, or not allowed, is sent to no other endpoint.
     """
-    if error.reason == "bad_request":
+    if error.reason in ("bad_request", "moderated"):
         return None
     again = error.reason in ("unreachable", "unavailable", "cut", "truncated")
+    again = again and int(error.retry_after or 0) <= LONGEST_PAUSE_SECONDS
     return next((other for other in tries if again or other is not client), None)
+
+
+def _pause(error: UpstreamError) -> float:
+    """Return the seconds before the next try at the same endpoint: no fewer than it asked for."""
+    return max(int(error.retry_after or 0), random.uniform(*RETRY_SECONDS))  # noqa: S311 (dispersion, not a secret)

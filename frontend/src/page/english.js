@@ -82,6 +82,8 @@ export const ENGLISH = {
     upstream_truncated: "the model broke off.",
     upstream_malformed: "the model sent something unreadable.",
     upstream_credentials: "the model's provider refused the server's key.",
+    upstream_no_credit: "the server's account with the model's provider is out of credit.",
+    upstream_moderated: "the model's provider refused the question because of its contents.",
     upstream_not_found: "there is no such model.",
     upstream_redirected: "the model's server has moved.",
     upstream_bad_request: "the model did not accept the question.",

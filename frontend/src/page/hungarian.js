@@ -83,6 +83,8 @@ export const HUNGARIAN = {
     upstream_truncated: "a modell félbehagyta.",
     upstream_malformed: "a modell olvashatatlan választ küldött.",
     upstream_credentials: "a modell szolgáltatója nem fogadta el a kiszolgáló kulcsát.",
+    upstream_no_credit: "a kiszolgálónak elfogyott a kerete a modell szolgáltatójánál.",
+    upstream_moderated: "a modell szolgáltatója a tartalma miatt elutasította a kérdést.",
     upstream_not_found: "nincs ilyen modell.",
     upstream_redirected: "a modell kiszolgálója más címre költözött.",
     upstream_bad_request: "a modell nem fogadta el a kérdést.",

@@ -60,6 +60,13 @@ class FolyamError(Exception):
             error["field"] = self.field
         return {"error": {**error, "request_id": request_id}}
 
+    def log_fields(self) -> dict[str, object]:
+        """Return the cause for the service's log: an exception's class, and never its text, which may hold anything."""
+        cause = self.__cause__
+        while cause is not None and cause.__cause__ is not None:
+            cause = cause.__cause__
+        return {"exception": type(cause).__qualname__} if cause else {}
+
     def headers(self) -> dict[str, str]:
         """Return the response's headers."""
         headers = {"Cache-Control": "no-store"}
@@ -120,6 +127,15 @@ class UpstreamError(FolyamError):
     def is_client_error(self) -> bool:
         """Whether the upstream's status says that the request is wrong: it has answered, and is up."""
         return self.upstream_status is not None and 400 <= self.upstream_status < 500  # noqa: PLR2004 (HTTP's classes)
+
+    def log_fields(self) -> dict[str, object]:
+        """Add what the upstream said."""
+        said = {
+            "upstream_status": self.upstream_status,
+            "upstream_code": self.upstream_code,
+            "upstream_type": self.upstream_type,
+        }
+        return {**super().log_fields(), **{name: value for name, value in said.items() if value}}
 
     def told_by_upstream(self, status: int | None, code: str, kind: str) -> Self:
         """Set the upstream's status, and the words of its error, each fit for a log or empty. Return the error."""

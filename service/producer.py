@@ -226,6 +226,7 @@ class Producer:
             self._status.set_result(None)
 
     def _failed(self, error: FolyamError) -> Failed:
+        self._report.fail(error)
         if isinstance(error, UpstreamError):
             self._metrics.upstream_failed(error.reason)
             if not self._status.done():

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from service.errors import FolyamError
 from service.events import Done, Failed, StoppedBy, Terminal, Timing
 from service.request import Request
 from service.telemetry import metrics, tracing
@@ -32,6 +33,7 @@ class Report:
         self._time = asyncio.get_running_loop().time
         self._span = tracing.NO_SPAN
         self._stopped_by: StoppedBy | None = None
+        self._cause: dict[str, object] = {}
         self._interrupted_at = 0.0
         self._first_chunk_seconds: float | None = None
         self._upstream_first_chunk_seconds: float | None = None
@@ -77,6 +79,10 @@ class Report:
         first = self._first_chunk_seconds
         return Timing(None if first is None else round(first, 4), round(self._time() - self._begun_at, 4))
 
+    def fail(self, error: FolyamError) -> None:
+        """Note why the answer failed."""
+        self._cause = error.log_fields()
+
     def end(self, terminal: Terminal, size: int) -> None:
         """Note how the answer ended. `size` is its log's length in bytes."""
         timing = self.timing()
@@ -96,6 +102,7 @@ class Report:
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,
+            **self._cause,
             **tracing.log_fields(self._span),
         )
         self._trace(outcome, terminal)

@@ -163,6 +163,16 @@ def test_an_upstreams_error_has_a_reason_for_its_metric() -> None:
     assert UpstreamError("upstream_bad_request", "with_code", said="x").reason == "bad_request"
 
 
+def test_an_error_tells_the_log_its_first_cause_and_what_the_upstream_said() -> None:
+    error = UpstreamError("upstream_unreachable")
+    assert error.log_fields() == {}
+    error.__cause__ = OSError("sk-secret")
+    error.__cause__.__cause__ = ConnectionRefusedError("sk-secret")
+    assert error.log_fields() == {"exception": "ConnectionRefusedError"}
+    refused = UpstreamError("upstream_credentials").told_by_upstream(401, "invalid_api_key", "")
+    assert refused.log_fields() == {"upstream_status": 401, "upstream_code": "invalid_api_key"}
+
+
 # Where errors are raised
 
 

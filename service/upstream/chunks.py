@@ -25,6 +25,7 @@ from service.upstream.chunk_json import (
     is_error_event,
     usage_of,
 )
+from service.upstream.error_body import read_error, word
 
 EVENT_BYTES = 1 << 20
 """Limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
@@ -181,13 +182,13 @@ class ChunkDecoder:
         except (ValueError, RecursionError):
             chunk = self._decode_loosely(name, event)
         if chunk.error is not NULL and is_error(chunk.error):
-            raise UpstreamError("upstream_error")
+            raise _reported(chunk.error)
         if chunk.usage is not NULL and bytes(chunk.usage) != b"null":
             self.usage = usage_of(chunk.usage) or self.usage
         choices = chunk.choices
         if choices is None:
             if name == b"error" or is_error_event(event):
-                raise UpstreamError("upstream_error")
+                raise _reported(event)
             return
         for choice in choices:
             # The request is for one choice. Of several, only the one with the index 0 is the answer.
@@ -214,10 +215,10 @@ class ChunkDecoder:
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
         if choice.error is not NULL and is_error(choice.error):
-            raise UpstreamError("upstream_error")
+            raise _reported(choice.error)
         if choice.finish_reason:
             if _FAILURE.search(choice.finish_reason):
-                raise UpstreamError("upstream_error")
+                raise UpstreamError("upstream_error").told_by_upstream(None, word(choice.finish_reason), "")
             self.finish_reason = _in_whole_characters(choice.finish_reason)
 
     def _message(self, choice: Choice) -> Message | None:
@@ -244,6 +245,12 @@ class ChunkDecoder:
             self._held[voice] = text[-1]
             text = text[:-1]
         return _in_whole_characters(text)
+
+
+def _reported(error: msgspec.Raw | bytes) -> UpstreamError:
+    """Return the error that the upstream describes in JSON."""
+    said = read_error(bytes(error))
+    return UpstreamError("upstream_error").told_by_upstream(None, said.code, said.type)
 
 
 def _in_whole_characters(text: str) -> str:

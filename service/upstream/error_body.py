@@ -54,13 +54,14 @@ def read_error(body: bytes) -> ErrorBody:
 def _in_fields(said: dict[str, Any]) -> ErrorBody:
     message, metadata = said.get("message"), said.get("metadata")
     return ErrorBody(
-        _word(said.get("code")),
-        _word(said.get("type")) or _word(said.get("status")),
+        word(said.get("code")),
+        word(said.get("type")) or word(said.get("status")),
         message if isinstance(message, str) else "",
         flagged=isinstance(metadata, dict) and any(name in metadata for name in _FLAGGED),
     )
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """Return the value if it is a number or one word, fit for a log; else an empty string."""
     text = str(value) if type(value) in (str, int) else ""
     return text if _WORD.fullmatch(text) else ""

@@ -1,12 +1,18 @@
 """An upstream that answers with raw bytes, over real sockets."""
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+
+RESET_SECONDS = 0.05
+"""Pause before a reset, which discards what its receiver has not read."""
 
 
 def chunk(delta: Mapping[str, str], finish_reason: str | None = None) -> bytes:
@@ -52,11 +58,13 @@ class RawRequest:
 
 
 class RawUpstream:
-    """Reads each request, sends the bytes that `respond` returns for it, and closes the connection."""
+    """Reads each request, sends the bytes that `respond` returns for it, and closes the connection, or resets it."""
 
-    def __init__(self, respond: Callable[[RawRequest], bytes]) -> None:
+    def __init__(self, respond: Callable[[RawRequest], bytes], *, reset: bool = False) -> None:
         self._respond = respond
+        self._reset = reset
         self._server: asyncio.Server | None = None
+        self._connections: list[asyncio.Task[None]] = []
         self.requests: list[RawRequest] = []
         self.address = ""
         """`http://127.0.0.1:<port>`"""
@@ -80,18 +88,36 @@ class RawUpstream:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        await self._server.wait_closed()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0.01)  # for the connections, which close a little later
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.append(task)
         try:
             start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, path, _ = start.split(" ")
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if line)}
-            body = await reader.readexactly(int(headers["content-length"]))
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.requests.append(request := RawRequest(method, path, headers, body))
             writer.write(self._respond(request))
             await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # The client has left.
+            if self._reset:
+                await asyncio.sleep(RESET_SECONDS)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # The client has left, or the test is over.
         finally:
+            self._end(writer)
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        if self._reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        else:
             writer.close()

@@ -79,6 +79,17 @@ export const BEHAVIOURS = {
   "busy-until-a-time-that-has-passed": {
     questionCourse: () => ({ status: 503, page: BUSY_PAGE, retryAfter: "Wed, 21 Oct 2015 07:28:00 GMT" }),
   },
+  "upstream-away-once": { questionCourse: once({ error: "upstream_unavailable", retryAfter: "1" }) },
+  "upstream-slow-once": { questionCourse: once({ error: "upstream_timeout", retryAfter: "1" }) },
+  "upstream-away-and-in-a-hurry": {
+    questionCourse: () => ({ error: "upstream_unavailable", retryAfter: "0" }),
+  },
+  "gateway-with-a-time": { questionCourse: () => ({ status: 502, page: BUSY_PAGE, retryAfter: "0" }) },
+  "gateway-that-waited": { questionCourse: () => ({ status: 504, page: BUSY_PAGE, retryAfter: "0" }) },
+  "service-unreachable": { questionCourse: () => ({ error: "service_unreachable", retryAfter: "2" }) },
+  "refused-for-good-with-a-time": {
+    questionCourse: () => ({ error: "upstream_credentials", retryAfter: "1" }),
+  },
   "busy-without-a-time": { questionCourse: () => ({ error: "upstream_rate_limited" }) },
   refuses: { questionCourse: () => ({ error: "empty_query" }) },
   "bad-gateway": { questionCourse: () => ({ status: 502, page: "<h1>Bad gateway</h1>" }) },
@@ -86,6 +97,15 @@ export const BEHAVIOURS = {
 
   "resumes-when-ready": {
     course: (n) => (n === 2 ? { error: "draining", retryAfter: "1" } : fromTheSecond(WHOLE)(n)),
+  },
+  "resumes-when-the-gateway-is-ready": {
+    course: (n) => (n === 2 ? { status: 502, page: BUSY_PAGE, retryAfter: "1" } : fromTheSecond(WHOLE)(n)),
+  },
+  "resumes-when-the-gateway-has-waited": {
+    course: (n) => (n === 2 ? { error: "service_timeout", retryAfter: "1" } : fromTheSecond(WHOLE)(n)),
+  },
+  "resumes-through-a-gateway-in-a-hurry": {
+    course: fromTheSecond({ status: 504, page: BUSY_PAGE, retryAfter: "0" }),
   },
   "resumes-in-a-hurry": { course: fromTheSecond({ status: 503, page: BUSY_PAGE, retryAfter: "0" }) },
   "resumes-into-nothing": {

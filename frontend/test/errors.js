@@ -17,13 +17,21 @@ export const ERRORS = {
     field: "after",
   },
   not_found: { status: 404, message: "There is nothing at this address." },
+  service_timeout: { status: 504, message: "The service did not answer in time. Please try again." },
+  service_unreachable: {
+    status: 502,
+    message: "The service is not running or just restarting. Please try again in a moment.",
+  },
   stop_pending: { status: 503, message: "The answer will stop, but has not stopped yet." },
   too_many_answers_of_yours: {
     status: 429,
     message: "You have too many answers under way. Let one of them end first.",
   },
   unknown_answer: { status: 404, message: "There is no such answer, or it has expired." },
+  upstream_credentials: { status: 502, message: "The model's server refused this service's credentials." },
   upstream_rate_limited: { status: 429, message: "The model's server takes no more requests for now." },
+  upstream_timeout: { status: 504, message: "The model's server did not answer in time." },
+  upstream_unavailable: { status: 502, message: "The model's server cannot answer now." },
 };
 
 /**

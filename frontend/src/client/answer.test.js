@@ -293,8 +293,12 @@ describe("a connection that", () => {
     expect(await answer.finished).toMatchObject({ phase: "done", text: TWENTY });
   });
 
-  test("asks_to_come_back_later_is_asked_later", async () => {
-    const { answer } = ask("resumes-when-ready");
+  test.each([
+    "resumes-when-ready",
+    "resumes-when-the-gateway-is-ready",
+    "resumes-when-the-gateway-has-waited",
+  ])("asks_to_come_back_later_is_asked_later_%s", async (behaviour) => {
+    const { answer } = ask(behaviour);
     const waiting = await until(answer, ({ waitingFor }) => waitingFor?.what === "service");
     expect(waiting).toMatchObject({ phase: "reconnecting" });
     const began = performance.now();
@@ -335,6 +339,11 @@ describe("a question", () => {
       ["bad-gateway", "refused", true],
       ["busy-without-a-time", "upstream_rate_limited", true],
       ["a-login-page", "protocol", true],
+      // A gateway does not know whether the answer has begun.
+      ["gateway-with-a-time", "refused", true],
+      ["gateway-that-waited", "refused", true],
+      ["service-unreachable", "service_unreachable", true],
+      ["refused-for-good-with-a-time", "upstream_credentials", false],
     ])) {
       const { answer, run } = ask(behaviour);
       expect(await answer.finished).toMatchObject({
@@ -345,15 +354,18 @@ describe("a question", () => {
     }
   });
 
-  test("that_was_refused_with_a_time_is_asked_again_then", async () => {
-    const { answer, run } = ask("busy-once");
-    expect(await until(answer, ({ waitingFor }) => waitingFor !== null)).toMatchObject({
-      phase: "connecting",
-      waitingFor: { what: "service" },
-    });
-    expect((await answer.finished).text).toBe(TWENTY);
-    expect((await report(run)).questions).toBe(2);
-  });
+  test.each(["busy-once", "upstream-away-once", "upstream-slow-once"])(
+    "that_was_refused_with_a_time_is_asked_again_then_%s",
+    async (behaviour) => {
+      const { answer, run } = ask(behaviour);
+      expect(await until(answer, ({ waitingFor }) => waitingFor !== null)).toMatchObject({
+        phase: "connecting",
+        waitingFor: { what: "service" },
+      });
+      expect((await answer.finished).text).toBe(TWENTY);
+      expect((await report(run)).questions).toBe(2);
+    },
+  );
 
   test("that_would_have_to_wait_for_too_long_is_given_up_at_once", async () => {
     const { answer } = ask("busy-for-long");
@@ -384,7 +396,11 @@ describe("a service that leaves no pause", () => {
   // of tries on any machine.
   const patience = { giveUpMs: 3000 };
 
-  for (const behaviour of ["busy-and-in-a-hurry", "busy-until-a-time-that-has-passed"]) {
+  for (const behaviour of [
+    "busy-and-in-a-hurry",
+    "busy-until-a-time-that-has-passed",
+    "upstream-away-and-in-a-hurry",
+  ]) {
     test(`${behaviour}_is_asked_no_sooner_than_the_own_back_off_says`, async () => {
       const { answer, run } = ask(behaviour, { patience });
       expect(await answer.finished).toMatchObject({ phase: "failed", failure: { of: "connection" } });
@@ -396,6 +412,7 @@ describe("a service that leaves no pause", () => {
 
   for (const behaviour of [
     "resumes-in-a-hurry",
+    "resumes-through-a-gateway-in-a-hurry",
     "retry-field-in-a-hurry",
     "ends-for-ever",
     "nothing-left-for-ever",

@@ -53,3 +53,13 @@ const LASTING = new Set([
 export function isRetryable(status, code) {
   return (status === 408 || status === 425 || status === 429 || status >= 500) && !LASTING.has(code ?? "");
 }
+
+/**
+ * Return whether a refused question has certainly begun no answer, so that it may be sent again by itself. A 502 or 504 of a
+ * proxy leaves that open: the service may have taken the question. Its own `upstream_…` errors mean that it kept no answer.
+ *
+ * @param {FolyamError} error
+ */
+export function beganNoAnswer({ status, code }) {
+  return status === 429 || status === 503 || code.startsWith("upstream_");
+}

@@ -1,6 +1,6 @@
 import { pauseMs } from "./backoff.js";
 import { readStream, responseError } from "./response.js";
-import { FolyamError } from "./errors.js";
+import { beganNoAnswer, FolyamError } from "./errors.js";
 import { isTerminal, parseEvent } from "./events.js";
 import { watchForSilence } from "./silence.js";
 import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
@@ -314,8 +314,8 @@ export class Follower {
       return;
     }
     if (error) {
-      // An error response means that no answer began. The question is sent again only if the service names a time for it.
-      if (error.retryAfterMs === null) {
+      // The question is sent again only if the service names a time for it.
+      if (error.retryAfterMs === null || !beganNoAnswer(error)) {
         throw error;
       }
     } else if (!offline) {

@@ -2,9 +2,6 @@ import { retryAfterMs } from "./backoff.js";
 import { createDecoder } from "./decoder.js";
 import { FolyamError, isRetryable } from "./errors.js";
 
-/** Statuses whose Retry-After is honoured: the request was not processed, and may be repeated (RFC 9110 15.6.4, RFC 6585 4). */
-const COME_BACK = new Set([429, 503]);
-
 /**
  * Return why a response is not a stream of events, or null if it is one.
  *
@@ -26,13 +23,14 @@ export async function responseError(response) {
         );
   }
   const said = await errorIn(response);
+  const retryable = isRetryable(status, said?.code);
   return new FolyamError(
     said?.code ?? (status === 404 ? "unknown_answer" : "refused"),
     said?.message ?? `The server answered with status ${status}.`,
     {
       status,
-      retryable: isRetryable(status, said?.code),
-      retryAfterMs: COME_BACK.has(status) ? retryAfterMs(response.headers.get("Retry-After")) : null,
+      retryable,
+      retryAfterMs: retryable ? retryAfterMs(response.headers.get("Retry-After")) : null,
     },
   );
 }

@@ -26,6 +26,12 @@ IMPATIENT = {
 BEFORE_THE_FIRST_BYTE: dict[str, tuple[dict[str, Any], int, str]] = {
     "status 400": ({"status": 400}, 400, "upstream_bad_request"),
     "status 401": ({"status": 401}, 502, "upstream_credentials"),
+    "status 402": ({"status": 402}, 402, "upstream_no_credit"),
+    "status 403 of moderation": (
+        {"status": 403, "error": {"metadata": {"reasons": ["x"]}}},
+        403,
+        "upstream_moderated",
+    ),
     "status 403": ({"status": 403}, 502, "upstream_credentials"),
     "status 404": ({"status": 404}, 502, "upstream_not_found"),
     "status 413": ({"status": 413}, 413, "upstream_too_long"),

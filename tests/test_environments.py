@@ -17,6 +17,7 @@ from service.errors import UpstreamError
 from service.question import to_request
 from service.upstream.endpoint import TimeOuts
 from service.upstream.stream import Upstream
+from tests.listening import listening
 
 TIMEOUT_SECONDS = 20
 PATIENT = TimeOuts(TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
@@ -43,24 +44,18 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Record a request, and answer it."""
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-            body = await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
-            self.requests.append(head + body)
-            writer.write(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n" if head.startswith(b"CONNECT") else ANSWER)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        lengths = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        body = await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+        self.requests.append(head + body)
+        writer.write(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n" if head.startswith(b"CONNECT") else ANSWER)
 
 
 @asynccontextmanager
 async def server() -> AsyncIterator[Server]:
     serving = Server()
-    async with await asyncio.start_server(serving.serve, "127.0.0.1", 0) as listening:
-        serving.port = listening.sockets[0].getsockname()[1]
+    async with listening(serving.serve) as address:
+        serving.port = address.port
         yield serving
 
 

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.config import Settings
 from service.error_codes import TABLE
 from tests.in_process import REQUEST_ID, Reply, ask, running
+from tests.listening import listening
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
@@ -230,10 +231,9 @@ async def test_bytes_that_are_no_http_are_the_response(tmp_path: Path, upstream:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"no HTTP\r\n\r\n")
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with listening(answer) as address:
+        url = f"http://{address}/v1"
         async with running(app_with(tmp_path, upstream, **{**END_SETTINGS, "OPENAI_BASE_URL": url})) as app:
             reply = await asyncio.wait_for(ask(app, *POST, question(), JSON), DEADLINE_SECONDS)
     assert (reply.status, json.loads(reply.body)["error"]["code"]) == (502, "upstream_malformed")

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from service.upstream.pool import (
     UnreachableError,
     start_of_body,
 )
+from tests.listening import Handle, listening
 from tests.waiting import until
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 HELLO = b"5\r\nhello\r\n"
 END = b"0\r\n\r\n"
@@ -29,30 +29,10 @@ TIMEOUT_SECONDS = 10
 
 
 @asynccontextmanager
-async def server(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def server(serve: Handle, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Serve each connection so; yield the port."""
-    ended: list[asyncio.Task[None]] = []
-
-    async def each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        ended.append(task)
-        try:
-            await serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(each, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        for task in ended:
-            task.cancel()
-        await asyncio.gather(*ended, return_exceptions=True)
-        await asyncio.sleep(0.01)  # for the connections, which close a little later
+    async with listening(serve, tls) as address:
+        yield address.port
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +84,7 @@ async def request_on(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(len(b'{"question": 1}'))
 
 
-def saying(*pieces: bytes, close: bool = True) -> Serve:
+def saying(*pieces: bytes, close: bool = True) -> Handle:
     """A server that reads one request and says this."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

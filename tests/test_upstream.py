@@ -18,6 +18,7 @@ from service.request import Request, Turn
 from service.upstream.client import BREAKER_QUESTIONS, BREAKER_SECONDS
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream, UpstreamStream
+from tests.listening import listening
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
@@ -618,7 +619,8 @@ async def test_an_upstream_that_is_not_there_is_unreachable() -> None:
     assert (answer.error.code, answer.error.status, answer.error.reason) == ("upstream_unreachable", 502, "unreachable")
 
 
-async def raw_answers(*responses: bytes) -> tuple[asyncio.Server, list[bytes]]:
+@asynccontextmanager
+async def raw_answers(*responses: bytes) -> AsyncIterator[tuple[Endpoint, list[bytes]]]:
     """A server that answers its first request so, its second so …, and closes each connection; and the requests."""
     seen: list[bytes] = []
 
@@ -626,9 +628,9 @@ async def raw_answers(*responses: bytes) -> tuple[asyncio.Server, list[bytes]]:
         seen.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(responses[min(len(seen), len(responses)) - 1])
         await writer.drain()
-        writer.close()
 
-    return await asyncio.start_server(serve, "127.0.0.1", 0), seen
+    async with listening(serve) as address:
+        yield Endpoint(f"http://{address}/v1", "sk-secret"), seen
 
 
 @pytest.mark.parametrize(
@@ -646,12 +648,8 @@ async def raw_answers(*responses: bytes) -> tuple[asyncio.Server, list[bytes]]:
 async def test_a_response_that_is_no_http_is_malformed_and_not_asked_for_again(
     response: bytes, code: str, asked: int
 ) -> None:
-    listening, seen = await raw_answers(response)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        there = Endpoint(f"http://127.0.0.1:{port}/v1", "sk-secret")
-        async with upstream_of(there, retries=2) as upstream:
-            answer = await read_all(upstream.stream(request(), last_seq=1))
+    async with raw_answers(response) as (there, seen), upstream_of(there, retries=2) as upstream:
+        answer = await read_all(upstream.stream(request(), last_seq=1))
     assert answer.error is not None
     assert (answer.error.code, answer.error.status) == (code, 502)
     assert len(seen) == asked
@@ -660,12 +658,8 @@ async def test_a_response_that_is_no_http_is_malformed_and_not_asked_for_again(
 async def test_the_second_endpoint_is_asked_where_the_firsts_response_is_no_http(
     upstream: UpstreamProcess, key: str
 ) -> None:
-    listening, _ = await raw_answers(b"SSH-2.0-OpenSSH\r\n")
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
-        first = Endpoint(f"http://127.0.0.1:{port}/v1", "sk-secret")
-        async with upstream_of(first, endpoint(upstream)) as asked:
-            answer = await read_all(asked.stream(request(key, chunks=1), last_seq=1))
+    async with raw_answers(b"SSH-2.0-OpenSSH\r\n") as (first, _), upstream_of(first, endpoint(upstream)) as asked:
+        answer = await read_all(asked.stream(request(key, chunks=1), last_seq=1))
     assert (answer.text, answer.error) == ("w1 ", None)
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from deploy.local.ports import Address
+from tests.listening import listening
 
 
 class Cutter:
@@ -29,7 +30,6 @@ class Cutter:
         self._keeps_blank_lines = keeps_blank_lines
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stop: Callable[[], object] = lambda: None
         self.address = Address("127.0.0.1", 0)
 
@@ -48,31 +48,16 @@ class Cutter:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = partial(loop.call_soon_threadsafe, stop.set)
-        server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
-        self.address = Address(*server.sockets[0].getsockname())
-        self._ready.set()
-        await stop.wait()
-        # No connection may be left when the loop is closed. The one accepted last gets its task in the next turns. A
-        # server that is closed before them loses it.
-        for listening in server.sockets:
-            loop.remove_reader(listening.fileno())
-        await turns()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await turns()
+        stop = asyncio.Event()
+        self._stop = partial(asyncio.get_running_loop().call_soon_threadsafe, stop.set)
+        async with listening(self._pass_on) as self.address:
+            self._ready.set()
+            await stop.wait()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         self.connections += 1
         limit = next(self._limits, 1 << 60)
-        with contextlib.ExitStack() as closing, contextlib.suppress(asyncio.CancelledError):
-            # Suppressed: the test has ended, and asyncio would report the error.
+        with contextlib.ExitStack() as closing:
             closing.callback(writer.transport.abort)
             there_reader, there_writer = await asyncio.open_connection(self._target.host, self._target.port)
             closing.callback(there_writer.transport.abort)
@@ -82,12 +67,6 @@ class Cutter:
             if cut:
                 self.cuts += 1
                 reset(writer.get_extra_info("socket"))
-
-
-async def turns() -> None:
-    """Let the loop do what is ready, and what that makes ready."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def _copy(

@@ -2,37 +2,19 @@
 
 import asyncio
 import re
-import socket
-import struct
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from deploy.local.ports import Address
+from tests.e2e.cutter import reset
+from tests.listening import Listener
 
 T = TypeVar("T")
 REQUEST_LINE = re.compile(rb"(?:^|\r\n\r\n)(GET|POST|DELETE) (\S+) HTTP/1\.1\r\n")
-RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 CALL_SECONDS = 10.0
-
-
-@dataclass(eq=False)
-class Line:
-    """One connection: the browser's socket and nginx's."""
-
-    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
-    flowing: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.flowing.set()
-
-    def reset(self) -> None:
-        """Reset both sides."""
-        for writer in self.writers:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-            writer.transport.abort()
 
 
 class Wire:
@@ -40,27 +22,32 @@ class Wire:
 
     def __init__(self, target: Address) -> None:
         self._target = target
-        self._lines: set[Line] = set()
+        self._flowing: set[asyncio.Event] = set()
+        """One for each connection. A connection relays while its event is set."""
         self.requests: list[str] = []
         """Method and path of each request, in order."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._port = 0
-        self._server = self._call(self._listen)
+        self._listener = self._call(partial(Listener.start, self._connected))
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self._listener.address
 
     @property
     def url(self) -> str:
         """The address for the browser."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self.address}"
 
     def cut(self) -> None:
         """Reset all connections and accept none."""
-        self._call(self._cut)
+        self._call(self._listener.close)
 
     def restore(self) -> None:
         """Accept connections again."""
-        self._server = self._call(self._listen)
+        self._listener = self._call(partial(Listener.start, self._connected, self.address.port))
 
     def freeze(self) -> None:
         """Stop relaying on the existing connections and leave them open. New connections work."""
@@ -72,8 +59,7 @@ class Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._call(self._cut)
-        self._call(self._finish)
+        self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_SECONDS)
         self._loop.close()
@@ -81,53 +67,48 @@ class Wire:
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(CALL_SECONDS)
 
-    async def _listen(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
-        self._port = server.sockets[0].getsockname()[1]
-        return server
-
-    async def _cut(self) -> None:
-        self._server.close()
-        for line in list(self._lines):
-            line.flowing.set()
-            line.reset()
-
-    async def _finish(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
-
     async def _freeze(self) -> None:
-        for line in self._lines:
-            line.flowing.clear()
+        for flowing in self._flowing:
+            flowing.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
         try:
             far_reader, far_writer = await asyncio.open_connection(self._target.host, self._target.port)
-        except OSError:
-            writer.transport.abort()
-            return
-        line = Line((writer, far_writer))
-        self._lines.add(line)
+            writers.append(far_writer)
+            await self._relay((reader, far_writer), (far_reader, writer))
+        except asyncio.CancelledError:  # by a cut
+            for each in writers:
+                reset(each.get_extra_info("socket"))
+            raise
+        finally:
+            for each in writers:
+                each.transport.abort()
+
+    async def _relay(self, *pairs: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Copy from each reader to its writer, until one of them ends. The first is the browser's."""
+        flowing = asyncio.Event()
+        flowing.set()
+        self._flowing.add(flowing)
         ways = [
-            asyncio.create_task(self._carry(line, reader, far_writer, listen=True)),
-            asyncio.create_task(self._carry(line, far_reader, writer)),
+            asyncio.create_task(self._carry(flowing, *pair, listen=number == 0)) for number, pair in enumerate(pairs)
         ]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        for each in line.writers:
-            each.transport.abort()
-        self._lines.discard(line)
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._flowing.discard(flowing)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _carry(
-        self, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, listen: bool = False
+        self, flowing: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, listen: bool
     ) -> None:
         try:
             while data := await reader.read(1 << 16):
                 if listen:
                     self.requests += [b" ".join(found).decode() for found in REQUEST_LINE.findall(data)]
-                await line.flowing.wait()
+                await flowing.wait()
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -90,6 +90,10 @@ class UpstreamProcess:
         """End the answers of this key without further chunks, now or once they are asked for."""
         self._control("POST", key, None, "/end")
 
+    def step(self, key: str) -> None:
+        """Let the answer of this key, whose script is `on_demand`, send its next chunk or come to its end."""
+        self._control("POST", key, None, "/next")
+
     def said(self, key: str) -> int:
         """Return the number of text chunks of this key's last answer, once it is over, including the given ones."""
         record = self.wait_closed(key)[-1]

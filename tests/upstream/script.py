@@ -61,6 +61,8 @@ class Script:
     """Seconds between the headers and the first event."""
     pace: float = 0.0
     """Seconds from one chunk to the next; 0 sends as fast as the reader takes it."""
+    on_demand: bool = False
+    """Send a chunk, what follows the last one, and the end only when `POST /next?key=…` asks for the next of them."""
     batch: int = 1
     """Text chunks joined into one write, as a fast server's are on their way."""
     ping_every: float = 0.0

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from itertools import count
@@ -34,10 +35,26 @@ class Upstream:
         self.ending: set[str] = set()
         """The keys of answers that have been told to come to their end."""
         self._numbers = count(1)
+        self._demands: Counter[str] = Counter()
+        self._held: dict[str, Callable[[], None]] = {}
 
     def connection(self) -> "Connection":
         """The protocol of one more connection."""
         return Connection(self, next(self._numbers))
+
+    def demand(self, key: str) -> None:
+        """Let the answer of this key take one more step, now or when it comes to it."""
+        self._demands[key] += 1
+        if go_on := self._held.pop(key, None):
+            go_on()
+
+    def may_step(self, key: str, go_on: Callable[[], None]) -> bool:
+        """Return whether a step is demanded, and take the demand; otherwise call `go_on` at the next demand."""
+        if self._demands[key]:
+            self._demands[key] -= 1
+            return True
+        self._held[key] = go_on
+        return False
 
     async def listen(self, host: str, port: int) -> asyncio.Server:
         """Begin to accept."""
@@ -117,6 +134,9 @@ class Connection(asyncio.Protocol):
                 self.reply(200, self.upstream.records.select(wanted.get("key"), wanted.get("query")))
             case "POST", "/end":
                 self.upstream.ending.add(wanted["key"])
+                self.reply(200, {})
+            case "POST", "/next":
+                self.upstream.demand(wanted["key"])
                 self.reply(200, {})
             case "DELETE", "/requests":
                 self.upstream.records.forget(wanted.get("key"), wanted.get("query"))
@@ -284,6 +304,8 @@ class Answer:
         while not self._over:
             if not self._connection.writable:
                 self._waiting = True
+                return
+            if script.on_demand and not self._upstream.may_step(script.key, self._step):
                 return
             beat = next(self._beats)
             if isinstance(beat, End):

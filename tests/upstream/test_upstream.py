@@ -337,6 +337,22 @@ def test_an_endless_answer_can_be_told_to_end(upstream: UpstreamProcess, given: 
     assert upstream.requests(key)[0]["finished"]
 
 
+def test_each_step_can_wait_for_its_demand(upstream: UpstreamProcess) -> None:
+    key = "on demand"
+    upstream.step(key)  # before it is asked for
+    with connect(upstream) as connection:
+        send(connection, command(key=key, chunks=2, on_demand=True))
+        upstream.wait_until(lambda records: bool(records) and records[0]["chunks_sent"] == 1, key)
+        upstream.step(key)
+        upstream.wait_until(lambda records: records[0]["chunks_sent"] == 2, key)
+        assert upstream.requests(key)[0]["closed_at"] is None
+        upstream.step(key)
+        assert upstream.requests(key)[0]["closed_at"] is None
+        upstream.step(key)
+        reply = receive(connection)
+    assert (reply.text, reply.whole) == ("w1 w2 ", True)
+
+
 def test_several_chunks_can_share_a_write(upstream: UpstreamProcess) -> None:
     reply = ask(upstream, command(chunks=10, batch=4, role=False))
     assert [write.count(b'"content":"w') for write in reply.writes] == [4, 4, 2, 0, 0]

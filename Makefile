@@ -1,5 +1,5 @@
 # The project's commands; `make` alone lists them.
-.PHONY: help run test test-containers check check-style check-types check-page check-python bench faults setup setup-tests
+.PHONY: help run test test-servers test-containers check check-style check-types check-page check-python bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -12,16 +12,20 @@ SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
 # Tests that need a container engine, and are therefore not a part of `make test`.
 CONTAINERS := tests/containers
 
-# More workers than cores: the tests mostly wait, for paced answers, cut networks, and processes that start or are
-# killed. tests/conftest.py groups the tests that stay together.
-WORKERS := 4
+# More workers than cores: the tests wait, for paced answers, cut networks, and processes that start or are killed. Those
+# with servers wait most. Each worker costs six seconds of imports. tests/grouping.py says which tests stay together, and
+# which begin first.
+WORKERS := 3
+SLOW_WORKERS := 6
+CONTAINERS_WORKERS := 3
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
-PARALLEL := --numprocesses=$(WORKERS) --dist=loadgroup
+PARALLEL := --dist=loadscope --numprocesses
 
 help:
 	@echo 'make run              install missing dependencies and serve everything on http://localhost:8080 (FOLYAM_PORT)'
 	@echo 'make test             install missing dependencies and run all checks and tests but those with containers'
 	@echo 'make test-containers  test docker compose; installs a missing engine, as root on Debian'
+	@echo 'make test-servers     run the slow part of make test: servers and browsers'
 	@echo 'make check            run the quick part of the tests: linters, types, unit tests'
 	@echo 'make bench            measure the cost of streaming through the service'
 	@echo 'make faults           inject faults into the running stack for MINUTES (5), and check that nothing is lost'
@@ -37,12 +41,15 @@ run: setup
 	@exec $(PYTHON) -m deploy.local.run
 
 test: check
+	@$(MAKE) --no-print-directory test-servers
+
+test-servers: setup-tests
 	@echo 'The tests with servers and browsers: some minutes'
-	$(PYTEST) $(PARALLEL) $(SLOW)
+	$(PYTEST) $(PARALLEL) $(SLOW_WORKERS) $(SLOW)
 
 test-containers: setup-tests
 	@echo 'The tests with containers: some minutes'
-	$(CONTAINERS)/engine.sh $(PYTEST) $(CONTAINERS)
+	$(CONTAINERS)/engine.sh $(PYTEST) $(PARALLEL) $(CONTAINERS_WORKERS) $(CONTAINERS)
 
 # Four parts in parallel. The output of each is printed as a whole at its end.
 check: setup-tests
@@ -60,7 +67,7 @@ check-page:
 	$(NPM) run --prefix frontend --silent --if-present check
 
 check-python:
-	$(PYTEST) $(PARALLEL) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
+	$(PYTEST) $(PARALLEL) $(WORKERS) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench

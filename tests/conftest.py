@@ -1,7 +1,6 @@
 """Fixtures and hooks of all tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -10,33 +9,23 @@ from service import eventlog
 from service.eventlog import EventLog, Retention, open_event_log
 from tests.eventlog.another import AnotherWorker
 from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED, Tested, can_run
-from tests.tables import Table
+from tests.tables import Report, Table
 from tests.upstream.process import UpstreamProcess
 
-HERE = Path(__file__).parent
-WITH_SERVERS = ("e2e", "run", "bench", "faults")
-"""Directories whose modules start what their tests share: servers and browsers. Those in `faults` load the machine, so
-they also run one after the other."""
+pytest_plugins = ["tests.grouping"]
 
-# No deadline: the machines are shared, and a slow moment is not a defect.
-hypothesis.settings.register_profile("check", deadline=None, max_examples=100)
+# No deadline: the machines are shared, and a slow moment is not a defect. Each run draws other examples.
+hypothesis.settings.register_profile("check", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("check")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests that a backend of the log does not support; group tests that must share a pytest-xdist process.
-
-    A module with servers stays together, and so do all of the tests of `make faults`.
-    """
+    """Skip tests that a backend of the log does not support."""
     left_out = [item for item in items if not can_run(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if can_run(item)]
-    for item in items:
-        module = item.path.relative_to(HERE)
-        if module.parts[0] in WITH_SERVERS:
-            item.add_marker(pytest.mark.xdist_group("faults" if module.parts[0] == "faults" else str(module)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -51,6 +40,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(table.title)
         for line in table.lines():
             terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    return Report(request.node)
 
 
 @pytest.fixture(scope="session")

@@ -98,20 +98,3 @@ def browser() -> Iterator[Browser]:
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=quiet) as browser:
         yield browser
-
-
-@dataclass(frozen=True)
-class Report:
-    """The table of a test module, under the first line of its docstring; `pytest_terminal_summary` prints it."""
-
-    test: pytest.Function
-
-    def add(self, *cells: object) -> None:
-        """Add a row. It is a part of the test's result, because another process may print the table."""
-        title = str(self.test.module.__doc__).strip().splitlines()[0]
-        self.test.user_properties.append((title, [str(cell) for cell in cells]))
-
-
-@pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    return Report(request.node)

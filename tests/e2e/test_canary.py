@@ -12,9 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from tests.e2e.client import SSE, TEXT, Reply, script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.indiscreet import IN_THE_LOOP, IN_THE_PRODUCER, IN_THE_ROUTE
 from tests.e2e.stack import ROOT, Nginx, Service, eventually
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 UPSTREAM_KEY = "canary-upstream-key-81f0"

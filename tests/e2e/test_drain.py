@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import JSON_LINES, SSE, TEXT, Client, Stream, question, resume_headers, script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.logfile import Event, assert_equals_log, read_log
 from tests.e2e.stack import READY_SECONDS, Nginx, Service, eventually
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 STREAMS = 30
@@ -26,18 +27,18 @@ ENDS = ("done", "stopped", "failed")
 
 
 @contextmanager
-def drained_in(seconds: int, tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+def drained_in(seconds: int, directory: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
     settings = {"FOLYAM_DRAIN_SECONDS": str(seconds), "FOLYAM_CONTINUE": "assistant"}
     with (
-        Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service,
-        Nginx(tmp_path, service.address, web_root) as nginx,
+        Service(directory, directory / "answers", upstream.base_url, settings=settings) as service,
+        Nginx(directory, service.address, web_root) as nginx,
     ):
         yield Stack(upstream, service, nginx)
 
 
-@pytest.fixture
-def short_drain(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
-    with drained_in(1, tmp_path, upstream, web_root) as stack:
+@pytest.fixture(scope="module")
+def short_drain(tmp_path_factory: pytest.TempPathFactory, upstream: UpstreamProcess, web_root: Path) -> Iterator[Stack]:
+    with drained_in(1, tmp_path_factory.mktemp("drain"), upstream, web_root) as stack:
         yield stack
 
 

@@ -11,10 +11,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.client import script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.cutter import Cutter, random_limits
 from tests.e2e.logfile import assert_equals_log, read_log
 from tests.e2e.stack import NODE, ROOT, eventually
+from tests.tables import Report
 
 CUTS = 6
 CHUNKS = 500

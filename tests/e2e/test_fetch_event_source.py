@@ -11,10 +11,11 @@ from typing import Any
 from playwright.sync_api import Browser, Page, Route
 
 from tests.e2e.client import script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.cutter import Cutter, random_limits
 from tests.e2e.logfile import assert_equals_log, read_log
 from tests.e2e.stack import ROOT
+from tests.tables import Report
 
 PACKAGE = ROOT / "frontend" / "node_modules" / "@microsoft" / "fetch-event-source" / "lib" / "esm"
 ANSWERS = 4

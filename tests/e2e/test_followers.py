@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from tests.e2e.client import JSON_LINES, SSE, Client, script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.logfile import assert_equals_log, json_events, read_log, sse_events
 from tests.e2e.stack import eventually
+from tests.tables import Report
 
 FOLLOWERS = 20
 STALLED_BYTES = 32 << 20

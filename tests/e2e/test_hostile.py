@@ -19,8 +19,9 @@ from deploy.local.web import ClientLimits
 from tests.bench.percentiles import percentile
 from tests.e2e import hostile
 from tests.e2e.client import Client, script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.stack import ROOT, Nginx, Service, eventually
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 OTHERS = 6

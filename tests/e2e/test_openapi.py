@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import openapi_hooks
-from tests.e2e.conftest import Report
 from tests.e2e.stack import ROOT, Nginx, Service
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 KEY = "schema-0123456789abcdef"

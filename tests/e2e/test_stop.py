@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.client import Stream, question, script
-from tests.e2e.conftest import Pair, Report
+from tests.e2e.conftest import Pair
 from tests.e2e.logfile import read_log
 from tests.e2e.stack import eventually
+from tests.tables import Report
 
 PHASES: dict[str, dict[str, Any]] = {
     "before the status": {"status_delay": 60},

@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from tests.e2e.client import Client, script
-from tests.e2e.conftest import Report
 from tests.e2e.logfile import assert_equals_log, json_events, read_log
 from tests.e2e.stack import Service, eventually
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 CHUNKS = 150

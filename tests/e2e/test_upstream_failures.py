@@ -9,9 +9,10 @@ import pytest
 
 from deploy.local import ports
 from tests.e2e.client import Client, script
-from tests.e2e.conftest import Report, Stack
+from tests.e2e.conftest import Stack
 from tests.e2e.logfile import read_log
 from tests.e2e.stack import Nginx, Service
+from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
 IMPATIENT = {

@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.containers.following import try_to_open
-from tests.containers.project import HERE, ROOT, Project, clone, docker, eventually, inspect
+from tests.containers.project import HERE, ROOT, Project, clone, docker, eventually
 from tests.e2e.client import question
-from tests.tables import Table
 
 CANARY_IN_ENVIRONMENT = "sk-canary-in-the-environment-5d0c"
 CANARY_IN_FILE = "sk-canary-in-a-file-81fe"
 UPSTREAM_IMAGE = "folyam-tests-upstream"
-REPORT = Table("Containers: from the command to the first answer, and sizes")
 
 
 @dataclass(frozen=True)
@@ -41,21 +39,28 @@ def canaries(cloned: Path) -> Canaries:
     return Canaries(environment, cloned / "key")
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds from the command `docker compose up`, with which images are built on the way."""
+
+    up: float
+    first_word: float
+
+
 @pytest.fixture(scope="session")
-def local(cloned: Path, canaries: Canaries) -> Iterator[Project]:
+def started(cloned: Path, canaries: Canaries) -> Iterator[tuple[Project, Times]]:
     """`docker compose up` with nothing set: the local model answers."""
     with Project("folyam-tests", cloned, environment=canaries.environment) as project:
         begun = time.monotonic()
         project.up()
         up = time.monotonic()
         eventually(lambda: first_word(project))
-        REPORT.add("docker compose up, images built on the way", f"{up - begun:.1f} s", "")
-        REPORT.add("the first word", f"{time.monotonic() - begun:.1f} s", "from the command")
-        for name, stage in (("service", "python"), ("nginx", "nginx"), ("model", "python")):
-            image, base = inspect(f"{project.name}-{name}", base_of(stage))
-            size, ours = image["Size"] / 1e6, (image["Size"] - base["Size"]) / 1e6
-            REPORT.add(f"the image of {name}", f"{size:.0f} MB", f"{ours:.1f} of them on top of its base")
-        yield project
+        yield project, Times(up - begun, time.monotonic() - begun)
+
+
+@pytest.fixture(scope="session")
+def local(started: tuple[Project, Times]) -> Project:
+    return started[0]
 
 
 def first_word(project: Project) -> bool:
@@ -74,11 +79,14 @@ def base_of(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def upstream_image(local: Project) -> Iterator[str]:
-    """The service's image as it was at first, by a name that a later build does not take away."""
-    docker("tag", f"{local.name}-service", UPSTREAM_IMAGE)
-    yield UPSTREAM_IMAGE
-    docker("rmi", UPSTREAM_IMAGE)
+def upstream_image(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The service's image before any change of a test, by a name of this process that no other build takes away."""
+    directory = tmp_path_factory.mktemp("clone") / "folyam"
+    clone(directory)
+    name = f"{UPSTREAM_IMAGE}-{worker_id}"
+    docker("build", "--quiet", "--target", "service", "--tag", name, directory)
+    yield name
+    docker("rmi", name)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +112,3 @@ def paced(
         },
     ) as project:
         yield project
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if REPORT.rows:
-        terminalreporter.section(REPORT.title)
-        for line in REPORT.lines():
-            terminalreporter.write_line(line)

@@ -2,6 +2,7 @@
 # Runs a command with a container engine that has the images this project builds on:
 #
 #   tests/containers/engine.sh pytest tests/containers
+#   tests/containers/engine.sh --prepare    install the engine and get the images, and run nothing
 #
 # An engine that is already running is used as it is. Where none is, and root on Debian asks, one is installed into
 # build/engine, started for as long as the command runs, and ended with it. Where no registry of images can be reached,
@@ -82,6 +83,7 @@ use_engine() {
     ln -sf "$home"/root/usr/libexec/docker/cli-plugins/* "$DOCKER_CONFIG/cli-plugins/"
 }
 
+# Its arguments are dockerd's.
 start_engine() {
     mkdir -p "$run"
     # A leftover of a script that was killed. A script that uses an engine holds the lock.
@@ -91,7 +93,7 @@ start_engine() {
     fi
     # In a session of its own: Ctrl-C is for the tests, which still need it to clean up.
     setsid dockerd --data-root "$home/data" --exec-root "$run/exec" --pidfile "$run/docker.pid" \
-        --host "$DOCKER_HOST" >"$home/dockerd.log" 2>&1 {lock}>&- &
+        --host "$DOCKER_HOST" "$@" >"$home/dockerd.log" 2>&1 {lock}>&- &
     engine=$!
     trap 'kill "$engine" 2>/dev/null; wait "$engine"' EXIT
     local left=120
@@ -122,7 +124,7 @@ make_debian() {
 
 stand_in() {
     local image=$1 name=${1%%:*}
-    quietly "base-${name##*/}" docker build --progress=plain --target "${name##*/}" --tag "$image" \
+    quietly "base-${name##*/}" docker build --progress=plain --network host --target "${name##*/}" --tag "$image" \
         --file tests/containers/bases.Dockerfile "$home/node"
 }
 
@@ -155,6 +157,13 @@ get_images() {
     ((${#wanted[@]} == 0)) || make_stand_ins "${wanted[@]}"
 }
 
+# dockerd's, for an engine that adds and removes no network interface: it would remove the bridge of an earlier one. When
+# an interface comes or goes, Chromium cuts all of its connections (ERR_NETWORK_CHANGED), and a browser's tests may run.
+without_networks=(--iptables=false --ip6tables=false)
+[[ -e /sys/class/net/docker0 ]] || without_networks+=(--bridge none)
+
+prepare=false
+[[ ${1:-} != --prepare ]] || { prepare=true && set -- true; }
 mkdir -p "$home"
 if ! is_usable >/dev/null 2>&1; then
     [[ $EUID == 0 ]] || give_up "none is running, and only root can install one. Start Docker with Compose and Buildx."
@@ -163,7 +172,7 @@ if ! is_usable >/dev/null 2>&1; then
     flock -n "$lock" || { say "Waiting for another engine to end …" && flock "$lock"; }
     install_engine
     use_engine
-    start_engine
+    if $prepare; then start_engine "${without_networks[@]}"; else start_engine; fi
     get_images
 fi
 "$@"

@@ -52,32 +52,6 @@ def test_with_an_api_no_model_is_started_and_the_key_comes_from_its_file(three: 
     assert CANARY_IN_FILE not in three.compose("logs")
 
 
-@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL"])
-def test_each_way_to_name_an_api_leaves_the_model_out(local: Project, variable: str) -> None:
-    assert "model" in local.compose("config", "--services").split()
-    assert "model" not in local.compose("config", "--services", environment={variable: "/x"}).split()
-    assert "//model" not in local.compose("config", environment={variable: "/x"})
-
-
-def test_a_key_that_may_not_be_read_is_said_in_a_sentence(local: Project, tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text(CANARY_IN_FILE)
-    key.chmod(0o600)
-    mount = f"{key}:/run/secrets/openai_api_key:ro"
-    said = docker(
-        "run",
-        "--rm",
-        "--volume",
-        mount,
-        f"{local.name}-service",
-        "sh",
-        "-c",
-        "gunicorn -c deploy/gunicorn.conf.py 2>&1; true",
-    )
-    assert "/run/secrets/openai_api_key cannot be read by user 10001" in said
-    assert "Traceback" not in said
-
-
 def test_an_answer_of_one_replica_is_followed_on_another(
     three: Project, replicas: list[Client], tmp_path: Path
 ) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from tests.containers.conftest import Canaries, base_of
+from tests.containers.conftest import CANARY_IN_FILE, Canaries, Times, base_of
 from tests.containers.project import COMMAND_SECONDS, ROOT, Project, docker, eventually, inspect, label
+from tests.tables import Report
 
 PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----\r?\n[A-Za-z0-9+/=\r\n]{100,}")
 
@@ -38,6 +39,17 @@ def test_the_readmes_command_streams_an_answer_of_the_real_model(local: Project)
     assert events[0]["model"] == "smollm2-135m-instruct"
     assert events[-1]["type"] == "done"
     assert len([event for event in events if event["type"] == "delta"]) > 5
+
+
+def test_the_figures_are_shown(started: tuple[Project, Times], report: Report) -> None:
+    project, times = started
+    report.add("docker compose up, images built on the way", f"{times.up:.1f} s", "")
+    report.add("the first word", f"{times.first_word:.1f} s", "from the command")
+    for name, stage in (("service", "python"), ("nginx", "nginx"), ("model", "python")):
+        image, base = inspect(f"{project.name}-{name}", base_of(stage))
+        size, ours = image["Size"] / 1e6, (image["Size"] - base["Size"]) / 1e6
+        assert ours > 0
+        report.add(f"the image of {name}", f"{size:.0f} MB", f"{ours:.1f} of them on top of its base")
 
 
 def test_the_page_is_served_and_the_inside_is_not(local: Project) -> None:
@@ -200,3 +212,29 @@ def test_tls_with_http_2_by_an_override(local: Project, tmp_path: Path) -> None:
         assert json.loads(events[-1])["type"] == "done"
     finally:
         local.up()
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL"])
+def test_each_way_to_name_an_api_leaves_the_model_out(local: Project, variable: str) -> None:
+    assert "model" in local.compose("config", "--services").split()
+    assert "model" not in local.compose("config", "--services", environment={variable: "/x"}).split()
+    assert "//model" not in local.compose("config", environment={variable: "/x"})
+
+
+def test_a_key_that_may_not_be_read_is_said_in_a_sentence(local: Project, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(CANARY_IN_FILE)
+    key.chmod(0o600)
+    mount = f"{key}:/run/secrets/openai_api_key:ro"
+    said = docker(
+        "run",
+        "--rm",
+        "--volume",
+        mount,
+        f"{local.name}-service",
+        "sh",
+        "-c",
+        "gunicorn -c deploy/gunicorn.conf.py 2>&1; true",
+    )
+    assert "/run/secrets/openai_api_key cannot be read by user 10001" in said
+    assert "Traceback" not in said

@@ -4,11 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.containers.conftest import REPORT
 from tests.containers.following import follow_to_the_end
 from tests.containers.project import Project, docker, label
 from tests.e2e.client import script
 from tests.e2e.logfile import assert_equals_log, read_log
+from tests.tables import Report
 
 STREAMS = 50
 CHUNKS = 300
@@ -27,7 +27,9 @@ def change(project: Project, *names: str) -> None:
         file.write_text(file.read_text() + ("# changed\n" if name.endswith(".py") else "<!-- changed -->\n"))
 
 
-def test_new_images_under_running_answers_lose_and_double_nothing(paced: Project, tmp_path: Path) -> None:
+def test_new_images_under_running_answers_lose_and_double_nothing(
+    paced: Project, tmp_path: Path, report: Report
+) -> None:
     paced.up("--build", "--wait")
     before = containers(paced)
     # A new version of the service, and a new page. Built beforehand, so that it is the replacement that takes the time.
@@ -52,10 +54,10 @@ def test_new_images_under_running_answers_lose_and_double_nothing(paced: Project
         assert log[-1]["type"] == "done"
     cuts = sum(len(pieces) - 1 for _, pieces in results)
     assert paced.client.generate(script(chunks=1)).events[-1]["type"] == "done"
-    REPORT.add("docker compose up -d --build", f"{STREAMS} streams", f"{cuts} cuts, 0 lost, 0 doubled")
+    report.add("docker compose up -d --build", f"{STREAMS} streams", f"{cuts} cuts, 0 lost, 0 doubled")
 
 
-def test_a_new_version_beside_the_old_goes_on_serving(paced: Project) -> None:
+def test_a_new_version_beside_the_old_goes_on_serving(paced: Project, report: Report) -> None:
     """As docs/deploy/compose.md says."""
     paced.up("--wait")
     [old] = paced.replicas()
@@ -93,4 +95,4 @@ def test_a_new_version_beside_the_old_goes_on_serving(paced: Project) -> None:
     # Refusals only come in the short time without a serving worker, and a refused client asks again at once.
     assert len(refused) < len(ends)
     counts = f"{len(refused)} refused, with Retry-After: {' '.join(sorted(set(refused)))}"
-    REPORT.add("a new version beside the old", f"{len(ends)} answers", counts)
+    report.add("a new version beside the old", f"{len(ends)} answers", counts)

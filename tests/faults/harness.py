@@ -108,19 +108,25 @@ class Run:
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: list[tuple[float, Viewing]] = []
 
-    async def go(self, seconds: float, clients: int, planned: Sequence[Planned], *, once: bool = False) -> None:
-        """Run for `seconds`, let everything settle, and check.
+    async def go(
+        self, seconds: float, clients: int, planned: Sequence[Planned], *, answers: int = 0, once: bool = False
+    ) -> None:
+        """Run for `seconds` and until so many answers have been checked, let everything settle, and check.
 
-        The faults of the plan are injected in order, with its pauses, until the time is over. Until then each client
+        The faults of the plan are injected in order, with its pauses, until the run is over. Until then each client
         asks repeatedly, or `once`.
         """
         ends_at = time.monotonic() + seconds
+
+        def is_over() -> bool:
+            return time.monotonic() >= ends_at and self.findings.answers >= answers
+
         watching = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(clients):
-                    group.create_task(self._client(number, time.monotonic() if once else ends_at))
-                group.create_task(self._faults(planned, ends_at))
+                    group.create_task(self._client(number, (lambda: True) if once else is_over))
+                group.create_task(self._faults(planned, is_over))
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -132,11 +138,11 @@ class Run:
 
     # The clients
 
-    async def _client(self, number: int, ends_at: float) -> None:
+    async def _client(self, number: int, is_over: Callable[[], bool]) -> None:
         turn = 0
         first = random.Random(f"begin {self.findings.seed} {number}")  # noqa: S311 (reproducible, not secret)
         await asyncio.sleep(first.uniform(0, 2))
-        while not turn or time.monotonic() < ends_at:
+        while not turn or not is_over():
             turn += 1
             key = f"{self.findings.seed}/{number}/{turn}"
             numbers = random.Random(key)  # noqa: S311 (reproducible, not secret)
@@ -215,7 +221,7 @@ class Run:
 
     # The faults
 
-    async def _faults(self, planned: Sequence[Planned], ends_at: float) -> None:
+    async def _faults(self, planned: Sequence[Planned], is_over: Callable[[], bool]) -> None:
         before = 0.0
         for each in planned:
             await asyncio.sleep(each.at - before)
@@ -223,7 +229,7 @@ class Run:
             # A fault that is due while something is down waits for it, and later faults keep their distance: many
             # faults at one moment would only show that a stopped stack does not work.
             async with self._stack.lock:
-                if time.monotonic() > ends_at:
+                if is_over():
                     return
             self._spawn(self._inject(each))
 

@@ -93,6 +93,17 @@ class ServingWorkerKilled(WorkerKilled):
             _send(serving[int(self.which * len(serving))], self._signal)
 
 
+class BusyWorkerKilled(WorkerKilled):
+    """The same, but not before it has some answer's log open: a producer, or a follower."""
+
+    async def inject(self, stack: Stack, crowd: Crowd) -> None:
+        del crowd
+        async with stack.lock:
+            await until(stack.busy, READY_SECONDS, "a worker with an answer")
+            busy = stack.busy()
+            _send(busy[int(self.which * len(busy))], self._signal)
+
+
 class WorkerTerminated(_OnWorker):
     name = "worker SIGTERM"
     orphans = True

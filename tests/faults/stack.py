@@ -138,6 +138,10 @@ class Stack:
     ) -> None:
         self._ending.close()
 
+    def busy(self) -> list[int]:
+        """Return the workers that have the log of an answer open."""
+        return [pid for pid in self.workers() if any(Path(name).parent == self.logs for name in _open_files(pid))]
+
     async def start_service(self) -> None:
         """Start gunicorn again, and wait until it serves."""
         deadline = time.monotonic() + READY_SECONDS
@@ -254,6 +258,13 @@ class Stack:
 
     def _end_nginx(self) -> None:
         self._nginx.stop(seconds=10)
+
+
+def _open_files(pid: int) -> list[str]:
+    try:
+        return [file.path for file in psutil.Process(pid).open_files()]
+    except psutil.NoSuchProcess:
+        return []
 
 
 @contextlib.contextmanager

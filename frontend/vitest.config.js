@@ -8,7 +8,10 @@ export default defineConfig({
   test: {
     // What is waited for comes in moments, but other things may run on the machine.
     testTimeout: 60_000,
+    expect: { poll: { timeout: 30_000 } },
     globalSetup: "./test/setup.js",
+    // Some files wait for timeouts, others compute. With vitest's default, a browser on two cores has one at a time.
+    maxWorkers: 3,
     coverage: {
       provider: "v8",
       include: ["src/client/**/*.js"],

@@ -83,10 +83,10 @@ test("eight_followers_of_one_answer_use_one_connection", async () => {
 
 test("another_follower_leads_when_the_leader_leaves_and_nothing_is_lost", async () => {
   const run = crypto.randomUUID();
-  const first = open({ query: run }, "paced");
+  const first = open({ query: run }, "endless");
   const { id } = await until(first, ({ seq }) => seq > 2);
-  const second = open({ answer: id }, "paced");
-  const third = open({ answer: id }, "paced");
+  const second = open({ answer: id }, "endless");
+  const third = open({ answer: id }, "endless");
   /** @type {string[]} */
   const heard = [];
   const reading = (async () => {
@@ -98,6 +98,9 @@ test("another_follower_leads_when_the_leader_leaves_and_nothing_is_lost", async 
   first.abort();
   await until(second, ({ seq }) => seq > 16);
   second.abort();
+  const { seq: left } = third.state;
+  await until(third, ({ seq }) => seq > left + 8);
+  await third.stop();
   await Promise.all([third.finished, reading]);
   const { answers } = await report(run);
   expect(third.state.text).toBe(answers[0].text);

@@ -1,7 +1,6 @@
 """An upstream that answers with raw bytes, over real sockets."""
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -10,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+
+from tests.listening import Listener
 
 RESET_SECONDS = 0.05
 """Pause before a reset, which discards what its receiver has not read."""
@@ -63,8 +64,7 @@ class RawUpstream:
     def __init__(self, respond: Callable[[RawRequest], bytes], *, reset: bool = False) -> None:
         self._respond = respond
         self._reset = reset
-        self._server: asyncio.Server | None = None
-        self._connections: list[asyncio.Task[None]] = []
+        self._listener: Listener
         self.requests: list[RawRequest] = []
         self.address = ""
         """`http://127.0.0.1:<port>`"""
@@ -79,45 +79,25 @@ class RawUpstream:
         return sum(request.query == query for request in self.requests)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._listener = await Listener.start(self._serve)
+        self.address = f"http://{self._listener.address}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-        await asyncio.sleep(0.01)  # for the connections, which close a little later
+        await self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.append(task)
-        try:
-            start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            method, path, _ = start.split(" ")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.requests.append(request := RawRequest(method, path, headers, body))
-            writer.write(self._respond(request))
-            await writer.drain()
-            if self._reset:
-                await asyncio.sleep(RESET_SECONDS)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # The client has left, or the test is over.
-        finally:
-            self._end(writer)
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-    def _end(self, writer: asyncio.StreamWriter) -> None:
+        start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = start.split(" ")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.requests.append(request := RawRequest(method, path, headers, body))
+        writer.write(self._respond(request))
+        await writer.drain()
         if self._reset:
+            await asyncio.sleep(RESET_SECONDS)
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
-        else:
-            writer.close()

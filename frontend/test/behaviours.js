@@ -75,7 +75,7 @@ export const BEHAVIOURS = {
   stalled: { course: once({ stallAfter: 5 }) },
   "stalled-before-the-first": { course: once({ stallAfter: 0 }) },
   "stalled-for-ever": { course: () => ({ stallAfter: 0 }) },
-  heartbeats: { firstMs: 2000, heartbeatMs: 50 },
+  heartbeats: { firstMs: 5000, heartbeatMs: 50 },
   trickle: { chunks: 4, course: () => ({ byteByByte: true }) },
 
   "busy-once": { questionCourse: once({ error: "too_many_answers_of_yours", retryAfter: "1" }) },

@@ -83,7 +83,9 @@ test.each(PLACES)("$name begins where the vector says", async ({ log, target, he
 
 describe("its_errors", () => {
   test.each(Object.entries(SENT))("%s is as it comes as a response", (code, { status, message }) => {
-    const row = ERRORS.find((each) => each.code === code && each.sources.some((source) => source !== "answer"));
+    const row = ERRORS.find(
+      (each) => each.code === code && each.sources.some((source) => source !== "answer"),
+    );
     expect(row?.status).toBe(status);
     expect(row?.sentences.some((sentence) => says(sentence, message))).toBe(true);
     expect(errorBody(code, "r").error).toMatchObject({ code, message, request_id: "r" });

@@ -324,6 +324,12 @@ def test_the_service_does_not_start_with_a_bad_value_and_says_why() -> None:
     assert "sk-secret" not in ended.stderr
 
 
+def test_a_value_that_is_zero_or_off_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLYAM_UNWATCHED_SECONDS", "7")
+    settings = Settings(log_url="file:///log", drain_seconds=0, unwatched_seconds=0)
+    assert (settings.drain_seconds, settings.unwatched_seconds) == (0, 0)
+
+
 def test_a_mounted_file_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(config, "SECRETS", tmp_path)
     (tmp_path / "openai_api_key").write_text("sk-from-a-file\n")

@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value or _variable(name) in NEVER_EMPTY}
+        return {name: value for name, value in values.items() if value != "" or _variable(name) in NEVER_EMPTY}
 
     @field_validator("models", "cors_origins", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from service.report import Report
 from service.request import Request
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
+from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.stream import Upstream, UpstreamStream
 from service.watch import Watch
 
@@ -197,7 +198,12 @@ class Producer:
             raise
         finally:
             stream.close()
-        done = Done(self._lease.last_seq + 1, stream.finish_reason or "", stream.usage, self._report.timing())
+        reason = stream.finish_reason or ""
+        if self._state is State.WAITING and not self.said and not stream.has_tool_calls:
+            self._report.count_as("empty")
+        elif meaning_of(reason) is Meaning.UNKNOWN:
+            self._report.count_as("unknown")
+        done = Done(self._lease.last_seq + 1, reason, stream.usage, self._report.timing())
         self._move(Cause.FINISH)
         return done
 

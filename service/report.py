@@ -35,6 +35,7 @@ class Report:
         self._stopped_by: StoppedBy | None = None
         self._cause: dict[str, object] = {}
         self._interrupted_at = 0.0
+        self._done_as = "done"
         self._first_chunk_seconds: float | None = None
         self._upstream_first_chunk_seconds: float | None = None
 
@@ -74,6 +75,10 @@ class Report:
         """Note that the answer is being left to another worker."""
         self._span.add_event("folyam.hand_over")
 
+    def count_as(self, outcome: str) -> None:
+        """Note the outcome of `done`, if the model said nothing (`empty`) or gave an unknown reason (`unknown`)."""
+        self._done_as = outcome
+
     def timing(self) -> Timing:
         """Return how long the answer has taken so far."""
         first = self._first_chunk_seconds
@@ -86,7 +91,7 @@ class Report:
     def end(self, terminal: Terminal, size: int) -> None:
         """Note how the answer ended. `size` is its log's length in bytes."""
         timing = self.timing()
-        outcome = type(terminal).__name__.lower()
+        outcome = self._done_as if isinstance(terminal, Done) else type(terminal).__name__.lower()
         usage = terminal.usage if isinstance(terminal, Done) else None
         self._metrics.finished(outcome, timing.duration_seconds, usage)
         _logger.info(

@@ -32,6 +32,7 @@ class ToldUpstream:
     status = 200
     finish_reason = "stop"
     usage = None
+    has_tool_calls = False
 
     def __init__(self) -> None:
         self._replies = asyncio.Queue[list[Delta] | Exception]()

@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 import zlib
 from itertools import pairwise
 from typing import Any
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.events import Delta, Usage
-from service.upstream.chunk_json import MAX_TOKENS
 from service.upstream.chunks import EVENT_BYTES, ChunkDecoder
+from service.upstream.token_usage import MAX_TOKENS
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -241,7 +242,8 @@ def test_usage_details_are_kept_and_unknown_fields_are_not() -> None:
         [],
         {},
         {"prompt_tokens": 3},
-        {**USAGE, "prompt_tokens": "3"},
+        {**USAGE, "prompt_tokens": "three"},
+        {**USAGE, "prompt_tokens": "٣"},
         {**USAGE, "completion_tokens": None},
         {**USAGE, "completion_tokens": -1},
         {**USAGE, "total_tokens": 1.5},
@@ -358,7 +360,16 @@ def test_an_event_that_is_an_error_is_a_failure_also_behind_the_finish(event_of_
 
 @pytest.mark.parametrize(
     ("written", "finish_reason"),
-    [({"type": "stop"}, '{"type": "stop"}'), (1, "1"), (0, None), (False, None), ({}, None), ([], None)],
+    [
+        ({"type": "stop"}, "stop"),
+        (["stop"], "stop"),
+        ({"code": 1}, '{"code": 1}'),
+        (1, "1"),
+        (0, None),
+        (False, None),
+        ({}, None),
+        ([], None),
+    ],
 )
 def test_a_finish_reason_that_is_no_string_costs_no_text(written: object, finish_reason: str | None) -> None:
     body = json.dumps({"choices": [{"delta": {"content": "a"}, "finish_reason": written}]})
@@ -445,8 +456,9 @@ def test_an_event_that_has_nothing_to_say_costs_no_answer(odd: bytes) -> None:
 
 
 def test_the_name_of_an_event_is_that_events_alone() -> None:
-    assert failure_of(b"event: ping\ndata: 1 o'clock\n\ndata: 2 o'clock\n\n") == "upstream_malformed"
-    assert failure_of(b"event: ping\n\ndata: 2 o'clock\n\n") == "upstream_malformed"
+    assert failure_of(b"event: ping\ndata: {1 o'clock\n\ndata: [2 o'clock\n\n") == "upstream_malformed"
+    assert failure_of(b"event: ping\n\ndata: [2 o'clock\n\n") == "upstream_malformed"
+    assert failure_of(b"event: ping\ndata: [2 o'clock\n\n") is None
 
 
 @pytest.mark.parametrize("index", ["0", 0, 0.0, None])
@@ -492,32 +504,84 @@ def test_junk_behind_the_finish_takes_nothing_from_the_answer(junk: bytes) -> No
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"error":"Unexpected endpoint or method. (POST /chat/completions)"}',
-        b'{\n  "error": "no"\n}\n',
-        b'  [{"error": "no"}]',
-        "\ufeff".encode() + b"{}",
         b"<!DOCTYPE html><html>",
         b"\n\r\n  <!DOCTYPE html><html>",
         b"\x1f\x8b\x08\x00",
     ],
 )
-def test_a_body_that_is_no_event_stream_is_malformed_whatever_its_status(body: bytes) -> None:
+def test_a_page_or_a_compressed_body_is_malformed_at_once_whatever_its_status(body: bytes) -> None:
     assert failure_of(body) == "upstream_malformed"
     decoder = ChunkDecoder(1)
     assert [decoder.feed(body[place : place + 1]) for place in range(len(body))]
     assert decoder.failure is not None
 
 
+MESSAGE = {"role": "assistant", "content": "Hello"}
+WHOLE = {"object": "chat.completion", "choices": [{"message": MESSAGE, "finish_reason": "stop"}], "usage": USAGE}
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        json.dumps(WHOLE),
+        json.dumps(WHOLE, indent=2).replace("\n", "\r\n"),
+        "\n\n  " + json.dumps(WHOLE),
+        "\ufeff" + json.dumps(WHOLE) + "\n",
+        json.dumps([WHOLE]),
+        json.dumps({**WHOLE, "choices": [{"message": MESSAGE}]}),
+    ],
+)
+def test_a_whole_completion_in_place_of_a_stream_is_the_answer_at_every_byte_split(body: str) -> None:
+    written = body.encode()
+    for cut in range(len(written) + 1):
+        decoder = ChunkDecoder(1)
+        deltas = decoder.feed(written[:cut]) + decoder.feed(written[cut:]) + decoder.end()
+        assert deltas == [Delta(2, text="Hello")]
+        assert (decoder.failure, decoder.done, decoder.usage) == (None, True, Usage(3, 5, 8))
+
+
+def test_a_whole_completion_that_failed_is_a_failure_with_its_text() -> None:
+    body = json.dumps({"choices": [{"message": MESSAGE, "finish_reason": "error"}]})
+    decoder, deltas = decoded(body.encode())
+    assert deltas + decoder.end() == [Delta(2, text="Hello")]
+    assert decoder.failure is not None
+    assert decoder.failure.code == "upstream_error"
+
+
+def test_many_values_in_one_event_take_no_time_to_speak_of() -> None:
+    began = time.process_time()
+    assert failure_of(b"data: " + b"1 " * (EVENT_BYTES // 4) + b"\n\n") is None
+    assert time.process_time() - began < 5  # a quadratic reading takes minutes
+
+
+def test_json_without_end_fills_no_memory() -> None:
+    decoder = ChunkDecoder(1)
+    for _ in range(EVENT_BYTES // 1000 + 2):
+        decoder.feed(b"[\n" + b" " * 1000)
+    assert decoder.failure is not None
+    assert "too long" in decoder.failure.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"Unexpected endpoint or method. (POST /chat/completions)"}',
+        b'{\n  "error": "no"\n}\n',
+        b'  [{"error": "no"}]',
+        b'{"choices": []}',
+        b'{"choices": [{"mess',
+        "\ufeff".encode() + b"{}",
+        b"[" * 10_000,
         b"Not Found",
+        b"data: not found\n\ndata: {",
+        b'event: message\ndata: "Hello"\n\n',
+        b'data: {"message": {"content": "another API\'s"}}\n\n',
         b"Not Found\r\n\r\ndatabase: down\r\n",
         zlib.compress(DONE),
         b"\x0b\x02\x80data\x03",
     ],
 )
-def test_a_body_without_a_line_of_an_event_stream_is_malformed_at_its_end(body: bytes) -> None:
+def test_a_body_of_which_nothing_can_be_read_is_malformed_at_its_end(body: bytes) -> None:
     decoder, deltas = decoded(body)
     assert deltas + decoder.end() == []
     assert decoder.failure is not None
@@ -560,30 +624,84 @@ def test_events_that_no_blank_lines_end_are_read() -> None:
     assert decoder.done
 
 
+ODD = [
+    (b"data: <html>\n\n", None),
+    (b"data: 1\n\n", None),
+    (b"data: true\n\n", None),
+    (b'data: "text"\n\n', None),
+    (b'data: [{"choices": []}]\n\n', None),
+    (b'data: {"choices": 1}\n\n', None),
+    (b'data: {"choices": [1]}\n\n', None),
+    (b'data: {"choices": [null]}\n\n', None),
+    (b'data: {"choices": [{"delta": "a"}]}\n\n', "a"),
+    (b'data: {"choices": [{"delta": {"content": 1}}]}\n\n', "1"),
+    (b'data: {"choices": [{"delta": {"content": {"text": "a"}}}]}\n\n', "a"),
+    (b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n', None),
+    (b'data: {"choices": [{"delta": {"content": [{"type": "text", "text": 1}]}}]}\n\n', "1"),
+    (b'data: {"choices": [{"delta": [{"content": "a"}]}]}\n\n', "a"),
+    (b'data: {"choices": [{"index": "first", "delta": {"content": "a"}}]}\n\n', "a"),
+    (b'data: {"choices": [{"delta": {"content": true, "refusal": {"a": {}}}}]}\n\n', None),
+    (b"event: message\ndata: oops\n\n", None),
+    (b'data: {"choices": [{"delta": {"content": "a"}}]} {"choices": [{"delta": {"content": "b"}}]}\n\n', "ab"),
+    (b'data: {"choices": [{"delta": {"content": "a\x01"}}]}\n\n', "a\x01"),
+    (b"data: " + b"1" * 5000 + b"\n\n", None),
+    (b'data: {"choices": [{"text": "a"}]}\n\n', "a"),
+    (b"data: ping\ndata: alive\n\n", None),
+    (b'data: ping\ndata: {"choices": [{"delta": {"content": "a"}}]}\n\n', "a"),
+]
+
+
+@pytest.mark.parametrize(("odd", "text"), ODD)
+def test_an_odd_event_costs_no_more_than_itself(odd: bytes, text: str | None) -> None:
+    said = "".join(str(each) for each in texts_of(say("kept ") + odd + say(" and on")))
+    assert said == f"kept {text or ''} and on"
+
+
+@pytest.mark.parametrize("done", [b"data: [done]\n\n", b'data: "[DONE]"\n\n', b"data: [DONE] bye\n\n"])
+def test_the_sentinel_may_be_written_otherwise(done: bytes) -> None:
+    decoder, _ = decoded(say("a") + done + say("b"))
+    assert (decoder.done, decoder.failure) == (True, None)
+
+
+@pytest.mark.parametrize("word", ["null", "none", "not_finished"])
+def test_a_word_for_no_finish_reason_is_none(word: str) -> None:
+    decoder, _ = decoded(event({"content": "a"}, word))
+    assert decoder.finish_reason is None
+
+
+@pytest.mark.parametrize(
+    ("written", "counted"),
+    [
+        ({"prompt_tokens": "3", "completion_tokens": 5.0}, Usage(3, 5, 8)),
+        ({"input_tokens": 3, "output_tokens": 5, "total_tokens": 9}, Usage(3, 5, 9)),
+        ({**USAGE, "total_tokens": None}, Usage(3, 5, 8)),
+        (
+            {"input_tokens": 3, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 2}},
+            Usage(3, 5, 8, {"cached_tokens": 2}),
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ['"usage":{}', '"x_groq":{{"usage":{}}}'])
+def test_usage_is_read_in_other_forms_and_places(written: dict[str, object], counted: Usage, place: str) -> None:
+    decoder, _ = decoded(say("a") + f'data: {{"choices":[],{place.format(json.dumps(written))}}}\n\n'.encode())
+    assert (decoder.usage, decoder.failure) == (counted, None)
+
+
+def test_a_tool_call_is_noticed_and_an_empty_list_is_none() -> None:
+    decoder, _ = decoded(event({"tool_calls": []}) + event({"tool_calls": None}))
+    assert not decoder.has_tool_calls
+    decoder.feed(event({"tool_calls": [{"index": 0}]}))
+    assert decoder.has_tool_calls
+
+
 GARBAGE = [
     b'data: {"choices": [oops\n\n',
     b"data: \x00\xff\xfe\n\n",
-    b"data: <html>\n\n",
-    b"data: 1\n\n",
-    b"data: true\n\n",
-    b'data: "text"\n\n',
-    b'data: [{"choices": []}]\n\n',
-    b'data: {"choices": 1}\n\n',
-    b'data: {"choices": [1]}\n\n',
-    b'data: {"choices": [null]}\n\n',
-    b'data: {"choices": [{"delta": "a"}]}\n\n',
-    b'data: {"choices": [{"delta": {"content": 1}}]}\n\n',
-    b'data: {"choices": [{"delta": {"content": {"text": "a"}}}]}\n\n',
-    b'data: {"choices": [{"delta": {"content": [1]}}]}\n\n',
-    b'data: {"choices": [{"delta": {"content": [{"type": "text", "text": 1}]}}]}\n\n',
-    b'data: {"choices": [{"delta": [{"content": "a"}]}]}\n\n',
-    b'data: {"choices": [{"index": "first", "delta": {"content": "a"}}]}\n\n',
-    b"event: message\ndata: oops\n\n",
     b'event: completion.chunk\ndata: {"choices": [oops\n\n',
-    b'data: {"choices": []} {"choices": []}\n\n',
-    b'data: {"choices": [{"delta": {"content": "a\x01"}}]}\n\n',
+    b'data: lo"}}]}\n\n',
     b"data: [DONE\n\n",
-    b"data: " + b"1" * 5000 + b"\n\n",
+    b"data: {'choices': []}\n\n",
+    b"data: \xff\n\n",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,10 +16,13 @@ from service.errors import UpstreamError
 from service.events import Delta, Usage, new_answer_id
 from service.question import to_request
 from service.request import Request, Turn
+from service.upstream.body import USAGE_SECONDS
 from service.upstream.client import BREAKER_QUESTIONS, BREAKER_SECONDS
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream, UpstreamStream
 from tests.listening import listening
+from tests.upstream import bodies
+from tests.upstream.piecewise import RawServer, serving
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
@@ -674,7 +678,6 @@ async def test_the_second_endpoint_is_asked_where_the_firsts_response_is_no_http
         ("first_chunk", {"first_chunk_delay": FOREVER, "ping_every": 0.02}, "first_chunk_timeout"),
         ("first_chunk", {"stall_after": 0}, "first_chunk_timeout"),
         ("silence", {"stall_after": 2}, "silence_timeout"),
-        ("silence", {"stall_after": 2, "ping_every": 0.02}, "silence_timeout"),
     ],
 )
 async def test_each_wait_has_an_end_of_its_own_and_closes_the_connection(
@@ -733,14 +736,50 @@ async def test_slow_chunks_that_keep_coming_are_no_silence(upstream: UpstreamPro
     assert len(answer.text.split()) == 8
 
 
-async def test_a_finish_followed_by_silence_is_a_whole_answer(upstream: UpstreamProcess) -> None:
-    finish = 'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+async def test_whatever_comes_between_two_chunks_is_no_silence(upstream: UpstreamProcess) -> None:
     answer = await ask(
         upstream,
-        request(garbage_after=2, garbage=finish, stall_after=2),
-        time_outs=replace(PATIENT, silence=SOON_SECONDS),
+        request(chunks=2, pace=3.5, ping_every=0.05),
+        time_outs=replace(PATIENT, silence=2),
     )
-    assert (answer.text, answer.error, answer.stream.finish_reason) == ("w1 w2 ", None, "stop")
+    assert (answer.text, answer.error) == ("w1 w2 ", None)
+
+
+# A server that goes on after the finish reason
+
+FINISH = bodies.end()
+COUNTED = bodies.data(json.dumps({"choices": [], "usage": bodies.USAGE}))
+
+
+async def read_from(raw: RawServer, **time_outs: float) -> tuple[Answer, float]:
+    """The answer of a raw server, and the seconds until its end."""
+    async with upstream_of(Endpoint(raw.base_url, "key"), time_outs=replace(PATIENT, **time_outs)) as asked:
+        began = time.monotonic()
+        return await read_all(asked.stream(request(), last_seq=1)), time.monotonic() - began
+
+
+async def test_comments_after_the_finish_reason_are_not_waited_for() -> None:
+    pings = [each for _ in range(200) for each in (b": alive\n\n", 0.05)]
+    async with serving(bodies.stream(bodies.HELLO, FINISH, COUNTED), *pings) as raw:
+        answer, seconds = await read_from(raw)
+    assert (answer.text, answer.error) == ("Hello", None)
+    assert seconds < PATIENT.silence / 2
+
+
+async def test_a_finish_reason_in_every_chunk_cuts_nothing() -> None:
+    words = [each for word in "abc" for each in (bodies.say(word, "stop"), USAGE_SECONDS * 0.6)]
+    async with serving(bodies.stream(), *words, COUNTED + bodies.DONE) as raw:
+        answer, _ = await read_from(raw)
+    assert (answer.text, answer.error, answer.stream.usage) == ("abc", None, Usage(3, 5, 8))
+
+
+async def test_a_usage_that_comes_late_is_read_also_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.upstream.body.FINISHED_SECONDS", PATIENT.silence)
+    monkeypatch.setattr("service.upstream.body.USAGE_SECONDS", PATIENT.silence)
+    for early in (FINISH, FINISH + COUNTED.replace(b"5", b"1")):
+        async with serving(bodies.stream(bodies.HELLO, early), 0.2, COUNTED, bodies.DONE) as raw:
+            answer, _ = await read_from(raw)
+        assert (answer.text, answer.error, answer.stream.usage) == ("Hello", None, Usage(3, 5, 8))
 
 
 # Broken streams
@@ -754,7 +793,7 @@ async def test_a_finish_followed_by_silence_is_a_whole_answer(upstream: Upstream
         ({"cut_after": 0}, "upstream_cut", ""),
         ({"truncate_after": 2}, "upstream_truncated", "w1 w2 "),
         ({"truncate_after": 0}, "upstream_truncated", ""),
-        ({"finish_reason": None, "chunks": 0}, "upstream_truncated", ""),
+        ({"finish_reason": None, "chunks": 0, "no_done": True}, "upstream_truncated", ""),
         ({"finish_reason": "network_error"}, "upstream_error", "w1 w2 w3 "),
         ({"finish_reason": None, "no_done": True}, "upstream_truncated", "w1 w2 w3 "),
         ({"garbage_after": 2}, "upstream_malformed", "w1 w2 "),
@@ -762,7 +801,7 @@ async def test_a_finish_followed_by_silence_is_a_whole_answer(upstream: Upstream
         ({"huge_after": 2, "huge": 2 << 20}, "upstream_malformed", "w1 w2 "),
         ({"error_after": 2}, "upstream_error", "w1 w2 "),
         ({"raw": base64.b64encode(b"<html>200 but no stream").decode()}, "upstream_malformed", ""),
-        ({"raw": base64.b64encode(b'{"choices":[{"message":{"content":"a"}}]}').decode()}, "upstream_malformed", ""),
+        ({"raw": base64.b64encode(b'{"choices":[{"message":{"content":"a"').decode()}, "upstream_malformed", ""),
         ({"raw": ""}, "upstream_truncated", ""),
     ],
 )

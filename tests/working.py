@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from service.eventlog import EventLog, Retention, open_event_log
 from service.events import Delta, Event, Terminal, new_answer_id
@@ -14,7 +14,6 @@ from service.request import Request
 from service.supervisor import Bounds, Supervisor
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream
-from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
 
@@ -23,6 +22,12 @@ POLL_SECONDS = 0.2
 PATIENT = Limits(answer_seconds=LONG_SECONDS, answer_bytes=1 << 30, unwatched_seconds=LONG_SECONDS)
 GENEROUS = Bounds(answers=1000, answers_per_client=1000)
 TIME_OUTS = TimeOuts(10, 10, 10, 10)
+
+
+class Addressed(Protocol):
+    """An upstream, by its address."""
+
+    base_url: str
 
 
 @dataclass(frozen=True)
@@ -75,18 +80,19 @@ class Worker:
 @asynccontextmanager
 async def worker(
     log: str | EventLog,
-    upstream: UpstreamProcess,
+    upstream: Addressed,
     *,
     limits: Limits = PATIENT,
     bounds: Bounds = GENEROUS,
     recovery: Recovery | None = None,
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
+    retries: int = 0,
 ) -> AsyncIterator[Worker]:
     """A worker with the log, or with that of the URL. The log is closed with the worker."""
     if isinstance(log, str):
         log = open_event_log(log, Retention())
-    client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=0)
+    client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=retries)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:
         yield Worker(log, supervisor)

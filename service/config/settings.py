@@ -110,7 +110,9 @@ class Settings(BaseSettings):
     first_chunk_seconds: PositiveSeconds = Field(
         120, description="Timeout for the upstream's first chunk, counted from its status."
     )
-    silence_seconds: PositiveSeconds = Field(60, description="Timeout for each further chunk.")
+    silence_seconds: PositiveSeconds = Field(
+        60, description="Timeout for the upstream's silence between two chunks. Anything it sends breaks the silence."
+    )
     answer_seconds: PositiveSeconds = Field(600, description="Timeout for the whole answer.")
     status_wait_seconds: Seconds = Field(
         2, description="Maximum wait for the upstream's status before a response begins without it."

@@ -5,9 +5,15 @@ import asyncio
 from service.errors import UpstreamError
 from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
+from service.upstream.compression import Decompressed
 from service.upstream.connection import BrokenConnectionError, Exchange
 from service.upstream.endpoint import TimeOuts
 from service.upstream.errors import broken_body
+
+USAGE_SECONDS = 3.0
+"""Time limit after the finish reason for the usage, which most servers send in a chunk of its own."""
+FINISHED_SECONDS = 0.5
+"""Time limit after the finish reason and the usage for `[DONE]` and the body's end. Some servers send neither."""
 
 
 class Body:
@@ -15,14 +21,17 @@ class Body:
 
     `begun` is set with the first delta, `ended` once the answer is complete.
 
-    Time limits: `TimeOuts.first_chunk` until the first delta, `TimeOuts.silence` between two.
+    Time limits: `TimeOuts.first_chunk` until the first delta, then `TimeOuts.silence` for anything, a comment among
+    others; after the finish reason, USAGE_SECONDS or FINISHED_SECONDS.
     """
 
-    def __init__(self, exchange: Exchange, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
+    def __init__(self, exchange: Exchange | Decompressed, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
         self.status = exchange.status
         self.begun = False
         self.ended = False
+        self._finished = False
+        self._has_usage = False
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
@@ -30,7 +39,7 @@ class Body:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
-    async def read(self) -> list[Delta]:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
+    async def read(self) -> list[Delta]:  # noqa: C901, PLR0912 (once a chunk: a coroutine more takes a thousand instructions)
         """Return the next deltas, at least one; an empty list once the answer is complete.
 
         Raises:
@@ -59,11 +68,14 @@ class Body:
                 deltas = decoder.finish()
             else:
                 deltas = decoder.end()
-            if deltas:
+            if decoder.finish_reason is not None:
+                self._hurry(deltas)
+            elif deltas or self.begun:
                 self._give_up_at = self._loop.time() + self._silence_seconds
                 if not self.begun:
-                    self.begun = True
                     self._set_timer()  # `first_chunk` may be longer than `silence`.
+            if deltas:
+                self.begun = True
                 return deltas
 
     def close(self) -> None:
@@ -83,13 +95,21 @@ class Body:
         if deltas:
             self.begun = True
         else:
-            # Some servers never send a finish_reason. `[DONE]` after a text is also an end.
-            if self.decoder.finish_reason is None and not (self.decoder.done and self.begun):
-                raise UpstreamError("upstream_truncated")
+            if self.decoder.is_unreadable:
+                raise UpstreamError("upstream_malformed", "stream")
             self._stop_looking()
             self.ended = True
             self._exchange.leave()
         return deltas
+
+    def _hurry(self, deltas: list[Delta]) -> None:
+        """Limit the wait after the finish reason. Only deltas and the usage set the time anew, comments do not."""
+        has_usage = self.decoder.usage is not None
+        if deltas or not self._finished or has_usage is not self._has_usage:
+            self._finished = True
+            self._has_usage = has_usage
+            self._give_up_at = self._loop.time() + (FINISHED_SECONDS if has_usage else USAGE_SECONDS)
+            self._set_timer()
 
     def _silent(self) -> UpstreamError:
         if self.begun:

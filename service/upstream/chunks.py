@@ -5,50 +5,43 @@ The stream is Server-Sent Events, each with one JSON chunk as its data, then `[D
 start or none, usage in a chunk of its own or in the last one, one of two names for reasoning, comments as keep-alives,
 LF or CRLF.
 
-An event is malformed only if text of the answer may be lost with it.
+Beyond that, what is not needed cannot hurt: an event is malformed only if text of the answer may be lost with it, and a
+stream only if nothing of it can be read. msgspec decodes the usual chunk. What it rejects, `odd_chunks` decodes.
 """
 
+import contextlib
 import re
 
 import msgspec
 
 from service.errors import UpstreamError
 from service.events import Delta, Usage
-from service.upstream.chunk_json import (
-    NULL,
-    Choice,
-    Chunk,
-    Message,
-    decode,
-    decode_loosely,
-    is_error,
-    is_error_event,
-    usage_of,
-)
+from service.upstream.chunk_json import NULL, Choice, Chunk, Message, decode, decode_groq, is_error, is_error_event
 from service.upstream.error_body import read_error, word
+from service.upstream.finish_reasons import Meaning, meaning_of
+from service.upstream.odd_chunks import decode_loosely
+from service.upstream.token_usage import usage_of
 
 EVENT_BYTES = 1 << 20
 """Limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
+REASON_CHARACTERS = 200
+"""Limit on a finish reason. Some servers write a sentence; a longer text is no reason."""
 
-_FAILURE = re.compile(
-    r"error|fail|abort|cancel|insufficient|exhausted|malformed|unexpected|unavailable|overload|interrupt|time_?out",
-    re.IGNORECASE,
-)
-"""Parts of a `finish_reason` that names a failure: `error` (OpenRouter), `network_error` (z.ai), `abort` (vLLM),
-`insufficient_system_resource` (DeepSeek), `function_call_filter: MALFORMED_FUNCTION_CALL` (Gemini).
-
-A list of the words for success (`eos`, `end_turn`, `COMPLETE`, `model_length`) would fail every answer of a server that
-has another word. A word in neither list, such as Gemini's `OTHER`, is passed on unchanged.
-"""
-
-_NO_STREAM = (b"{", b"[", b"<", b"\x1f")
-"""First bytes of a body that is not an event stream: JSON, HTML, a compressed body."""
+_NO_STREAM = (b"<", b"\x1f")
+"""First bytes of a body that has no answer: HTML, a compressed body."""
+_JSON = (b"{", b"[")
+"""First bytes of a whole completion in place of a stream, or of an error."""
 _FIELD = re.compile(rb":|(?:data|event|id|retry)(?::|\Z)")
 """The start of a line of an event stream: a comment or a field."""
 
 
 _skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax and creates no objects
 _CR = 13
+_EMPTY = (b"null", b"{}", b"[]")
+_UNNAMED = (b"", b"message")
+"""Names of an event that may be a chunk. Plain text in an event of another name, such as `ping`, is none."""
+_NO_REASON = ("null", "NULL", "none", "None", "not_finished")
+"""Texts that some servers write in place of a missing finish reason; `not_finished` is watsonx's."""
 _BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -56,7 +49,7 @@ class ChunkDecoder:
     """Decodes the bytes of a stream, in any pieces, into deltas with the seqs after `last_seq`.
 
     `finish_reason` and `usage` are set from the stream, `done` at its `[DONE]`, `failure` if it is malformed or reports
-    an error of the upstream.
+    an error of the upstream. `has_tool_calls` tells whether the model called a tool.
     """
 
     def __init__(self, last_seq: int) -> None:
@@ -65,10 +58,12 @@ class ChunkDecoder:
         self.usage: Usage | None = None
         self.done = False
         self.failure: UpstreamError | None = None
+        self.has_tool_calls = False
         self._tail = b""
         self._after_cr = False
         self._at_start = True  # before the first line of an event stream
-        self._is_odd = False  # after another line at the start
+        self._is_odd = False  # after another line at the start, or an event that is no chunk
+        self._is_json = False  # a whole completion in place of a stream
         self._data: list[bytes] = []
         self._name = b""  # the event's name
         self._held: dict[str, str] = {}  # by voice: a high surrogate at the end of the last chunk
@@ -122,13 +117,38 @@ class ChunkDecoder:
         Some servers omit the blank line after the last event, or its line end.
         """
         deltas = self.feed(b"\n\n")
+        if self._is_json and self.failure is None:
+            deltas += self._completion()
         if self.done or self.finish_reason is not None:
             return deltas
-        if self._at_start and self._is_odd:
+        if self.is_unreadable:
             self.failure = UpstreamError("upstream_malformed", "stream")
         elif self.failure is None or self.failure.code == "upstream_malformed":  # from half an event
             self.failure = UpstreamError("upstream_truncated")
         return deltas + self.finish()
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether something came, and nothing of it could be read."""
+        is_silent = self.last_seq == self._first_seq and not self._held and not self.has_tool_calls
+        return self._is_odd and is_silent and self.finish_reason is None and self.usage is None
+
+    def _completion(self) -> list[Delta]:
+        """Process a whole completion in place of a stream, or JSON lines."""
+        body = b"\n".join(self._data).strip().removeprefix(_BYTE_ORDER_MARK)
+        self._data.clear()
+        self._is_odd = True
+        deltas: list[Delta] = []
+        try:
+            chunk = decode_loosely(body)
+            if chunk.choices and not is_error(chunk.error):
+                self._event(b"", body, deltas)
+                self.done = True
+        except UpstreamError as error:
+            self.failure = error
+        except (ValueError, RecursionError):
+            pass  # Nothing was read.
+        return deltas
 
     def finish(self) -> list[Delta]:
         """Return the held surrogates, whose other halves never came, as U+FFFD."""
@@ -157,11 +177,19 @@ class ChunkDecoder:
         return lines
 
     def _look_at_the_start(self, lines: list[bytes]) -> None:
-        """Find the first line of an event stream, and remove its byte order mark."""
+        """Find the first line of an event stream, and remove its byte order mark. Keep the lines of other JSON."""
+        if self._is_json:
+            self._keep(lines)
+            return
         for number, line in enumerate([*lines, self._tail]):
             start = line.removeprefix(_BYTE_ORDER_MARK)
             if start.lstrip().startswith(_NO_STREAM):
                 raise UpstreamError("upstream_malformed", "stream")
+            if start.lstrip().startswith(_JSON):
+                self._is_json = True
+                del lines[:number]
+                self._keep(lines)
+                return
             if number == len(lines):
                 return
             if _FIELD.match(start):
@@ -169,6 +197,10 @@ class ChunkDecoder:
                 self._at_start = False
                 return
             self._is_odd = self._is_odd or bool(start.strip())
+
+    def _keep(self, lines: list[bytes]) -> None:
+        self._data += lines
+        lines.clear()
 
     def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
         """Process the data of one event."""
@@ -180,49 +212,74 @@ class ChunkDecoder:
         try:
             chunk = decode(event)
         except (ValueError, RecursionError):
-            chunk = self._decode_loosely(name, event)
+            chunk = self._odd_chunk(name, event)
         if chunk.error is not NULL and is_error(chunk.error):
             raise _reported(chunk.error)
         if chunk.usage is not NULL and bytes(chunk.usage) != b"null":
             self.usage = usage_of(chunk.usage) or self.usage
+        if chunk.x_groq is not NULL:
+            self._read_groq(chunk.x_groq)
         choices = chunk.choices
         if choices is None:
-            if name == b"error" or is_error_event(event):
-                raise _reported(event)
+            self._no_chunk(name, event)
             return
         for choice in choices:
             # The request is for one choice. Of several, only the one with the index 0 is the answer.
             if not choice.index:
                 self._choice(choice, deltas)
 
-    def _decode_loosely(self, name: bytes, event: bytes) -> Chunk:
+    def _no_chunk(self, name: bytes, event: bytes) -> None:
+        if name == b"error" or is_error_event(event):
+            raise _reported(event)
+        if name in _UNNAMED and event not in _EMPTY:
+            self._is_odd = True
+
+    def _odd_chunk(self, name: bytes, event: bytes) -> Chunk:
+        if event.strip(b'"').upper().startswith(b"[DONE]"):
+            self.done = True
+            return Chunk()
         try:
             return decode_loosely(event)
-        except (ValueError, AttributeError, TypeError, RecursionError):
-            # Plain text in an event of another name is not a chunk: a gateway's `ping` has a date as its data. After
-            # the finish, an invalid event loses nothing of the answer.
-            is_chunk = name in (b"", b"message") or event.startswith(b"{")
-            if is_chunk and self.finish_reason is None:
+        except (ValueError, RecursionError):
+            # It is a broken chunk, unless its name is another one. After the finish, it loses nothing of the answer.
+            if self.finish_reason is None and (name in _UNNAMED or event.startswith(b"{")):
                 raise UpstreamError("upstream_malformed", "event") from None
             return Chunk()
 
+    def _read_groq(self, raw: msgspec.Raw) -> None:
+        with contextlib.suppress(ValueError, RecursionError):
+            groq = decode_groq(raw)
+            if is_error(groq.error):
+                raise _reported(groq.error)
+            self.usage = usage_of(groq.usage) or self.usage
+
     def _choice(self, choice: Choice, deltas: list[Delta]) -> None:
-        if said := choice.delta or self._message(choice):
+        if said := choice.delta or self._other_message(choice):
             if reasoning := said.reasoning_content or said.reasoning:
                 self._append("reasoning", reasoning, deltas)
             if said.content:
                 self._append("text", said.content, deltas)
+            elif said.tool_calls is not NULL and bytes(said.tool_calls) not in _EMPTY:
+                self.has_tool_calls = True
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
         if choice.error is not NULL and is_error(choice.error):
             raise _reported(choice.error)
-        if choice.finish_reason:
-            if _FAILURE.search(choice.finish_reason):
+        if choice.usage is not NULL:
+            self.usage = usage_of(choice.usage) or self.usage
+        if choice.finish_reason and choice.finish_reason not in _NO_REASON:
+            if meaning_of(choice.finish_reason) is Meaning.FAILED:
                 raise UpstreamError("upstream_error").told_by_upstream(None, word(choice.finish_reason), "")
-            self.finish_reason = _in_whole_characters(choice.finish_reason)
+            self.finish_reason = _in_whole_characters(choice.finish_reason)[:REASON_CHARACTERS]
 
-    def _message(self, choice: Choice) -> Message | None:
-        """Return the message of a server that does not stream. After deltas, a message only repeats them."""
+    def _other_message(self, choice: Choice) -> Message | None:
+        """Return what a choice without a delta says.
+
+        It is the text of the older completions API, or the message of a server that does not stream. After deltas, a
+        message only repeats them.
+        """
+        if choice.text:
+            return Message(choice.text)
         return choice.message if self.last_seq == self._first_seq else None
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:

@@ -13,6 +13,7 @@ from service.request import Request
 from service.upstream.body import Body
 from service.upstream.breaker import Breakers
 from service.upstream.chunks import ChunkDecoder
+from service.upstream.compression import decompressed
 from service.upstream.connection import Exchange, MalformedResponseError
 from service.upstream.dialect import Dialects
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
@@ -90,7 +91,7 @@ class Client:
             raise UpstreamError("upstream_malformed", "response") from error
         except UnreachableError as error:
             raise UpstreamError("upstream_unreachable") from error
-        return Body(exchange, ChunkDecoder(last_seq), self._time_outs)
+        return Body(decompressed(exchange), ChunkDecoder(last_seq), self._time_outs)
 
     def close(self) -> None:
         """Close the endpoint's connections."""

@@ -96,6 +96,11 @@ class UpstreamStream:
         """The status of the response that is being read; None before."""
         return self._body.status if self._body is not None else None
 
+    @property
+    def has_tool_calls(self) -> bool:
+        """Whether the model called a tool."""
+        return self._body is not None and self._body.decoder.has_tool_calls
+
     def read(self) -> Coroutine[Any, Any, list[Delta]]:
         """Return the deltas since the last call, at least one; an empty list once the answer is complete.
 

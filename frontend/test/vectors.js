@@ -12,6 +12,7 @@
 import answers from "../../docs/protocol/answers.json";
 import errors from "../../docs/protocol/errors.json";
 import eventIds from "../../docs/protocol/event-ids.json";
+import finishReasons from "../../docs/protocol/finish-reasons.json";
 import laterVersions from "../../docs/protocol/later-versions.json";
 import merging from "../../docs/protocol/merging.json";
 import resuming from "../../docs/protocol/resuming.json";
@@ -19,6 +20,7 @@ import resuming from "../../docs/protocol/resuming.json";
 export const ANSWERS = /** @type {AnswerVector[]} */ (/** @type {unknown} */ (answers));
 export const ERRORS = /** @type {ErrorRow[]} */ (errors);
 export const EVENT_IDS = eventIds;
+export const FINISH_REASONS_VECTOR = finishReasons;
 export const LATER_VERSIONS = /** @type {LaterVector[]} */ (/** @type {unknown} */ (laterVersions));
 export const MERGING = /** @type {MergingVector[]} */ (
   merging.map(({ name, events, merged }) => ({

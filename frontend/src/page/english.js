@@ -50,6 +50,8 @@ export const ENGLISH = {
   finished: "The answer is complete.",
   cutByLength: "The answer reached its greatest length.",
   filtered: "The model's provider withheld the rest.",
+  saidNothing: "The model said nothing.",
+  endedFor: "The model gave this reason for the end: {reason}",
   stoppedByUser: "Stopped.",
   stoppedByUnwatched: "Stopped, because nobody was watching.",
   stoppedByShutdown: "Stopped, because the server was shut down.",

@@ -51,6 +51,8 @@ export const HUNGARIAN = {
   finished: "A válasz elkészült.",
   cutByLength: "A válasz elérte a legnagyobb megengedett hosszát.",
   filtered: "A többit a modell szolgáltatója visszatartotta.",
+  saidNothing: "A modell nem mondott semmit.",
+  endedFor: "A modell ezt az okot adta a befejezésre: {reason}",
   stoppedByUser: "Leállítva.",
   stoppedByUnwatched: "Leállt, mert senki sem figyelte.",
   stoppedByShutdown: "Leállt, mert a kiszolgálót leállították.",

@@ -1,3 +1,4 @@
+import { meaningOf } from "./finish-reasons.js";
 import { formatNumber, reasonFor, say } from "./words.js";
 
 /** @import { AnswerState } from "../client/state.js" */
@@ -5,9 +6,9 @@ import { formatNumber, reasonFor, say } from "./words.js";
 /**
  * Return a sentence about an answer's phase.
  *
- * @param {Pick<AnswerState, "phase" | "waitingFor" | "end" | "failure">} state
+ * @param {Pick<AnswerState, "phase" | "waitingFor" | "text" | "reasoning" | "end" | "failure">} state
  */
-export function sentenceOf({ phase, waitingFor, end, failure }) {
+export function sentenceOf({ phase, waitingFor, text, reasoning, end, failure }) {
   if (waitingFor) {
     const seconds = formatNumber(Math.max(1, Math.ceil(((waitingFor.untilMs ?? 0) - Date.now()) / 1000)));
     switch (waitingFor.what) {
@@ -31,11 +32,25 @@ export function sentenceOf({ phase, waitingFor, end, failure }) {
             : "stoppedByUser",
       );
     case "done":
-      if (end?.type === "done" && end.finish_reason === "length") {
-        return say("cutByLength");
-      }
-      return end?.type === "done" && end.finish_reason === "content_filter" ? say("filtered") : "";
+      return [text === "" && reasoning === "" ? say("saidNothing") : "", sentenceOfReason(end)]
+        .filter(Boolean)
+        .join(" ");
     default:
       return say(phase);
+  }
+}
+
+/** @param {AnswerState["end"]} end */
+function sentenceOfReason(end) {
+  const reason = end?.type === "done" && typeof end.finish_reason === "string" ? end.finish_reason : "";
+  switch (meaningOf(reason)) {
+    case "finished":
+      return "";
+    case "length":
+      return say("cutByLength");
+    case "filtered":
+      return say("filtered");
+    case "unknown":
+      return say("endedFor", { reason });
   }
 }

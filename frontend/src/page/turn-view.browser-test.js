@@ -64,6 +64,7 @@ test("the_status_counts_the_seconds_until_the_end_and_then_shows_the_figures", (
     stateWith({
       phase: "done",
       following: false,
+      text: "Words",
       end: { seq: 3, type: "done", finish_reason: "stop", timing },
     }),
   );
@@ -91,4 +92,23 @@ test("a_turn_shows_what_was_kept_of_it", async () => {
   expect(element.querySelector("h2")?.textContent).toBe("Why?");
   expect(element.querySelector(".markdown")?.textContent).toBe("Half");
   expect(element.querySelector(".status")?.textContent).toContain("you were offline for too long.");
+});
+
+test("a_screen_reader_hears_how_an_answer_ended", () => {
+  const region = document.createElement("p");
+  region.id = "announcer";
+  document.body.append(region);
+  const nothing = () => {};
+  const actions = { onRetry: nothing, onGoOn: nothing, onGrown: nothing, link: () => "#a" };
+  /** @param {string} reason @param {string} text */
+  const heard = (reason, text) => {
+    const view = createTurnView(TURN, actions);
+    const end = { seq: 3, type: /** @type {const} */ ("done"), finish_reason: reason };
+    view.show(stateWith({ phase: "done", following: false, text, end }));
+    return region.textContent;
+  };
+  expect(heard("stop", "Words")).toBe("The answer is complete.");
+  expect(heard("length", "Words")).toBe("The answer reached its greatest length.");
+  expect(heard("stop", "")).toBe("The model said nothing.");
+  region.remove();
 });

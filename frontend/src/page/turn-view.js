@@ -95,6 +95,6 @@ function headingOf({ question }) {
  */
 function announceChange(state, next) {
   if (next.phase !== state.phase || next.waitingFor?.what !== state.waitingFor?.what) {
-    announce((next.phase === "done" && say("finished")) || sentenceOf(next));
+    announce(sentenceOf(next) || (next.phase === "done" ? say("finished") : ""));
   }
 }

@@ -126,6 +126,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         headers=_headers(settings),
         continuation=settings.continuation,
         system_prompt=settings.system_prompt,
+        think_tags=settings.think_tags,
     )
     if not settings.fallback_base_url:
         return [first]
@@ -134,6 +135,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         api_key=settings.fallback_api_key.get_secret_value() or "none",
         model=settings.fallback_model,
         system_prompt=settings.system_prompt,
+        think_tags=settings.think_tags,
     )
     return [first, fallback]
 

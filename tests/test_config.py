@@ -49,6 +49,7 @@ SAMPLES = {
     "FOLYAM_LOG_URL": "file:///srv/answers",
     "FOLYAM_RECOVERY": "restart",
     "FOLYAM_ALLOW_SYSTEM": "true",
+    "FOLYAM_THINK_TAGS": "on",
 }
 """Valid values. Any other setting is a number or a text that may be 7, or the path of the file of keys."""
 

@@ -170,3 +170,9 @@ def test_white_space_around_a_key_is_dropped(monkeypatch: pytest.MonkeyPatch, ke
         monkeypatch, OPENAI_API_KEY=key, FOLYAM_FALLBACK_API_KEY=key, FOLYAM_FALLBACK_BASE_URL="http://fallback/v1"
     )
     assert [request.headers["authorization"] for request in both] == ["Bearer sk-1"] * 2
+
+
+def test_think_tags_are_looked_for_in_both_upstreams_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLYAM_FALLBACK_BASE_URL", "http://localhost/v1")
+    monkeypatch.setenv("FOLYAM_THINK_TAGS", "on")
+    assert [endpoint.think_tags for endpoint in endpoints(read_settings())] == ["on", "on"]

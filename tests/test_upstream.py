@@ -158,6 +158,23 @@ async def test_connections_are_used_again(upstream: UpstreamProcess, key: str) -
     pytest.fail("fifty answers took fifty connections")
 
 
+@pytest.mark.parametrize(
+    ("setting", "model", "looks"),
+    [
+        ("on", None, True),
+        ("auto", "Qwen/Qwen3-8B", True),
+        ("auto", None, False),
+        ("off", "Qwen/Qwen3-8B", False),
+    ],
+)
+async def test_think_tags_are_looked_for_as_the_setting_says(
+    upstream: UpstreamProcess, setting: str, model: str | None, *, looks: bool
+) -> None:
+    answer = await ask(upstream, request(texts=["<thi", "nk>Hm.</", "think>Hello"]), think_tags=setting, model=model)
+    reasoning = "".join(delta.reasoning or "" for delta in answer.deltas)
+    assert (reasoning, answer.text) == (("Hm.", "Hello") if looks else ("", "<think>Hm.</think>Hello"))
+
+
 async def test_the_status_is_told_before_the_first_chunk(upstream: UpstreamProcess, key: str) -> None:
     came = asyncio.Event()
     async with upstream_of(endpoint(upstream)) as asked:

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         description="How the upstream continues a given text: `assistant` (llama.cpp), `vllm`, `prefix` (DeepSeek,"
         " Mistral), or `none` if it cannot.",
     )
+    think_tags: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether `<think>…</think>` at the start of an answer's text is its reasoning: `on`, `off`, or"
+        " `auto`, which is `on` for models that are known to write it.",
+    )
     fallback_base_url: ApiAddress | None = Field(
         None,
         description="Base URL of a second upstream. It is asked if the first fails before its first chunk, or if the"

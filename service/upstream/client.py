@@ -20,6 +20,7 @@ from service.upstream.endpoint import Endpoint, TimeOuts, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 from service.upstream.redirects import MOST_REDIRECTS, redirected_to
+from service.upstream.think_tags import ThinkTagDecoder, thinks_inline
 
 BREAKER_QUESTIONS = 5
 """Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
@@ -91,7 +92,12 @@ class Client:
             raise UpstreamError("upstream_malformed", "response") from error
         except UnreachableError as error:
             raise UpstreamError("upstream_unreachable") from error
-        return Body(decompressed(exchange), ChunkDecoder(last_seq), self._time_outs)
+        return Body(decompressed(exchange), self._decoder(request)(last_seq), self._time_outs)
+
+    def _decoder(self, request: Request) -> type[ChunkDecoder]:
+        setting = self.endpoint.think_tags
+        has_tags = setting == "on" or (setting == "auto" and thinks_inline(self.endpoint.model or request.model))
+        return ThinkTagDecoder if has_tags else ChunkDecoder
 
     def close(self) -> None:
         """Close the endpoint's connections."""

@@ -28,6 +28,8 @@ with _no_variables_of_the_package():
     # At its import the package reads OPENAI_LOG, and sets up logging of its own: text among the lines of JSON.
     import openai
 
+ThinkTags = Literal["auto", "on", "off"]
+"""Whether `<think>` tags at the start of a text hold its reasoning: `auto` where the model is known to write them."""
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
 message with `continue_final_message` (vLLM); such a message with a `prefix` flag (DeepSeek, Mistral)."""
@@ -45,6 +47,7 @@ class Endpoint:
     """Replaces the request's model, unless None."""
     continuation: Continuation = "none"
     system_prompt: str = field(default="", repr=False)
+    think_tags: ThinkTags = "auto"
 
     @property
     def max_tokens_name(self) -> str:

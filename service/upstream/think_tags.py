@@ -1,0 +1,98 @@
+"""Reasoning that a model writes into its text, as `<think>…</think>` at the start.
+
+Servers with a parser for it send reasoning in a field of its own; Ollama, llama.cpp and vLLM without one do not. Only a
+tag at the start counts: later ones may be the answer's subject. A model whose prompt has the first tag writes the
+second one alone. Its reasoning cannot be told from text before that one comes, and stays text.
+"""
+
+import re
+from collections.abc import Iterator
+
+from service.events import Delta
+from service.upstream.chunks import ChunkDecoder
+
+_OPEN = "<think>"
+_CLOSE = "</think>"
+_KNOWN = re.compile(
+    r"deepseek-?r1|(?<![a-z0-9])r1(?![a-z0-9])|qwq|qwen-?3|smollm-?3|minimax-m[12]|phi-?4(-mini)?-reasoning|exaone-deep"
+    r"|glm-?(4\.[1-9]|z1)|marco-o1|openthinker|nemotron.*(nano|super|ultra)|magistral",
+    re.IGNORECASE,
+)
+"""Names of models whose templates have the tags."""
+
+
+def thinks_inline(model: str) -> bool:
+    """Return whether the model is known to write its reasoning into its text."""
+    return _KNOWN.search(model) is not None
+
+
+class ThinkTagDecoder(ChunkDecoder):
+    """A decoder that takes the text between the tags for reasoning, without the blanks around it."""
+
+    def __init__(self, last_seq: int) -> None:
+        super().__init__(last_seq)
+        self._split = (
+            ThinkTagDecoder._at_first
+        )  # not bound: a decoder that refers to itself would wait for the collector
+        self._kept = ""
+
+    def finish(self) -> list[Delta]:
+        """Return what was kept because it might have been the start of a tag, and the held surrogates."""
+        deltas: list[Delta] = []
+        kept, self._kept = self._kept, ""
+        if kept:
+            voice = "reasoning" if self._split is ThinkTagDecoder._in_reasoning else "text"
+            super()._append(voice, kept, deltas)
+        return deltas + super().finish()
+
+    def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
+        if voice != "text":
+            super()._append(voice, text, deltas)
+            return
+        for part_voice, part in self._split(self, text):
+            super()._append(part_voice, part, deltas)
+
+    def _at_first(self, text: str) -> Iterator[tuple[str, str]]:
+        text = self._take(text)
+        start = text.lstrip()
+        if start.startswith(_OPEN):
+            self._split = ThinkTagDecoder._before_reasoning
+            yield from self._split(self, start[len(_OPEN) :])
+        elif _OPEN.startswith(start):
+            self._kept = text
+        else:
+            self._split = ThinkTagDecoder._in_text
+            yield "text", text
+
+    def _before_reasoning(self, text: str) -> Iterator[tuple[str, str]]:
+        if text := text.lstrip():
+            self._split = ThinkTagDecoder._in_reasoning
+            yield from self._split(self, text)
+
+    def _in_reasoning(self, text: str) -> Iterator[tuple[str, str]]:
+        reasoning, tag, rest = self._take(text).partition(_CLOSE)
+        if not tag:
+            self._kept = _start_of_tag(reasoning)
+            reasoning = reasoning.removesuffix(self._kept)
+        if reasoning:
+            yield "reasoning", reasoning
+        if tag:
+            self._split = ThinkTagDecoder._before_text
+            yield from self._split(self, rest)
+
+    def _before_text(self, text: str) -> Iterator[tuple[str, str]]:
+        if text := text.lstrip():
+            self._split = ThinkTagDecoder._in_text
+            yield "text", text
+
+    def _in_text(self, text: str) -> Iterator[tuple[str, str]]:
+        yield "text", text
+
+    def _take(self, text: str) -> str:
+        text, self._kept = self._kept + text, ""
+        return text
+
+
+def _start_of_tag(text: str) -> str:
+    """Return the end of the text that may be the start of a closing tag."""
+    return next((_CLOSE[:length] for length in range(len(_CLOSE) - 1, 0, -1) if text.endswith(_CLOSE[:length])), "")

@@ -1,0 +1,90 @@
+"""Reasoning that a model writes inline, between tags."""
+
+import json
+
+import pytest
+
+from service.events import Delta
+from service.upstream.think_tags import ThinkTagDecoder, thinks_inline
+from tests.upstream.bodies import DONE, chunk, data, end, say
+
+
+def decoded(*pieces: bytes) -> tuple[str, str]:
+    """The reasoning and the text of a stream that comes in these pieces."""
+    decoder = ThinkTagDecoder(1)
+    deltas = [delta for piece in pieces for delta in decoder.feed(piece)] + decoder.finish()
+    assert decoder.failure is None
+    assert [delta.seq for delta in deltas] == list(range(2, 2 + len(deltas)))
+    assert all(delta.text or delta.reasoning or delta.refusal for delta in deltas)
+    return "".join(delta.reasoning or "" for delta in deltas), "".join(delta.text or "" for delta in deltas)
+
+
+@pytest.mark.parametrize(
+    ("written", "reasoning", "text"),
+    [
+        ("<think>Hm.</think>Hello", "Hm.", "Hello"),
+        ("\n<think>\nHm. é <b>\n</think>\n\nHello\n", "Hm. é <b>\n", "Hello\n"),
+        ("<think>\n\n</think>\n\nHello", "", "Hello"),
+        ("<think>a </thin </thinking </think> b", "a </thin </thinking ", "b"),
+        ("<think>Hm.", "Hm.", ""),
+        ("<think>Hm.</thi", "Hm.</thi", ""),
+        ("<thi", "", "<thi"),
+        ("  ", "", "  "),
+        ("  Hello", "", "  Hello"),
+        ("<thing>Hello", "", "<thing>Hello"),
+        ("Hello <think>no</think>", "", "Hello <think>no</think>"),
+        ("<think>Hm.</think>Write <think>x</think>", "Hm.", "Write <think>x</think>"),
+        ("Hm.</think>Hello", "", "Hm.</think>Hello"),
+    ],
+)
+def test_tags_at_the_start_are_reasoning_wherever_the_text_is_split(written: str, reasoning: str, text: str) -> None:
+    assert decoded(say(written)) == (reasoning, text)
+    assert decoded(*(say(character) for character in written)) == (reasoning, text)
+    for cut in range(len(written) + 1):
+        assert decoded(say(written[:cut]), say(written[cut:])) == (reasoning, text)
+
+
+def test_the_bytes_of_a_stream_may_be_split_anywhere() -> None:
+    body = say("<thi") + say("nk>Hm. é</th") + say("ink>\nHell") + say("o") + end() + DONE
+    for cut in range(len(body) + 1):
+        assert decoded(body[:cut], body[cut:]) == ("Hm. é", "Hello")
+
+
+def test_reasoning_in_its_own_field_stays_there() -> None:
+    assert decoded(data(chunk({"reasoning_content": "<think>"})), say("Hello")) == ("<think>", "Hello")
+
+
+def test_half_a_character_before_a_tag_is_mended() -> None:
+    halves = [json.dumps("😀")[1:7], json.dumps("😀")[7:13]]
+    events = [f'data: {{"choices":[{{"delta":{{"content":"{part}"}}}}]}}\n\n'.encode() for part in halves]
+    assert decoded(say("<think>"), *events, say("</think>"), *events) == ("😀", "😀")
+    assert decoded(say("<think>"), events[0]) == ("\ufffd", "")
+
+
+def test_a_chunk_of_a_tag_alone_makes_no_delta() -> None:
+    decoder = ThinkTagDecoder(1)
+    assert decoder.feed(say("<think>") + say("\n")) == []
+    assert decoder.feed(say("Hm.")) == [Delta(2, reasoning="Hm.")]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "deepseek-r1",
+        "deepseek-r1:14b",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+        "qwq:32b",
+        "Qwen/QwQ-32B-Preview",
+        "qwen3:8b",
+        "Qwen/Qwen3-235B-A22B-Thinking-2507",
+        "HuggingFaceTB/SmolLM3-3B",
+        "MiniMaxAI/MiniMax-M2",
+    ],
+)
+def test_models_that_write_tags_are_known(model: str) -> None:
+    assert thinks_inline(model)
+
+
+@pytest.mark.parametrize("model", ["gpt-5.4-mini", "smollm2-135m-instruct", "deepseek-chat", "qwen2.5:7b", "er1c", ""])
+def test_other_models_are_not(model: str) -> None:
+    assert not thinks_inline(model)

@@ -265,7 +265,7 @@ class ChunkDecoder:
                 self._append("refusal", said.refusal, deltas)
         if choice.error is not NULL and is_error(choice.error):
             raise _reported(choice.error)
-        if choice.usage is not NULL:
+        if choice.usage is not NULL and bytes(choice.usage) != b"null":
             self.usage = usage_of(choice.usage) or self.usage
         if choice.finish_reason and choice.finish_reason not in _NO_REASON:
             if meaning_of(choice.finish_reason) is Meaning.FAILED:

@@ -50,7 +50,7 @@ UPSTREAMS: dict[str, dict[str, object]] = {
     "breaks": {"status": 500},
     "breaks late": {"status": 500, "status_delay": 1.0},
     "breaks off": {"error_after": 1},
-    "sends garbage": {"garbage_after": 1, "garbage": f"data: {ANSWER} {QUERY}\n\n"},
+    "sends garbage": {"garbage_after": 1, "garbage": f"data: {{{ANSWER} {QUERY}\n\n"},
     "is cut": {"cut_after": 1},
     "ends too soon": {"truncate_after": 1},
     "breaks the producer": {"texts": [f"{IN_THE_PRODUCER} {ANSWER}"]},

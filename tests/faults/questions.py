@@ -111,7 +111,7 @@ def _make(kind: str, numbers: random.Random, key: str) -> Question:  # noqa: C90
         case "truncated":
             return _question(kind, key, "upstream_truncated", **given, truncate_after=place)
         case "garbage":
-            garbage = numbers.choice(['data: {"choices": [oops\n\n', "data: \xff\xfe\n\n", "data: [1]\n\n"])
+            garbage = numbers.choice(['data: {"choices": [oops\n\n', "data: \xff\xfe\n\n", 'data: lo"}}]}\n\n'])
             return _question(kind, key, "upstream_malformed", **given, garbage_after=place, garbage=garbage)
         case "error":
             return _question(kind, key, "upstream_error", **given, error_after=place)

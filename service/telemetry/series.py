@@ -10,8 +10,8 @@ from service import __version__
 from service.telemetry import own_slot
 
 OUTCOMES = ("done", "empty", "unknown", "stopped", "failed")
-"""The outcomes of an ended answer, by which two metrics are labelled. `empty` and `unknown` are `done`: without a word, or
-with an unknown finish reason."""
+"""The outcomes of an ended answer, by which two metrics are labelled. `empty` and `unknown` are `done`: without a word,
+or with an unknown finish reason."""
 
 
 def _doubling(first: float, last: float) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ class Given:
     """An exchange with a body in the given pieces."""
 
     def __init__(self, encoding: str, pieces: list[bytes]) -> None:
+        self.status = 200
         self.headers = [(b"Content-Type", b"text/event-stream"), (b"Content-Encoding", encoding.encode())]
         self.pieces = pieces
 

@@ -20,7 +20,6 @@ class Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: msgspec.Raw = NULL
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -28,12 +27,9 @@ class Choice(msgspec.Struct, gc=False):
 
     delta: Message | None = None
     message: Message | None = None
-    text: str | None = None
-    """The text of the older completions API."""
     finish_reason: str | None = None
     index: int | None = 0
     error: msgspec.Raw = NULL
-    usage: msgspec.Raw = NULL
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -42,7 +38,23 @@ class Chunk(msgspec.Struct, gc=False):
     choices: list[Choice] | None = None
     usage: msgspec.Raw = NULL
     error: msgspec.Raw = NULL
-    x_groq: msgspec.Raw = NULL
+
+
+class RareDelta(msgspec.Struct):
+    """What few deltas have."""
+
+    tool_calls: msgspec.Raw = NULL
+
+
+class RareChoice(msgspec.Struct):
+    """What few choices have."""
+
+    delta: RareDelta | None = None
+    message: RareDelta | None = None
+    text: str | None = None
+    """The text of the older completions API."""
+    usage: msgspec.Raw = NULL
+    index: int | None = 0
 
 
 class Groq(msgspec.Struct):
@@ -50,6 +62,13 @@ class Groq(msgspec.Struct):
 
     usage: msgspec.Raw = NULL
     error: msgspec.Raw = NULL
+
+
+class Rarities(msgspec.Struct):
+    """What few chunks have. Each field of `Chunk` costs every chunk some 100 instructions, so these are read apart."""
+
+    choices: list[RareChoice] | None = None
+    x_groq: Groq | None = None
 
 
 class _Other(msgspec.Struct):
@@ -60,7 +79,7 @@ class _Other(msgspec.Struct):
 
 
 decode = msgspec.json.Decoder(Chunk).decode
-decode_groq = msgspec.json.Decoder(Groq).decode
+decode_rarities = msgspec.json.Decoder(Rarities).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 

@@ -16,10 +16,20 @@ import msgspec
 
 from service.errors import UpstreamError
 from service.events import Delta, Usage
-from service.upstream.chunk_json import NULL, Choice, Chunk, Message, decode, decode_groq, is_error, is_error_event
+from service.upstream.chunk_json import (
+    NULL,
+    Choice,
+    Chunk,
+    Message,
+    Rarities,
+    decode,
+    decode_rarities,
+    is_error,
+    is_error_event,
+)
 from service.upstream.error_body import read_error, word
 from service.upstream.finish_reasons import Meaning, meaning_of
-from service.upstream.odd_chunks import decode_loosely
+from service.upstream.odd_chunks import decode_loosely, decode_rarities_loosely
 from service.upstream.token_usage import usage_of
 
 EVENT_BYTES = 1 << 20
@@ -38,6 +48,8 @@ _FIELD = re.compile(rb":|(?:data|event|id|retry)(?::|\Z)")
 _skip = msgspec.json.Decoder(msgspec.Raw).decode  # checks the syntax and creates no objects
 _CR = 13
 _EMPTY = (b"null", b"{}", b"[]")
+_RARE = re.compile(rb'"(?:text|x_groq|tool_calls|usage"\s*:\s*[{])')
+"""The fields of `Rarities`. Most of the chunks in question, such as the first one with the role, have none of them."""
 _UNNAMED = (b"", b"message")
 """Names of an event that may be a chunk. Plain text in an event of another name, such as `ping`, is none."""
 _NO_REASON = ("null", "NULL", "none", "None", "not_finished")
@@ -217,16 +229,16 @@ class ChunkDecoder:
             raise _reported(chunk.error)
         if chunk.usage is not NULL and bytes(chunk.usage) != b"null":
             self.usage = usage_of(chunk.usage) or self.usage
-        if chunk.x_groq is not NULL:
-            self._read_groq(chunk.x_groq)
         choices = chunk.choices
-        if choices is None:
-            self._no_chunk(name, event)
+        if not choices:
+            if choices is None:
+                self._no_chunk(name, event)
+            self._rarities(event)
             return
         for choice in choices:
             # The request is for one choice. Of several, only the one with the index 0 is the answer.
             if not choice.index:
-                self._choice(choice, deltas)
+                self._choice(choice, event, deltas)
 
     def _no_chunk(self, name: bytes, event: bytes) -> None:
         if name == b"error" or is_error_event(event):
@@ -246,40 +258,48 @@ class ChunkDecoder:
                 raise UpstreamError("upstream_malformed", "event") from None
             return Chunk()
 
-    def _read_groq(self, raw: msgspec.Raw) -> None:
-        with contextlib.suppress(ValueError, RecursionError):
-            groq = decode_groq(raw)
+    def _rarities(self, event: bytes) -> str:
+        """Read what few chunks have: tool calls, and usage in other places. Return the older API's text."""
+        if not _RARE.search(event):
+            return ""
+        rarities = _rarities_of(event)
+        groq = rarities.x_groq
+        if groq is not None:
             if is_error(groq.error):
                 raise _reported(groq.error)
             self.usage = usage_of(groq.usage) or self.usage
+        text = ""
+        for choice in rarities.choices or ():
+            if not choice.index:
+                self.usage = usage_of(choice.usage) or self.usage
+                said = choice.delta or choice.message
+                if said is not None and bytes(said.tool_calls) not in _EMPTY:
+                    self.has_tool_calls = True
+                text += choice.text or ""
+        return text
 
-    def _choice(self, choice: Choice, deltas: list[Delta]) -> None:
-        if said := choice.delta or self._other_message(choice):
+    def _choice(self, choice: Choice, event: bytes, deltas: list[Delta]) -> None:
+        if said := choice.delta or self._message(choice):
             if reasoning := said.reasoning_content or said.reasoning:
                 self._append("reasoning", reasoning, deltas)
             if said.content:
                 self._append("text", said.content, deltas)
-            elif said.tool_calls is not NULL and bytes(said.tool_calls) not in _EMPTY:
-                self.has_tool_calls = True
+            elif not reasoning:
+                self._rarities(event)
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
+        elif text := self._rarities(event):
+            self._append("text", text, deltas)
         if choice.error is not NULL and is_error(choice.error):
             raise _reported(choice.error)
-        if choice.usage is not NULL and bytes(choice.usage) != b"null":
-            self.usage = usage_of(choice.usage) or self.usage
         if choice.finish_reason and choice.finish_reason not in _NO_REASON:
             if meaning_of(choice.finish_reason) is Meaning.FAILED:
                 raise UpstreamError("upstream_error").told_by_upstream(None, word(choice.finish_reason), "")
             self.finish_reason = _in_whole_characters(choice.finish_reason)[:REASON_CHARACTERS]
+            self._rarities(event)
 
-    def _other_message(self, choice: Choice) -> Message | None:
-        """Return what a choice without a delta says.
-
-        It is the text of the older completions API, or the message of a server that does not stream. After deltas, a
-        message only repeats them.
-        """
-        if choice.text:
-            return Message(choice.text)
+    def _message(self, choice: Choice) -> Message | None:
+        """Return the message of a server that does not stream. After deltas, a message only repeats them."""
         return choice.message if self.last_seq == self._first_seq else None
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
@@ -302,6 +322,15 @@ class ChunkDecoder:
             self._held[voice] = text[-1]
             text = text[:-1]
         return _in_whole_characters(text)
+
+
+def _rarities_of(event: bytes) -> Rarities:
+    try:
+        return decode_rarities(event)
+    except (ValueError, RecursionError):
+        with contextlib.suppress(ValueError, RecursionError):
+            return decode_rarities_loosely(event)
+    return Rarities()
 
 
 def _reported(error: msgspec.Raw | bytes) -> UpstreamError:

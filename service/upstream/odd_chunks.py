@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from service.upstream.chunk_json import NULL, Choice, Chunk, Message, is_error
+from service.upstream.chunk_json import NULL, Choice, Chunk, Groq, Message, RareChoice, RareDelta, Rarities, is_error
 
 _NO_CHUNK = re.compile(r"[^\x00-\x1f\x7f\ufffd{}\[\]]*")
 """Text that no chunk is and no part of one: a gateway's `ping`, a date, a comment."""
@@ -34,6 +34,35 @@ def decode_loosely(event: bytes) -> Chunk:
     Raises:
         ValueError, RecursionError: the event cannot be read, and may be a chunk.
     """
+    chunk = Chunk()
+    for written in _objects(event):
+        if "choices" in written:
+            chunk.choices = (chunk.choices or []) + [_choice(choice) for choice in _elements(written["choices"])]
+        if written.get("usage") is not None:
+            chunk.usage = _raw(written["usage"])
+        is_failure = "error" in (written.get("object"), written.get("type"))
+        error = _raw(written if is_failure else written.get("error"))
+        if not is_error(chunk.error) and error is not NULL:
+            chunk.error = error
+    return chunk
+
+
+def decode_rarities_loosely(event: bytes) -> Rarities:
+    """Return what few chunks have, of the same event.
+
+    Raises:
+        ValueError, RecursionError: the event cannot be read.
+    """
+    rarities = Rarities([])
+    for written in _objects(event):
+        rarities.choices += [_rare_choice(choice) for choice in _elements(written.get("choices"))]  # type: ignore[operator]
+        groq = written.get("x_groq")
+        if isinstance(groq, dict):
+            rarities.x_groq = Groq(_raw(groq.get("usage")), _raw(groq.get("error")))
+    return rarities
+
+
+def _objects(event: bytes) -> list[dict[str, Any]]:
     try:
         text = event.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -42,13 +71,13 @@ def decode_loosely(event: bytes) -> Chunk:
         values = _values(text)
     except ValueError:
         if _NO_CHUNK.fullmatch(text):
-            return Chunk()
+            return []
         lines = text.split("\n")
         if len(lines) == 1:
             raise
         # Some servers write no blank line behind an event, and these lines are several events.
         values = [value for line in lines if not _NO_CHUNK.fullmatch(line) for value in _values(line)]
-    return _merged(list(_mappings(values)))
+    return list(_mappings(values))
 
 
 def _values(text: str) -> list[Any]:
@@ -71,20 +100,6 @@ def _mappings(value: object) -> Iterator[dict[str, Any]]:
             yield from _mappings(inner)
 
 
-def _merged(chunks: list[dict[str, Any]]) -> Chunk:
-    merged = Chunk()
-    for chunk in chunks:
-        if "choices" in chunk:
-            merged.choices = (merged.choices or []) + [_choice(choice) for choice in _elements(chunk["choices"])]
-        for name in ("usage", "error", "x_groq"):
-            raw = _raw(chunk.get(name))
-            if raw is not NULL and not (name == "error" and is_error(merged.error)):
-                setattr(merged, name, raw)
-        if "error" in (chunk.get("object"), chunk.get("type")) and not is_error(merged.error):
-            merged.error = _raw(chunk)
-    return merged
-
-
 def _elements(value: object) -> Iterable[dict[str, Any]]:
     """Return the objects of a list, or of an object in its place: PHP writes some lists so."""
     if isinstance(value, dict):
@@ -96,20 +111,34 @@ def _choice(choice: dict[str, Any]) -> Choice:
     return Choice(
         delta=_message(choice.get("delta")),
         message=_message(choice.get("message")),
-        text=_text(choice.get("text")),
         finish_reason=_word(choice.get("finish_reason")),
         index=_index(choice.get("index")),
         error=_raw(choice.get("error")),
-        usage=_raw(choice.get("usage")),
     )
 
 
-def _message(said: object) -> Message | None:
+def _rare_choice(choice: dict[str, Any]) -> RareChoice:
+    delta, message = (_mapping(choice.get(name)) for name in ("delta", "message"))
+    return RareChoice(
+        RareDelta(_raw(delta.get("tool_calls"))) if delta else None,
+        RareDelta(_raw(message.get("tool_calls"))) if message else None,
+        _text(choice.get("text")),
+        _raw(choice.get("usage")),
+        _index(choice.get("index")),
+    )
+
+
+def _mapping(said: object) -> dict[str, Any] | None:
     if isinstance(said, list):  # PHP writes an object without fields as [].
         said = next((each for each in said if isinstance(each, dict)), None)
-    if isinstance(said, str):
-        return Message(said)
-    if not isinstance(said, dict):
+    return said if isinstance(said, dict) else None
+
+
+def _message(written: object) -> Message | None:
+    if isinstance(written, str):
+        return Message(written)
+    said = _mapping(written)
+    if said is None:
         return None
     content = said.get("content")
     thinking = _in_parts(content)[1] if isinstance(content, list) else ""
@@ -118,7 +147,6 @@ def _message(said: object) -> Message | None:
         _text(said.get("reasoning_content")),
         thinking or _text(said.get("reasoning")),
         _text(said.get("refusal")),
-        _raw(said.get("tool_calls")),
     )
 
 

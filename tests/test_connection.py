@@ -4,7 +4,8 @@ from typing import Any, cast
 
 import pytest
 
-from service.upstream.connection import HEAD_BYTES, BrokenConnectionError, Connection, MalformedResponseError
+from service.upstream.connection import BrokenConnectionError, Connection, MalformedResponseError
+from service.upstream.framing import HEAD_BYTES
 from tests.fuzz.targets import SilentTransport
 
 

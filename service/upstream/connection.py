@@ -2,17 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 
-import httptools
+from service.upstream.framing import Framing, Head, HeadReader, MalformedError, UntilClose
 
 HIGH_WATER_BYTES = 1 << 18
 """Unread bytes of a body above which reading from the connection is paused."""
 END_SECONDS = 0.25
 """Time for the end of a body whose contents have ended. With the end, the connection can be reused."""
-HEAD_BYTES = 1 << 16
-"""Limit on a response's head. An endless head would fill the memory, and is no silence that a timeout would end."""
-_FIRST_FINAL_STATUS = 200
-"""Statuses below it are informational: another one follows."""
 
 
 class BrokenConnectionError(Exception):
@@ -31,12 +28,14 @@ class Exchange:
         self.headers: list[tuple[bytes, bytes]] = []
         self.begun = False
         self.whole = False
+        self.heard = False
+        """Whether any byte of the response has come."""
+        self.undelivered = False
+        """Whether the connection ended because the kernel heard nothing from the server's, for the whole request."""
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._pieces: list[bytes] = []
-        self.head_bytes = 0
-        self.header_bytes = 0
         self._held = 0
         self._error: BaseException | None = None
 
@@ -116,7 +115,7 @@ class Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """The client's end of a connection. httptools, uvicorn's own parser, reads the responses.
+    """The client's end of a connection.
 
     `on_free` is called when a response is complete and the connection can be reused, `on_lost` when it is closed.
     """
@@ -125,13 +124,21 @@ class Connection(asyncio.Protocol):
         self._on_free = on_free
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._parser = self._new_parser()
         self._exchange: Exchange | None = None
+        self._reader = HeadReader()
+        self._head: Head | None = None
+        self._framing: Framing | None = None
+        self._is_tunnel = False
 
     @property
     def open(self) -> bool:
         """Whether the connection can send a request."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """The server's limit on an idle connection, if the last response named one."""
+        return self._head.idle_seconds if self._head is not None else None
 
     def send(self, request: bytes) -> Exchange:
         """Send a request.
@@ -142,25 +149,29 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise BrokenConnectionError
         exchange = self._exchange = Exchange(self)
+        self._reader = HeadReader()
+        self._framing = None
         self._transport.write(request)
         return exchange
 
+    def send_connect(self, request: bytes) -> Exchange:
+        """Send a CONNECT request. If it is accepted, the connection is a tunnel, and `begin_anew` comes next.
+
+        Raises:
+            BrokenConnectionError: the connection has ended.
+        """
+        self._is_tunnel = True
+        return self.send(request)
+
     def begin_anew(self) -> None:
-        """Reset the parser: a proxy has turned the connection into a tunnel, and another server speaks now."""
-        self._parser = self._new_parser()
+        """Forget the proxy's response to CONNECT: another server speaks now."""
         self._exchange = None
+        self._is_tunnel = False
 
     def close(self) -> None:
         """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
-
-    def _new_parser(self) -> httptools.HttpResponseParser:
-        parser = httptools.HttpResponseParser(self)
-        # Some gateways send a Content-Length with a chunked body. The chunks count (RFC 9112, 6.3), and the connection
-        # is not reused, so nothing can be smuggled in after the body.
-        parser.set_dangerous_leniencies(lenient_chunked_length=True)
-        return parser
 
     def pause_reading(self) -> None:
         """Apply backpressure to the upstream."""
@@ -181,75 +192,67 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse the data."""
         exchange = self._exchange
-        if exchange is not None and not exchange.begun:
-            exchange.head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._break()
+        if exchange is None:
+            # A response without a request. Some servers send a 408 before they close an idle connection.
+            self.close()
             return
-        if exchange is not None and not exchange.begun and exchange.head_bytes > HEAD_BYTES:
-            self._break()
-
-    def _break(self) -> None:
-        self.close()
-        if self._exchange is not None:
-            self._exchange.fail(MalformedResponseError())
+        framing = self._framing
+        if framing is None:
+            framing, data = self._receive_head(exchange, data)
+            if framing is None:
+                return
+        if contents := framing.feed(data):
+            exchange.take(contents)
+        if framing.whole:
+            self._end(exchange, reusable=not framing.excess)
+        elif framing.malformed:
+            self._break(exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange. A body with neither a length nor chunks ends here."""
         self._transport = None
         self._on_lost(self)
         if exchange := self._exchange:
-            if exchange.begun and exc is None and not _is_framed(exchange):
+            if exc is None and isinstance(self._framing, UntilClose):
                 exchange.whole = True
+            exchange.undelivered = isinstance(exc, TimeoutError)
             broken = BrokenConnectionError()
             broken.__cause__ = exc
             exchange.fail(broken)
 
-    # Called by the parser.
+    def _receive_head(self, exchange: Exchange, data: bytes) -> tuple[Framing | None, bytes]:
+        """Return the body's framing and the start of the body; no framing if there is none yet."""
+        exchange.heard = True
+        try:
+            read = self._reader.feed(data)
+        except MalformedError:
+            self._break(exchange)
+            return None, b""
+        if read is None:
+            return None, b""
+        head, rest = read
+        self._head = head
+        exchange.status = head.status
+        exchange.headers = head.headers
+        exchange.begun = True
+        exchange.wake()
+        if self._is_tunnel and is_tunnel(head.status):
+            if rest:  # No server that TLS is spoken with speaks first.
+                self._break(exchange)
+            return None, b""
+        self._framing = head.framing
+        return head.framing, rest
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header.
+    def _break(self, exchange: Exchange) -> None:
+        self.close()
+        exchange.fail(MalformedResponseError())
 
-        Raises:
-            MalformedResponseError: the headers are too long. The parser passes it on as an error of its own.
-        """
-        exchange = self._exchange
-        if exchange is not None and not exchange.begun:  # Trailers are ignored.
-            exchange.headers.append((name, value))
-            # Counted here too: one read may hold the whole of a head that is too long and the start of its body.
-            exchange.header_bytes += len(name) + len(b": ") + len(value) + len(b"\r\n")
-            if exchange.header_bytes > HEAD_BYTES:
-                raise MalformedResponseError
-
-    def on_headers_complete(self) -> None:
-        """Set the status."""
-        exchange = self._exchange
-        if exchange is None:  # A response without a request: the connection is unusable.
-            self.close()
-            return
-        exchange.status = self._parser.get_status_code()
-        if exchange.status < _FIRST_FINAL_STATUS:
-            exchange.headers.clear()
-        else:
-            exchange.begun = True
-            exchange.wake()
-
-    def on_body(self, data: bytes) -> None:
-        """Add a piece of the body."""
-        if self._exchange is not None:
-            self._exchange.take(data)
-
-    def on_message_complete(self) -> None:
+    def _end(self, exchange: Exchange, *, reusable: bool) -> None:
         """End the exchange, and offer the connection for reuse."""
-        exchange = self._exchange
-        if exchange is None or not exchange.begun:
-            return
         exchange.whole = True
         exchange.wake()
         self._exchange = None
-        if not self._parser.should_keep_alive():
+        if not (reusable and self._head is not None and self._head.reusable):
             self.close()
             return
         if self._transport is not None and not self._transport.is_reading():
@@ -257,5 +260,6 @@ class Connection(asyncio.Protocol):
         self._on_free(self)
 
 
-def _is_framed(exchange: Exchange) -> bool:
-    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
+def is_tunnel(status: int) -> bool:
+    """Return whether this status accepts a CONNECT request."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES

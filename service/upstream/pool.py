@@ -68,7 +68,7 @@ class Pool:
                 try:
                     return await _begun(exchange)
                 except BrokenConnectionError:
-                    if exchange.head_bytes:
+                    if exchange.heard:
                         raise
                     # The server or a middlebox had closed the idle connection, and probably the other idle ones. A new
                     # connection may still succeed.

@@ -94,6 +94,8 @@ RESPONSES = (
     b"HTTP/1.1 204 No Content\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nrest",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n3;name=value\r\nabc\r\n0\r\nX: y\r\n\r\n",
+    b"HTTP/1.1 200\nX: y\n z\nContent-Length: 9\nTransfer-Encoding: chunked\n\n003  \nabc\n2 ;a\nde\n0\n\n",
+    b"\r\nHTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\nContent-Length: 3\r\n\r\nabc",
 )
 RESPONSE_WORDS = (
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b": ", b":", b" ", b"\t", b"HTTP/1.1 ", b"HTTP/9.9", b"200", b"000", b"999",

@@ -184,7 +184,14 @@ _ROWS = (
         again=False,
     ),
     _upstream("upstream_unavailable", 502, "The model's server cannot answer now.", "unavailable", "breaker"),
-    _upstream("upstream_unreachable", 502, "The model's server cannot be reached."),
+    _upstream(
+        "upstream_unreachable",
+        502,
+        "The model's server cannot be reached.",
+        "unreachable",
+        "proxy_unreachable",
+        "proxy_refused",
+    ),
     _upstream("upstream_error", None, "The model's server reported an error instead of going on."),
     _upstream(
         "upstream_malformed",

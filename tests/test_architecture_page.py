@@ -44,7 +44,7 @@ def test_every_module_and_package_of_the_service_has_a_layer() -> None:
     [
         ("Only the web layers know FastAPI and Starlette", "FastAPI, Starlette"),
         ("Only the composition root and routes know the settings", "`service.config` (the settings)"),
-        ("Only the upstream knows the openai package and HTTP clients", "`openai`, `httpx2`"),
+        ("Only the upstream knows the openai package and HTTP clients", "`openai`, `httpx2`, `aiohappyeyeballs`"),
         ("Only telemetry knows Prometheus and OpenTelemetry", "`prometheus_client`, `opentelemetry`"),
         ("Only the settings know where they come from", "`pydantic_settings`"),
         ("Only the worker knows its server", "gunicorn, uvicorn"),

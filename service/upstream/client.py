@@ -15,6 +15,7 @@ from service.upstream.breaker import Breakers
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.compression import decompressed
 from service.upstream.connection import Exchange, MalformedResponseError
+from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
 from service.upstream.dialect import Dialects
 from service.upstream.endpoint import Endpoint, TimeOuts, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
@@ -26,7 +27,7 @@ BREAKER_QUESTIONS = 5
 """Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
 BREAKER_SECONDS = 2.0
 """Interval in which an open breaker admits one question. Take-overs always pass: they have begun, and are few."""
-ABSENT = frozenset({"unreachable", "unavailable", "connect_timeout", "status_timeout"})
+ABSENT = frozenset({"unreachable", "proxy_unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """Reasons that the breaker counts: the upstream is missing or unwell. A refusal is not counted: it is an answer."""
 MOST_CORRECTIONS = 3
 """Limit on the further tries of a question whose parameters are refused: one for each thing that a dialect has."""
@@ -90,6 +91,10 @@ class Client:
             raise UpstreamError("upstream_timeout", "connect_timeout") from error
         except MalformedResponseError as error:
             raise UpstreamError("upstream_malformed", "response") from error
+        except ProxyUnreachableError as error:
+            raise UpstreamError("upstream_unreachable", "proxy_unreachable") from error
+        except ProxyRefusedError as error:
+            raise UpstreamError("upstream_unreachable", "proxy_refused") from error
         except UnreachableError as error:
             raise UpstreamError("upstream_unreachable") from error
         return Body(decompressed(exchange), self._decoder(request)(last_seq), self._time_outs)

@@ -231,14 +231,16 @@ class Connection(asyncio.Protocol):
         if read is None:
             return None, b""
         head, rest = read
+        is_open = self._is_tunnel and is_tunnel(head.status)
+        if is_open and rest:  # No server that TLS is spoken with speaks first.
+            self._break(exchange)
+            return None, b""
         self._head = head
         exchange.status = head.status
         exchange.headers = head.headers
         exchange.begun = True
         exchange.wake()
-        if self._is_tunnel and is_tunnel(head.status):
-            if rest:  # No server that TLS is spoken with speaks first.
-                self._break(exchange)
+        if is_open:
             return None, b""
         self._framing = head.framing
         return head.framing, rest

@@ -17,7 +17,6 @@ BAD_REQUEST = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 _CREDENTIALS = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
-    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
 )
 _NOT_FOUND = (
     HTTPStatus.NOT_FOUND,
@@ -103,7 +102,10 @@ def status_error(exchange: Exchange, body: bytes) -> UpstreamError:
     """Return the error for a status that is not accepted."""
     status, said = exchange.status, read_error(body)
     after = retry_after(status, exchange.headers, body)
-    error = _refusal(status, said) or _refusal_by_status(status, said.code) or _failure(status, after)
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:  # The upstream was not asked.
+        error = UpstreamError("upstream_unreachable", "proxy_refused")
+    else:
+        error = _refusal(status, said) or _refusal_by_status(status, said.code) or _failure(status, after)
     return error.told_by_upstream(status, said.code, said.type)
 
 

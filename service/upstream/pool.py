@@ -1,26 +1,31 @@
 """HTTP to one address of an upstream: a connection pool for one request with varying bodies.
 
-Both existing transports for httpx2 cost too much for a stream of small chunks, measured with 100 streams at 50 chunks a
-second: aiohttp spends a third of this service's instructions for each chunk on its own flow control and buffering, and
-httpx2's own transport parses in Python. This pool has HTTP/1.1, TLS, keep-alive and the environment's proxies. It has
-no limit on connections (a pool's queue would be a wait without a name), limits the body of an error, and closes at
-once.
+docs/performance.md has what other clients would cost in its place. This pool has HTTP/1.1, TLS, keep-alive and the
+environment's proxies. It has no limit on connections (a pool's queue would be a wait without a name), limits the body
+of an error, and closes at once.
 """
 
-import asyncio
 import os
-import ssl
 import time
+from collections import deque
 
 import httpx2
 
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
+from service.upstream.connector import ClientCertificate, Connector
 from service.upstream.proxy import ProxyAddress, proxy_for
 
 ERROR_BODY_BYTES = 1 << 16
 """Limit on the part of an error's body that is read. The body may be endless."""
 IDLE_SECONDS = 15.0
 """Keep-alive timeout of an idle connection. It is shorter than servers', so a request seldom meets a closed one."""
+IDLE_MARGIN_SECONDS = 1.0
+"""Time that a connection is given up before the server's own limit, where the server names it (`Keep-Alive`)."""
+STALE_SECONDS = 1.0
+"""Time in which a connection that the server had closed while it was idle shows it: some round trips.
+
+If it ends later, the server had the request, and may have begun with the answer.
+"""
 
 
 class ConnectTimeOutError(Exception):
@@ -32,17 +37,21 @@ class UnreachableError(Exception):
 
 
 class Pool:
-    """Sends one request's method, address and headers with a body that varies."""
+    """Sends one request's method, address and headers with a body that varies.
 
-    def __init__(self, request: httpx2.Request, connect_seconds: float) -> None:
-        url = request.url
-        self._host, self._port = _host_and_port(url)
-        self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._proxy = proxy_for(str(url), os.environ)
+    Raises:
+        OSError: the client certificate cannot be used.
+    """
+
+    def __init__(
+        self, request: httpx2.Request, connect_seconds: float, certificate: ClientCertificate | None = None
+    ) -> None:
+        proxy = proxy_for(str(request.url), os.environ)
+        self._connector = Connector(request.url, proxy, connect_seconds, certificate)
+        self._proxy = proxy
         self._request = request
-        self._head = _head(request, url, self._proxy)
-        self._connect_seconds = connect_seconds
-        self._idle: list[tuple[Connection, float]] = []
+        self._head = _head(request, request.url, proxy)
+        self._idle = deque[tuple[Connection, float]]()  # with the time of its end, the last used one last
         self._connections: set[Connection] = set()
 
     @property
@@ -55,26 +64,21 @@ class Pool:
 
         `url` is another address of the same server.
 
+        The request is sent a second time only if a kept connection was dead, as `_is_unserved` says, and only on a new
+        connection: the other kept ones are probably dead, too. It is sent a third time never.
+
         Raises:
             ConnectTimeOutError: the connection took longer than `connect_seconds`.
+            ProxyUnreachableError, ProxyRefusedError: the proxy failed. The upstream was not asked.
             UnreachableError: the connection failed, or ended before the response began.
             MalformedResponseError: the response is not HTTP. The question may have been paid for.
         """
         head = self._head if url is None else _head(self._request, url, self._proxy)
         request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
         try:
-            if kept := self._kept():
-                exchange = kept.send(request)
-                try:
-                    return await _begun(exchange)
-                except BrokenConnectionError:
-                    if exchange.heard:
-                        raise
-                    # The server or a middlebox had closed the idle connection, and probably the other idle ones. A new
-                    # connection may still succeed.
-                    self._close_kept()
-            async with asyncio.timeout(self._connect_seconds):
-                connection = await self._connect()
+            if (kept := self._kept()) and (exchange := await self._sent_on(kept, request)):
+                return exchange
+            connection = await self._connect()
             return await _begun(connection.send(request))
         except TimeoutError as error:
             raise ConnectTimeOutError from error
@@ -88,11 +92,31 @@ class Pool:
         for connection in list(self._connections):
             connection.close()
 
+    async def _sent_on(self, kept: Connection, request: bytes) -> Exchange | None:
+        """Send the request on a kept connection; return None if the server has not served it and never will."""
+        sent = time.monotonic()
+        exchange = kept.send(request)
+        try:
+            await _begun(exchange)
+        except BrokenConnectionError:
+            self._close_kept()
+            if not _is_unserved(exchange, time.monotonic() - sent):
+                raise
+            return None
+        if exchange.status == httpx2.codes.REQUEST_TIMEOUT:
+            # The server was about to close the idle connection, and took the request for one that came too late. RFC
+            # 9110, 15.5.9, has it repeated on a new connection.
+            exchange.close()
+            kept.close()
+            self._close_kept()
+            return None
+        return exchange
+
     def _kept(self) -> Connection | None:
-        oldest = time.monotonic() - IDLE_SECONDS
+        now = time.monotonic()
         while self._idle:
-            connection, since = self._idle.pop()
-            if connection.open and since > oldest:
+            connection, until = self._idle.pop()
+            if connection.open and now < until:
                 return connection
             connection.close()
         return None
@@ -102,25 +126,35 @@ class Pool:
             self._idle.pop()[0].close()
 
     async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
         connection = Connection(self._keep, self._connections.discard)
         self._connections.add(connection)
-        proxy = self._proxy
-        if proxy is None:
-            await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
-            return connection
-        # https:// is often written for a proxy that expects plain HTTP, and is treated so.
-        plain, _ = await loop.create_connection(lambda: connection, proxy.host, proxy.port)
-        if self._tls is not None:
-            await _tunnel(connection, proxy, _authority(self._host, self._port))
-            encrypted = await loop.start_tls(plain, connection, self._tls, server_hostname=self._host)
-            if encrypted is None:
-                raise BrokenConnectionError
-            connection.connection_made(encrypted)
+        try:
+            await self._connector.connect(connection)
+        except BaseException:
+            connection.close()
+            self._connections.discard(connection)  # It may never have had a transport.
+            raise
         return connection
 
     def _keep(self, free: Connection) -> None:
-        self._idle.append((free, time.monotonic()))
+        now = time.monotonic()
+        while self._idle and self._idle[0][1] <= now:  # After a burst, these would stay until the server closes them.
+            self._idle.popleft()[0].close()
+        limit = free.idle_seconds
+        seconds = IDLE_SECONDS if limit is None else min(IDLE_SECONDS, limit - IDLE_MARGIN_SECONDS)
+        if seconds > 0:
+            self._idle.append((free, now + seconds))
+        else:
+            free.close()
+
+
+def _is_unserved(exchange: Exchange, seconds: float) -> bool:
+    """Return whether a request on a kept connection that ended was not served, and may be sent again.
+
+    It was not if no byte of the response came, and either the connection ended within STALE_SECONDS, so the server or a
+    middlebox had closed it before it knew of the request, or the kernel had no word of the request's delivery.
+    """
+    return not exchange.heard and (seconds < STALE_SECONDS or exchange.undelivered)
 
 
 async def _begun(exchange: Exchange) -> Exchange:
@@ -146,39 +180,13 @@ async def start_of_body(exchange: Exchange) -> bytes:
     return start
 
 
-async def _tunnel(connection: Connection, proxy: ProxyAddress, target: str) -> None:
-    """Open a tunnel to the target through the proxy."""
-    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n".encode("ascii")
-    exchange = connection.send(b"%b%b\r\n" % (head, _authorization(proxy)))
-    try:
-        await exchange.head()
-    except MalformedResponseError:
-        raise UnreachableError from None  # The question has not reached the upstream.
-    if exchange.status != httpx2.codes.OK:
-        connection.close()
-        raise BrokenConnectionError
-    connection.begin_anew()
-
-
 def _head(request: httpx2.Request, url: httpx2.URL, proxy: ProxyAddress | None) -> bytes:
     """Return the head of the request to this address, up to the Content-Length."""
     target = url.raw_path
     authorization = b""
     if proxy is not None and url.scheme == "http":
         target = str(url).encode("ascii")
-        authorization = _authorization(proxy)
+        if proxy.authorization is not None:
+            authorization = f"Proxy-Authorization: {proxy.authorization}\r\n".encode("ascii")
     lines = [b"%b: %b\r\n" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
     return b"%b %b HTTP/1.1\r\n%b%b" % (request.method.encode("ascii"), target, b"".join(lines), authorization)
-
-
-def _authorization(proxy: ProxyAddress) -> bytes:
-    """Return the header line; empty without credentials."""
-    return b"" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n".encode("ascii")
-
-
-def _host_and_port(url: httpx2.URL) -> tuple[str, int]:
-    return url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

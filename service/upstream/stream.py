@@ -152,7 +152,7 @@ def _next_try(tries: Iterator[Client], client: Client, error: UpstreamError) -> 
     """
     if error.reason in ("bad_request", "moderated"):
         return None
-    again = error.reason in ("unreachable", "unavailable", "cut", "truncated")
+    again = error.reason in ("unreachable", "proxy_unreachable", "unavailable", "cut", "truncated")
     again = again and int(error.retry_after or 0) <= LONGEST_PAUSE_SECONDS
     return next((other for other in tries if again or other is not client), None)
 

@@ -26,6 +26,7 @@ from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics, own_slot, tracing
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
+from service.upstream.tls import ClientCertificate
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -127,6 +128,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         continuation=settings.continuation,
         system_prompt=settings.system_prompt,
         think_tags=settings.think_tags,
+        certificate=client_certificate(settings),
     )
     if not settings.fallback_base_url:
         return [first]
@@ -138,6 +140,13 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         think_tags=settings.think_tags,
     )
     return [first, fallback]
+
+
+def client_certificate(settings: Settings) -> ClientCertificate | None:
+    """Return the client certificate for the first upstream. The fallback, which may be another's, is shown none."""
+    if settings.upstream_certificate is None:
+        return None
+    return ClientCertificate(settings.upstream_certificate, settings.upstream_certificate_key)
 
 
 def _headers(settings: Settings) -> tuple[tuple[str, str], ...]:

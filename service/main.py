@@ -12,13 +12,14 @@ from service.telemetry import own_slot
 
 own_slot.claim()  # before the imports below, which create the metrics
 
-from service.app import create_app
+from service.app import create_app, endpoints
 from service.config import Settings, SettingsError, read_settings
 from service.eventlog import UnusableLog, prepare_event_log
 from service.logging import configure_logging
 from service.sandbox import confine
 from service.telemetry import tracing
 from service.upstream.proxy import UnusableProxy, proxy_for
+from service.upstream.tls import UnusableCertificate, check_authorities, client_tls
 from service.worker import CANNOT_LOAD
 
 
@@ -57,14 +58,27 @@ def _import_otlp() -> Callable[[], None] | None:
     return start
 
 
+def _check_ways_to_upstreams(settings: Settings) -> None:
+    """Check the proxies, authorities and client certificate, which would otherwise fail each question.
+
+    Raises:
+        UnusableProxy, UnusableCertificate: one of them is invalid.
+    """
+    for endpoint in endpoints(settings):
+        proxy = proxy_for(endpoint.base_url, os.environ)
+        if endpoint.base_url.lower().startswith("https:") or (proxy is not None and proxy.scheme == "https"):
+            check_authorities(os.environ)
+        if endpoint.certificate is not None:
+            client_tls(endpoint.certificate)
+
+
 try:
     settings = read_settings()
-    for address in filter(None, (settings.openai_base_url, settings.fallback_base_url)):
-        proxy_for(address, os.environ)  # raises if it is invalid
+    _check_ways_to_upstreams(settings)
     configure_logging()
     start_traces = _import_otlp()
     _confine(settings)
-except (SettingsError, UnusableProxy) as error:
+except (SettingsError, UnusableProxy, UnusableCertificate) as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (the log may not be configured yet)
     raise SystemExit(CANNOT_LOAD) from None
 if start_traces is not None:

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENAI_CUSTOM_HEADERS"),
         description="Further headers for the upstream: `name: value`, one a line.",
     )
+    upstream_certificate: Text | None = Field(
+        None,
+        description="File of the client certificate for the upstream, in PEM form, if it asks for one.",
+    )
+    upstream_certificate_key: Text | None = Field(
+        None, description="File of the certificate's key. If unset, the key is in the certificate's file."
+    )
     model: Text = Field("gpt-5.4-mini", description="Default model, used unless the request names another.")
     models: Annotated[tuple[Text, ...], NoDecode] = Field(
         (), description="Further models that a request may name, separated by commas."

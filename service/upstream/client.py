@@ -49,7 +49,7 @@ class Client:
         self._time_outs = time_outs
         self._breakers = Breakers(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic)
         self._dialects = Dialects()
-        self._pool = Pool(request_to(endpoint), time_outs.connect)
+        self._pool = Pool(request_to(endpoint), time_outs.connect, endpoint.certificate)
 
     def admit(self, request: Request) -> None:
         """Return if the endpoint may be asked one more question.

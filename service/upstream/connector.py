@@ -4,15 +4,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 
 import aiohappyeyeballs
 import httpx2
 
 from service.upstream.connection import BrokenConnectionError, Connection, is_tunnel
 from service.upstream.proxy import ProxyAddress
+from service.upstream.tls import ClientCertificate, client_tls
 
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of a host's address before the next one is tried beside it (RFC 8305, 5)."""
@@ -37,19 +36,11 @@ class ProxyRefusedError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """The files of a client certificate, in PEM form. The file of the certificate may also hold its key."""
-
-    certificate: Path
-    key: Path | None = None
-
-
 class Connector:
     """Opens connections to the host and port of a URL.
 
     Raises:
-        OSError: the client certificate cannot be used.
+        UnusableCertificate: the client certificate cannot be used.
     """
 
     def __init__(
@@ -142,17 +133,3 @@ class Connector:
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[AddressInfo]:
     """Return the addresses of a host. A literal address is its own, and asks nobody."""
     return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def client_tls(certificate: ClientCertificate | None = None) -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR.
-
-    Raises:
-        OSError: the client certificate cannot be used.
-    """
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if certificate is not None:
-        # Without a password of its own the library would wait for one at the terminal.
-        context.load_cert_chain(certificate.certificate, certificate.key, password="")
-    return context

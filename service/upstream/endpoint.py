@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from service.upstream.tls import ClientCertificate
+
 
 @contextmanager
 def _no_variables_of_the_package() -> Iterator[None]:
@@ -48,6 +50,7 @@ class Endpoint:
     continuation: Continuation = "none"
     system_prompt: str = field(default="", repr=False)
     think_tags: ThinkTags = "auto"
+    certificate: ClientCertificate | None = None
 
     @property
     def max_tokens_name(self) -> str:

@@ -12,8 +12,9 @@ from collections import deque
 import httpx2
 
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
-from service.upstream.connector import ClientCertificate, Connector
+from service.upstream.connector import Connector
 from service.upstream.proxy import ProxyAddress, proxy_for
+from service.upstream.tls import ClientCertificate
 
 ERROR_BODY_BYTES = 1 << 16
 """Limit on the part of an error's body that is read. The body may be endless."""
@@ -40,7 +41,7 @@ class Pool:
     """Sends one request's method, address and headers with a body that varies.
 
     Raises:
-        OSError: the client certificate cannot be used.
+        UnusableCertificate: the client certificate cannot be used.
     """
 
     def __init__(

@@ -46,6 +46,8 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ("FOLYAM_FALLBACK_API_KEY", "sk-1\r\nX-Evil: 1"),
         ("FOLYAM_MODEL", "not-utf-8-\udcff"),
         ("https_proxy", "socks5://proxy:port"),
+        ("SSL_CERT_FILE", "/nowhere/authorities.pem"),
+        ("FOLYAM_UPSTREAM_CERTIFICATE", "/nowhere/client.pem"),
         ("FOLYAM_WORKERS", "zero"),
         ("FOLYAM_DRAIN_SECONDS", "inf"),
         ("FOLYAM_BIND", "127.0.0.1:99999"),

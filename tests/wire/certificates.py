@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trustme
 
-from service.upstream.connector import ClientCertificate
+from service.upstream.tls import ClientCertificate
 
 NAMES = ("localhost", "upstream.example", "::1")
 
@@ -41,4 +41,4 @@ def make_authority(directory: Path) -> Authority:
     client.private_key_and_cert_chain_pem.write_to_path(directory / "client.pem")
     client.cert_chain_pems[0].write_to_path(directory / "client.crt")
     client.private_key_pem.write_to_path(directory / "client.key")
-    return Authority(file, server, ClientCertificate(directory / "client.crt", directory / "client.key"))
+    return Authority(file, server, ClientCertificate(str(directory / "client.crt"), str(directory / "client.key")))

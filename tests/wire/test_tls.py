@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.upstream.connector import ClientCertificate, client_tls
 from service.upstream.pool import UnreachableError
+from service.upstream.tls import ClientCertificate, UnusableCertificate, check_authorities, client_tls
 from tests.wire.certificates import Authority
 from tests.wire.servers import CHUNKED, END, HELLO, Sender, request_on, saying, server, whole
 
@@ -50,7 +50,7 @@ async def test_a_client_certificate_is_shown_to_a_server_that_demands_one(
         await request_on(reader)
         writer.write(CHUNKED + HELLO + END)
 
-    certificate = ClientCertificate(authority.file.with_name("client.pem")) if in_one_file else authority.client
+    certificate = ClientCertificate(str(authority.file.with_name("client.pem"))) if in_one_file else authority.client
     showing = Sender(certificate=certificate)
     async with server(serve, authority.demanding()) as port:
         url = f"https://localhost:{port}/"
@@ -72,10 +72,10 @@ def test_a_client_certificate_that_cannot_be_used_is_an_error_at_once(
         key.write_bytes(authority.file.with_name("ca.key").read_bytes())
     elif wrong == "a key with a password":
         assert authority.client.key is not None
-        command = ["openssl", "pkey", "-in", str(authority.client.key), "-aes256", "-passout", "pass:word"]
+        command = ["openssl", "pkey", "-in", authority.client.key, "-aes256", "-passout", "pass:word"]
         subprocess.run([*command, "-out", str(key)], check=True)
-    with pytest.raises(OSError):  # noqa: PT011 (ssl.SSLError is one)
-        client_tls(ClientCertificate(certificate, key))
+    with pytest.raises(UnusableCertificate, match=r"^FOLYAM_UPSTREAM_CERTIFICATE: Should be"):
+        client_tls(ClientCertificate(certificate, str(key)))
 
 
 async def test_the_protocol_is_agreed_on_in_the_handshake(trusting: Sender, authority: Authority) -> None:
@@ -91,3 +91,28 @@ async def test_the_protocol_is_agreed_on_in_the_handshake(trusting: Sender, auth
     async with server(serve, both) as port:
         assert await whole(await trusting.ask(f"https://localhost:{port}/")) == b"hello"
     assert spoken == ["http/1.1"]
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    trusted = client_tls().cert_store_stats()
+    monkeypatch.setenv(variable, "")
+    assert client_tls().cert_store_stats() == trusted
+    check_authorities({variable: ""})
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("wrong", ["missing", "no certificate"])
+def test_authorities_that_cannot_be_read_are_refused(tmp_path: Path, variable: str, wrong: str) -> None:
+    path = tmp_path / "file"
+    if wrong == "no certificate":
+        path.write_text("nothing")
+    with pytest.raises(UnusableCertificate, match=f"^{variable}: Should be the path of"):
+        check_authorities({variable: str(path)})
+
+
+def test_authorities_that_can_be_read_are_taken(authority: Authority, tmp_path: Path) -> None:
+    check_authorities({"SSL_CERT_FILE": str(authority.file), "SSL_CERT_DIR": f"/nowhere:{tmp_path}"})
+    check_authorities({})

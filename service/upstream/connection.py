@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
-from service.upstream.framing import Framing, Head, HeadReader, MalformedError, UntilClose
+from service.upstream.framing import SIZES, Framing, Head, HeadReader, MalformedError, UntilClose
 
 HIGH_WATER_BYTES = 1 << 18
 """Unread bytes of a body above which reading from the connection is paused."""
@@ -56,11 +56,14 @@ class Exchange:
             BrokenConnectionError: the connection ended before the body.
             TimeoutError: `expire` was called.
         """
-        while not self._pieces:
+        pieces = self._pieces
+        while not pieces:
             if self.whole:
                 return b""
-            await self._more()
-        pieces = self._pieces
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()  # `_more`, without a call
+            await self._waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         if self._held > HIGH_WATER_BYTES:
@@ -86,10 +89,12 @@ class Exchange:
     def take(self, data: bytes) -> None:
         """Add a piece of the body."""
         self._pieces.append(data)
-        self._held += len(data)
-        if self._held > HIGH_WATER_BYTES:
+        held = self._held = self._held + len(data)
+        if held > HIGH_WATER_BYTES:
             self._connection.pause_reading()
-        self.wake()
+        waiter = self._waiter  # `wake`, without a call
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """Mark the exchange as failed. Data already received can still be read."""
@@ -128,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._reader = HeadReader()
         self._head: Head | None = None
         self._framing: Framing | None = None
+        self._at_chunk: Exchange | None = None  # the exchange, if a chunk begins with the next byte
         self._is_tunnel = False
 
     @property
@@ -149,8 +155,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise BrokenConnectionError
         exchange = self._exchange = Exchange(self)
-        self._reader = HeadReader()
-        self._framing = None
+        self._framing = self._at_chunk = None
         self._transport.write(request)
         return exchange
 
@@ -165,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def begin_anew(self) -> None:
         """Forget the proxy's response to CONNECT: another server speaks now."""
-        self._exchange = None
+        self._exchange = self._at_chunk = None
         self._is_tunnel = False
 
     def close(self) -> None:
@@ -191,6 +196,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the data."""
+        if (exchange := self._at_chunk) is not None:  # Most reads are one chunk of a size seen before.
+            digits, _, rest = data.partition(b"\r\n")
+            if digits in SIZES and rest[(size := SIZES[digits]) :] == b"\r\n":
+                exchange.take(rest[:size])
+                return
         exchange = self._exchange
         if exchange is None:
             # A response without a request. Some servers send a 408 before they close an idle connection.
@@ -203,6 +213,7 @@ class Connection(asyncio.Protocol):
                 return
         if contents := framing.feed(data):
             exchange.take(contents)
+        self._at_chunk = exchange if framing.between else None
         if framing.whole:
             self._end(exchange, reusable=not framing.excess)
         elif framing.malformed:
@@ -253,7 +264,7 @@ class Connection(asyncio.Protocol):
         """End the exchange, and offer the connection for reuse."""
         exchange.whole = True
         exchange.wake()
-        self._exchange = None
+        self._exchange = self._at_chunk = None
         if not (reusable and self._head is not None and self._head.reusable):
             self.close()
             return

@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self._reader = HeadReader()
         self._head: Head | None = None
         self._framing: Framing | None = None
-        self._at_chunk: Exchange | None = None  # the exchange, if a chunk begins with the next byte
+        self._take_chunk: Callable[[bytes], None] | None = None  # the exchange's `take`, if a chunk comes next
         self._is_tunnel = False
 
     @property
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise BrokenConnectionError
         exchange = self._exchange = Exchange(self)
-        self._framing = self._at_chunk = None
+        self._framing = self._take_chunk = None
         self._transport.write(request)
         return exchange
 
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def begin_anew(self) -> None:
         """Forget the proxy's response to CONNECT: another server speaks now."""
-        self._exchange = self._at_chunk = None
+        self._exchange = self._take_chunk = None
         self._is_tunnel = False
 
     def close(self) -> None:
@@ -196,11 +196,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the data."""
-        if (exchange := self._at_chunk) is not None:  # Most reads are one chunk of a size seen before.
+        if (take := self._take_chunk) is not None:  # Most reads are one chunk of a size seen before.
             digits, _, rest = data.partition(b"\r\n")
-            if digits in SIZES and rest[(size := SIZES[digits]) :] == b"\r\n":
-                exchange.take(rest[:size])
-                return
+            try:
+                size = SIZES[digits]
+            except KeyError:
+                pass
+            else:
+                if rest[size:] == b"\r\n":
+                    take(rest[:size])
+                    return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
             # A response without a request. Some servers send a 408 before they close an idle connection.
@@ -213,7 +221,7 @@ class Connection(asyncio.Protocol):
                 return
         if contents := framing.feed(data):
             exchange.take(contents)
-        self._at_chunk = exchange if framing.between else None
+        self._take_chunk = exchange.take if framing.between else None
         if framing.whole:
             self._end(exchange, reusable=not framing.excess)
         elif framing.malformed:
@@ -264,7 +272,7 @@ class Connection(asyncio.Protocol):
         """End the exchange, and offer the connection for reuse."""
         exchange.whole = True
         exchange.wake()
-        self._exchange = self._at_chunk = None
+        self._exchange = self._take_chunk = None
         if not (reusable and self._head is not None and self._head.reusable):
             self.close()
             return

@@ -4,13 +4,20 @@ Reading an answer as a whole, taking it over, and renderings that need more than
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Terminal, Timing, Usage, merge_deltas
 
 State = Literal["running", "done", "stopped", "failed"]
 
 _STATES: dict[type[Terminal], State] = {Done: "done", Stopped: "stopped", Failed: "failed"}
+
+
+class Said(NamedTuple):
+    """What an answer goes on from."""
+
+    text: str = ""
+    reasoning: str = ""
 
 
 class AnswerState:
@@ -25,7 +32,7 @@ class AnswerState:
         self.start: Start | None = None
         """Model, request and owner; None before the first event."""
         self.deltas: list[Delta] = []
-        """The deltas since the last restart. Neighbours of one voice may be merged, as they came together or not."""
+        """The deltas since the last restart, without seams. Neighbours of one voice may be merged."""
         self.end: Terminal | None = None
         self.last_seq = 0
         self.restart_seq = 0
@@ -42,7 +49,8 @@ class AnswerState:
         for event in merge_deltas(events):
             match event:
                 case Delta():
-                    self.deltas.append(event)
+                    if event.seam is None:
+                        self.deltas.append(event)
                 case Restart():
                     self.deltas.clear()
                     self.restart_seq = event.seq
@@ -87,9 +95,20 @@ class AnswerState:
         return "".join([delta.text or delta.refusal or "" for delta in self.deltas])
 
     @property
-    def only_text(self) -> bool:
-        """Whether every delta since the last restart is text."""
-        return all(delta.text is not None for delta in self.deltas)
+    def said(self) -> Said | None:
+        """What a model can go on from: text, and the reasoning before it. None if there is anything else, or nothing.
+
+        Only reasoning that comes before all text can be handed back.
+        """
+        deltas = self.deltas
+        if not deltas or any(delta.text is None and delta.reasoning is None for delta in deltas):
+            return None
+        begun = False
+        for delta in deltas:
+            begun = begun or delta.text is not None
+            if begun and delta.text is None:
+                return None
+        return Said(self.text, self.reasoning)
 
     @property
     def usage(self) -> Usage | None:

@@ -19,6 +19,7 @@ from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
 from service.producer import Limits
+from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.routes import answers, generate, health
 from service.routes.openapi import describe
@@ -40,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             NAMES,
             error_codes=response_codes(),
             upstream_reasons=upstream_reasons(),
+            break_reasons=BREAKS,
         )
         metrics.bounds(
             streams=settings.max_answers, followers=settings.max_followers, log_bytes=settings.retention_bytes
@@ -136,6 +138,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         base_url=settings.fallback_base_url,
         api_key=settings.fallback_api_key.get_secret_value() or "none",
         model=settings.fallback_model,
+        continuation=settings.fallback_continuation,
         system_prompt=settings.system_prompt,
         think_tags=settings.think_tags,
     )

@@ -82,15 +82,26 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
         return Start(seq=self.seq, answer=self.answer, model=self.model)
 
 
-class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices."""
+class Seam(msgspec.Struct, frozen=True):
+    """Where one upstream's text ends and the next one's begins."""
 
-    # One that a newer version wrote may have none of them.
+    how: str = ""
+    """`continued`: an upstream was given the text so far."""
+    why: str = ""
+    """`takeover`, or the reason of the upstream's failure, as the metrics have it."""
+
+
+class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
+    """A piece of the answer, in exactly one of its three voices; or a seam, without a voice."""
+
+    # A seam is no type of its own: versions before it would take an unknown type for damage. A delta that a newer
+    # version wrote may have none of the fields.
 
     seq: int
     text: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    seam: Seam | None = None
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
@@ -219,7 +230,7 @@ def _merge(events: Sequence[Event]) -> Sequence[Event]:
     def flush() -> None:
         nonlocal length
         if parts:
-            merged.append(Delta(seq, **{voice: "".join(parts)}))
+            merged.append(Delta(seq, **{voice: "".join(parts)}))  # type: ignore[arg-type]
             parts.clear()
             length = 0
 
@@ -234,7 +245,7 @@ def _merge(events: Sequence[Event]) -> Sequence[Event]:
             this, part = "reasoning", event.reasoning
         elif event.refusal is not None:
             this, part = "refusal", event.refusal
-        else:  # A newer version's: it has a voice that this one does not know, or none.
+        else:  # A seam, or a newer version's: it has a voice that this one does not know, or none.
             flush()
             merged.append(event)
             continue

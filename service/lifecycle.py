@@ -20,6 +20,7 @@ class State(StrEnum):
     CLAIMED = "claimed"
     WAITING = "waiting"
     STREAMING = "streaming"
+    BROKEN = "broken"
     LEAVING = "leaving"
     STOPPING = "stopping"
     FINISHING = "finishing"
@@ -45,6 +46,7 @@ class Cause(StrEnum):
     RESTART = "restart"
     GIVE_UP = "give up"
     CHUNK = "first chunk"
+    BREAK = "break"
     FINISH = "finish"
     FAIL = "fail"
     STOP = "stop"
@@ -75,7 +77,7 @@ class Transition(NamedTuple):
     """The event that the log gets with it, by its type."""
 
 
-WORKING = (State.BEGUN, State.CLAIMED, State.WAITING, State.STREAMING)
+WORKING = (State.BEGUN, State.CLAIMED, State.WAITING, State.STREAMING, State.BROKEN)
 """The producer works. It can still be stopped and told to leave."""
 ENDING = (State.FINISHING, State.FAILING, State.STOPPING)
 """The outcome is decided. Only a failure of the log changes it."""
@@ -100,7 +102,11 @@ ANSWER: tuple[Transition, ...] = (
     Transition(State.CLAIMED, Cause.CONTINUE, State.WAITING),
     Transition(State.CLAIMED, Cause.RESTART, State.WAITING, "restart"),
     Transition(State.CLAIMED, Cause.GIVE_UP, State.FAILING),
+    Transition(State.WAITING, Cause.RESTART, State.WAITING, "restart"),
     Transition(State.WAITING, Cause.CHUNK, State.STREAMING, "delta"),
+    *_from((State.WAITING, State.STREAMING), Cause.BREAK, State.BROKEN),
+    Transition(State.BROKEN, Cause.CONTINUE, State.WAITING),
+    Transition(State.BROKEN, Cause.RESTART, State.WAITING, "restart"),
     *_from((State.WAITING, State.STREAMING), Cause.FINISH, State.FINISHING),
     *_from(WORKING, Cause.FAIL, State.FAILING),
     *_from((*WORKING, State.LEAVING), Cause.STOP, State.STOPPING),
@@ -148,6 +154,7 @@ STATES = {
     State.CLAIMED: "Another worker holds the lease of an orphan. Its producer has not asked the upstream.",
     State.WAITING: "The upstream has been asked, perhaps more than once. It has sent no chunk.",
     State.STREAMING: "Each chunk is in the log, as `delta`, before any follower receives it.",
+    State.BROKEN: "The upstream broke off in the middle. After a pause it is asked to go on.",
     State.LEAVING: "The worker leaves; the connection to the upstream is being closed.",
     State.STOPPING: "The connection to the upstream is being closed, then `stopped` is written.",
     State.FINISHING: "The upstream has completed its answer; `done` is being written.",
@@ -168,9 +175,10 @@ CAUSES = {
     Cause.CLAIM: "A worker finds the orphan, and takes its lease.",
     Cause.STEP: "The producer's task runs, and asks the upstream.",
     Cause.CONTINUE: "The upstream is asked to go on from the text so far.",
-    Cause.RESTART: "The upstream is asked again, from the start.",
+    Cause.RESTART: "The upstream is asked again, from the start; or, asked to go on, it begins another answer.",
     Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, the answer was taken over too often, or its request cannot be read.",
-    Cause.CHUNK: "The upstream sends its first chunk.",
+    Cause.CHUNK: "The upstream sends its first chunk; behind a seam, the first one that is new.",
+    Cause.BREAK: "The upstream breaks off, and another request may mend that (`FOLYAM_RECOVERY`).",
     Cause.FINISH: "The upstream completes its answer.",
     Cause.FAIL: "The upstream fails, a limit is reached, the log cannot be written, or the service has a defect.",
     Cause.STOP: "A client requests a stop, on any worker, or the answer has had no follower for too long.",

@@ -6,15 +6,16 @@ the states that it goes through.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import structlog
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Done, Failed, Restart, Stopped, StoppedBy, Terminal
+from service.events import Delta, Done, Event, Failed, Restart, Seam, Stopped, StoppedBy, Terminal, Usage
 from service.lifecycle import STARTS, Cause, State, accepts, move
+from service.recovery import Mending, Recoverer
 from service.report import Report
 from service.request import Request
 from service.telemetry import metrics
@@ -23,14 +24,8 @@ from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.stream import Upstream, UpstreamStream
 from service.watch import Watch
 
-Recovery = Literal["continue", "restart", "fail"]
-"""A take-over's way: ask the upstream to go on from the text so far, ask it again, or fail the answer."""
-
 OVERDUE_GRACE_SECONDS = 15.0
 """Grace period after an answer's timeout, for a busy machine. An answer that still runs then counts as stuck."""
-
-_FIRST: dict[Recovery | None, Cause] = {None: Cause.STEP, "continue": Cause.CONTINUE, "restart": Cause.RESTART}
-"""The cause by which a producer comes to wait for the upstream."""
 
 _logger = structlog.get_logger()
 
@@ -45,10 +40,9 @@ class Limits:
 
 
 class Producer:
-    """One answer's producer. `task` runs it; `said` is the text to go on from."""
+    """One answer's producer. `task` runs it."""
 
     task: asyncio.Task[None]
-    said = ""
 
     def __init__(
         self,
@@ -57,9 +51,10 @@ class Producer:
         upstream: Upstream,
         limits: Limits,
         counted: AnswerMetrics,
+        recoverer: Recoverer,
         *,
         begun_at: float,
-        taken_over: Recovery | None = None,
+        taken_over: Mending | None = None,
     ) -> None:
         self.answer_id = lease.answer_id
         self.begun_at = begun_at
@@ -70,8 +65,14 @@ class Producer:
         self._upstream = upstream
         self._limits = limits
         self._metrics = counted
-        self._report = Report(counted, self.answer_id, request, begun_at=begun_at, taken_over=taken_over)
+        self._report = Report(
+            counted, self.answer_id, request, begun_at=begun_at, taken_over=taken_over.how if taken_over else None
+        )
+        self._recoverer = recoverer
         self._taken_over = taken_over
+        self._has_grown = False
+        self._had_begun = False
+        self._usage: Usage | None = None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
@@ -175,57 +176,117 @@ class Producer:
         return failed if self._state is State.FAILING else None
 
     async def _produce(self) -> Terminal:
-        if self._taken_over == "fail":
+        if self._taken_over is not None and self._taken_over.how == "fail":
             self._move(Cause.GIVE_UP)
             return self._failed(FolyamError("interrupted"))
-        if self._taken_over == "restart":
-            await self._lease.append([Restart(self._lease.last_seq + 1)])
-        self._move(_FIRST[self._taken_over])
-        stream = self._upstream.stream(
-            self._request,
-            last_seq=self._lease.last_seq,
-            said=self.said,
-            taken_over=bool(self._taken_over),
-            on_status=self._status_came,
-        )
         try:
             async with asyncio.timeout_at(self.begun_at + self._limits.answer_seconds):
-                await self._log(stream)
+                stream = await self._ask()
         except TimeoutError:
             raise UpstreamError("answer_timeout") from None
-        except UpstreamError as error:
-            error.upstream_status = error.upstream_status or stream.status
-            raise
-        finally:
-            stream.close()
         reason = stream.finish_reason or ""
-        if self._state is State.WAITING and not self.said and not stream.has_tool_calls:
+        if self._state is State.WAITING and not self._had_begun and not stream.has_tool_calls:
             self._report.count_as("empty")
         elif meaning_of(reason) is Meaning.UNKNOWN:
             self._report.count_as("unknown")
-        done = Done(self._lease.last_seq + 1, reason, stream.usage, self._report.timing())
+        done = Done(self._lease.last_seq + 1, reason, self._usage, self._report.timing())
         self._move(Cause.FINISH)
         return done
 
-    async def _log(self, stream: UpstreamStream) -> None:
+    async def _ask(self) -> UpstreamStream:
+        """Ask the upstream, again after each break that can be mended. Return the stream that came to its end.
+
+        Raises:
+            UpstreamError: the upstream failed; what broke the answer off, where it could not be mended.
+        """
+        mending = self._taken_over
+        broken_by: UpstreamError | None = None
+        while True:
+            await self._begin(mending)
+            stream = self._stream(mending)
+            try:
+                await self._log(stream, mending)
+            except UpstreamError as error:
+                error.upstream_status = error.upstream_status or stream.status
+                stream.close()
+                if mending is None and not self._has_grown:
+                    raise
+                grown, self._has_grown = self._has_grown, False
+                broken_by = error if grown or broken_by is None else broken_by
+                mending = await self._recoverer.mend(error, progress=grown)
+                if mending is None:
+                    raise broken_by from None
+                self._move(Cause.BREAK)
+                self._report.broke(mending.why, error.reason, how=mending.how)
+                await asyncio.sleep(self._recoverer.pause(error))
+            else:
+                self._had_begun = mending is not None and mending.said is not None
+                return stream
+            finally:
+                self._usage = sum_usage(self._usage, stream.usage)
+                stream.close()
+
+    async def _begin(self, mending: Mending | None) -> None:
+        """Move on to the next request. Take back what was said if it is to begin anew."""
+        if mending is None:
+            self._move(Cause.STEP)
+        elif mending.how == "continue":
+            self._move(Cause.CONTINUE)
+        else:
+            if mending.discards:
+                await self._lease.append([Restart(self._lease.last_seq + 1)])
+            self._move(Cause.RESTART)
+
+    def _stream(self, mending: Mending | None) -> UpstreamStream:
+        said = None if mending is None else mending.said
+        return self._upstream.stream(
+            self._request,
+            # A seam, or a restart, comes before the first delta of a continuation.
+            last_seq=self._lease.last_seq + (said is not None),
+            said=said,
+            attempt=self._recoverer.attempt,
+            passes_breaker=self._taken_over is not None,
+            may_break=self._recoverer.may_mend,
+            on_status=self._status_came,
+        )
+
+    async def _log(self, stream: UpstreamStream, mending: Mending | None) -> None:
         """Write the stream's deltas into the log, until its end."""
         first = True
         asked_at = arrived_at = self._loop.time()
         while deltas := await stream.read():
             now = self._loop.time()
-            await self._lease.append(deltas)
             if first:
                 first = False
-                self._move(Cause.CHUNK)
-                self._lease.grew()
+                await self._log_first(deltas, stream, mending)
                 self._report.first_chunk(now, asked_at)
             else:
+                await self._lease.append(deltas)
                 self._metrics.chunks_arrived(now - arrived_at)
             arrived_at = now
             if self._watch.until is not None:
                 metrics.chunks_unwatched(len(deltas))
             if self._lease.size > self._limits.answer_bytes:
                 raise UpstreamError("answer_too_long")
+
+    async def _log_first(self, deltas: list[Delta], stream: UpstreamStream, mending: Mending | None) -> None:
+        events: Sequence[Event] = deltas
+        if mending is not None:
+            how = "continued" if mending.how == "continue" and not stream.is_anew else "restarted"
+            if mending.said is not None:
+                events = [self._seam(how, mending), *deltas]
+            self._report.mended(how)
+        await self._lease.append(events)
+        self._move(Cause.CHUNK)
+        self._lease.grew()
+        self._has_grown = True
+
+    def _seam(self, how: str, mending: Mending) -> Event:
+        seq = self._lease.last_seq + 1
+        if how == "continued":
+            return Delta(seq, seam=Seam(how, mending.why))
+        self._move(Cause.RESTART)
+        return Restart(seq)
 
     def _status_came(self) -> None:
         if not self._status.done():
@@ -257,3 +318,24 @@ class Producer:
         self._move(Cause.HAND_OVER)
         self._lease.hand_over()
         self._report.hand_over(self._lease.last_seq)
+
+
+def sum_usage(first: Usage | None, second: Usage | None) -> Usage | None:
+    """Return the tokens of both requests, as far as they are known."""
+    if first is None or second is None:
+        return first or second
+    return Usage(
+        first.prompt_tokens + second.prompt_tokens,
+        first.completion_tokens + second.completion_tokens,
+        first.total_tokens + second.total_tokens,
+        _sum_details(first.prompt_tokens_details, second.prompt_tokens_details),
+        _sum_details(first.completion_tokens_details, second.completion_tokens_details),
+    )
+
+
+def _sum_details(
+    first: dict[str, int | None] | None, second: dict[str, int | None] | None
+) -> dict[str, int | None] | None:
+    if not first or not second:
+        return first or second
+    return {name: (first.get(name) or 0) + (second.get(name) or 0) for name in (*first, *second)}

@@ -38,6 +38,9 @@ class Report:
         self._done_as = "done"
         self._first_chunk_seconds: float | None = None
         self._upstream_first_chunk_seconds: float | None = None
+        self._broken_at: float | None = None
+        self._broken_by = ""
+        self._breaks = 0
 
     def begin(self) -> None:
         """Begin the trace's span."""
@@ -51,11 +54,32 @@ class Report:
         )
 
     def first_chunk(self, now: float, asked_at: float) -> None:
-        """Note when the upstream's first chunk came, and when the upstream had been asked."""
+        """Note when a request's first chunk came, and when the upstream had been asked. The first request counts."""
+        if self._first_chunk_seconds is not None:
+            return
         self._first_chunk_seconds = now - self._begun_at
         self._upstream_first_chunk_seconds = now - asked_at
         self._metrics.upstream_first_chunk(now - asked_at)
         self._span.add_event("folyam.first_chunk")
+
+    def broke(self, why: str, reason: str, *, how: str) -> None:
+        """Note a failure of the upstream that is to be mended. `why` is the break's reason, `reason` this attempt's."""
+        if self._broken_at is None:
+            self._broken_at = self._time()
+            self._broken_by = why
+            self._breaks += 1
+        self._span.add_event("folyam.break", {"folyam.break.reason": reason})
+        _logger.info("upstream_broke", answer=self._answer_id, reason=reason, how=how, **tracing.log_fields(self._span))
+
+    def mended(self, how: str) -> None:
+        """Note that the answer goes on behind a seam."""
+        self._span.add_event("folyam.seam", {"folyam.seam.how": how})
+        self._count_break(how)
+
+    def _count_break(self, outcome: str) -> None:
+        if self._broken_at is not None:
+            self._metrics.break_ended(self._broken_by, outcome, self._time() - self._broken_at)
+            self._broken_at = None
 
     def first_chunk_sent(self) -> None:
         """Note that the client that asked has been sent the first chunk."""
@@ -93,6 +117,8 @@ class Report:
         timing = self.timing()
         outcome = self._done_as if isinstance(terminal, Done) else type(terminal).__name__.lower()
         usage = terminal.usage if isinstance(terminal, Done) else None
+        # An answer that was whole but for its end goes on without a further chunk.
+        self._count_break("continued" if outcome == "done" else outcome)
         self._metrics.finished(outcome, timing.duration_seconds, usage)
         _logger.info(
             "answer",
@@ -107,6 +133,7 @@ class Report:
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,
+            breaks=self._breaks,
             **self._cause,
             **tracing.log_fields(self._span),
         )

@@ -13,7 +13,8 @@ from service.answer import AnswerState
 from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Start, StoppedBy
-from service.producer import Limits, Producer, Recovery
+from service.producer import Limits, Producer
+from service.recovery import TAKEOVER, Mending, Policy, Recoverer, Recovery
 from service.request import Request
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
@@ -57,7 +58,7 @@ class Supervisor:
         self._log = log
         self._upstream = upstream
         self._limits = limits
-        self._recovery: Recovery = recovery or ("continue" if upstream.continues else "restart")
+        self._recovery = Policy(recovery, upstream.continues)
         self._models = models
         self._bounds = bounds
         self._clients: Counter[str] = Counter()
@@ -88,7 +89,10 @@ class Supervisor:
         lease = await self._log.create(Start.asking(answer_id, request, at=round(time.time(), 3), owner=owner))
         counted = AnswerMetrics.of(request.model, self._models)
         counted.started()
-        producer = self._run(Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at))
+        recoverer = Recoverer(self._recovery, lambda: self._state(answer_id))
+        producer = self._run(
+            Producer(lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at)
+        )
         self._clients[client] += 1
         producer.task.add_done_callback(lambda _: self._let_go(client))
         return producer
@@ -159,25 +163,22 @@ class Supervisor:
         state = await self._state(lease.answer_id)
         start = state.start or Start(1, lease.answer_id, "")
         request = start.asked()
-        how: Recovery = self._recovery
         all_known = not state.has_unknown_events and state.last_seq == lease.last_seq
-        if how == "continue" and not (state.text and state.only_text and all_known):
-            # Reasoning cannot be handed back to a model in mid-thought, nor can events that only a newer version knows.
-            # A restart takes both back from the followers, and asks again with all that was asked.
-            how = "restart"
+        mending = self._recovery.after_death(state, all_known=all_known)
         claims = lease.claims
         if claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or claims.total > CLAIMS_LIMIT or request is None:
-            how = "fail"
+            mending = Mending("fail", TAKEOVER)
         if request is None:
             request = Request(start.model, ())
         counted = AnswerMetrics.of(start.model, self._models)
-        counted.taken_over(how)
+        counted.taken_over(mending.how)
         # Two machines share only the time of day, and it may have been set in between.
         age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)
         begun_at = asyncio.get_running_loop().time() - age
-        producer = Producer(lease, request, self._upstream, self._limits, counted, begun_at=begun_at, taken_over=how)
-        if how == "continue":
-            producer.said = state.text
+        recoverer = Recoverer(self._recovery, lambda: self._state(lease.answer_id), why=TAKEOVER)
+        producer = Producer(
+            lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at, taken_over=mending
+        )
         self._run(producer)
 
     async def _state(self, answer_id: str) -> AnswerState:

@@ -6,11 +6,15 @@ waits to be killed.
 
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import structlog
+
+from service.answer import AnswerState, Said
 from service.errors import UpstreamError
 from service.eventlog import Lease, Retention
 from service.eventlog.files.log import FileEventLog
@@ -18,6 +22,7 @@ from service.events import Delta, Event, Start, new_answer_id
 from service.lifecycle import PRODUCED, STARTS, State
 from service.producer import Limits, Producer
 from service.question import to_request
+from service.recovery import TAKEOVER, Mending, Policy, Recoverer
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import Upstream
 from tests.waiting import until
@@ -33,6 +38,7 @@ class ToldUpstream:
     finish_reason = "stop"
     usage = None
     has_tool_calls = False
+    is_anew = False
 
     def __init__(self) -> None:
         self._replies = asyncio.Queue[list[Delta] | Exception]()
@@ -50,6 +56,27 @@ class ToldUpstream:
         return reply
 
     def close(self) -> None: ...
+
+
+class ToldRecoverer(Recoverer):
+    """Mends no break until it is told how, and then after `pause_seconds`."""
+
+    def __init__(self) -> None:
+        super().__init__(Policy("continue", continues=True), self._nothing)
+        self.mending: Mending | None = None
+        self.pause_seconds = 60.0
+
+    @staticmethod
+    async def _nothing() -> AnswerState:
+        return AnswerState()
+
+    async def mend(self, error: UpstreamError, *, progress: bool) -> Mending | None:
+        del error, progress
+        return self.mending
+
+    def pause(self, error: UpstreamError) -> float:
+        del error
+        return self.pause_seconds
 
 
 class HeldLease:
@@ -85,6 +112,7 @@ class Stage:
         self.lease = HeldLease(lease)
         self.upstream = ToldUpstream()
         self.answer_id = lease.answer_id
+        self.recoverer = ToldRecoverer()
         counted = AnswerMetrics.of(MODEL, [MODEL])
         counted.started()
         self.producer = Producer(
@@ -93,8 +121,9 @@ class Stage:
             cast("Upstream", self.upstream),
             LIMITS,
             counted,
+            self.recoverer,
             begun_at=asyncio.get_running_loop().time(),
-            taken_over="restart" if claimed else None,
+            taken_over=Mending("restart", TAKEOVER) if claimed else None,
         )
         self.task = self.producer.task = asyncio.create_task(self.producer.run())
 
@@ -110,6 +139,10 @@ class Stage:
         match state:
             case State.STREAMING:
                 self.upstream.tell([Delta(self.lease.last_seq + 1, text="w1 ")])
+            case State.BROKEN:
+                self.recoverer.mending = self.recoverer.mending or Mending("continue", "cut", Said("w1 "))
+                self.upstream.tell([Delta(self.lease.last_seq + 1, text="w1 ")])
+                self.upstream.tell(UpstreamError("upstream_cut"))
             case State.LEAVING:
                 self.producer.hand_over()
                 return  # It goes on with the loop's next turn.
@@ -160,4 +193,5 @@ async def _hold_all(directory: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # not among the ids
     asyncio.run(_hold_all(sys.argv[1]))

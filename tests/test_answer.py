@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.answer import AnswerState, fold
-from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing, Usage
+from service.answer import AnswerState, Said, fold
+from service.events import Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
 from service.request import GenerateRequest
 from tests.strategies import ANSWER, answers
 
@@ -22,7 +22,7 @@ def known(state: AnswerState) -> dict[str, object]:
         name: getattr(state, name)
         for name in (
             *("start", "end", "last_seq", "restart_seq", "state", "text", "reasoning", "refusal", "reply"),
-            *("only_text", "has_unknown_events", "usage", "timing", "failure"),
+            *("said", "has_unknown_events", "usage", "timing", "failure"),
         )
     }
 
@@ -58,7 +58,7 @@ def test_the_words_are_those_since_the_last_restart(events: list[Event]) -> None
     assert state.reasoning == "".join(delta.reasoning or "" for delta in said)
     assert state.refusal == "".join(delta.refusal or "" for delta in said)
     assert state.reply == "".join(delta.text or delta.refusal or "" for delta in said)
-    assert state.only_text == all(delta.text is not None for delta in said)
+    assert state.said is None or state.said == (state.text, state.reasoning)
     assert state.restart_seq == (events[last_restart].seq if last_restart else 0)
     assert state.last_seq == events[-1].seq
 
@@ -74,7 +74,7 @@ def test_before_its_first_event_an_answer_is_running_and_says_nothing() -> None:
         "reasoning": "",
         "refusal": "",
         "reply": "",
-        "only_text": True,
+        "said": None,
         "has_unknown_events": False,
         "usage": None,
         "timing": None,
@@ -104,8 +104,24 @@ def test_the_last_event_tells_how_the_answer_is(last: Event, expected: dict[str,
 def test_a_delta_in_no_known_voice_is_not_text() -> None:
     """A newer version wrote it, a tool call for instance: an answer with one cannot be continued from its text."""
     state = fold([START, Delta(2, text="a"), Delta(3)])
-    assert not state.only_text
+    assert state.said is None
     assert (state.reply, state.last_seq) == ("a", 3)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "said"),
+    [
+        ([Delta(2, text="a"), Delta(3, seam=Seam("continued", "cut")), Delta(4, text="b")], Said("ab")),
+        ([Delta(2, reasoning="r"), Delta(3, reasoning="s")], Said("", "rs")),
+        ([Delta(2, reasoning="r"), Delta(3, text="a")], Said("a", "r")),
+        ([Delta(2, text="a"), Delta(3, reasoning="r")], None),
+        ([Delta(2, text="a"), Delta(3, refusal="b")], None),
+        ([Delta(2, text="a"), Restart(3)], None),
+        ([Delta(2, refusal="a"), Restart(3), Delta(4, text="b")], Said("b")),
+    ],
+)
+def test_a_model_can_go_on_from_text_and_the_reasoning_before_it(deltas: list[Event], said: Said | None) -> None:
+    assert fold([START, *deltas]).said == said
 
 
 def test_neighbours_that_come_together_are_kept_as_one() -> None:

@@ -46,6 +46,7 @@ SAMPLES = {
     "FOLYAM_CONTINUE": "vllm",
     "FOLYAM_CORS_ORIGINS": "https://example.org",
     "FOLYAM_FALLBACK_BASE_URL": "http://fallback.example/v1",
+    "FOLYAM_FALLBACK_CONTINUE": "prefix",
     "FOLYAM_LOG_URL": "file:///srv/answers",
     "FOLYAM_RECOVERY": "restart",
     "FOLYAM_ALLOW_SYSTEM": "true",

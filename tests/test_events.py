@@ -11,6 +11,7 @@ from service.events import (
     Done,
     Event,
     Restart,
+    Seam,
     Start,
     Stopped,
     Timing,
@@ -83,7 +84,8 @@ def test_an_event_of_this_version_is_no_unknown_one(event: Event) -> None:
         (b'{"type":"unheard_of","seq":2,"words":[1]}', UnknownEvent(2)),
         (b'{"words":{"type":"done"},"seq":9999999999,"type":""}', UnknownEvent(9_999_999_999)),
         (b'{"type":"restart","seq":2,"because":"x"}', Restart(2)),
-        (b'{"type":"delta","seq":2,"seam":{}}', Delta(2)),
+        (b'{"type":"delta","seq":2,"seam":{"in":"x"}}', Delta(2, seam=Seam())),
+        (b'{"type":"delta","seq":2,"weather":{}}', Delta(2)),
     ],
 )
 def test_what_only_a_newer_version_knows_is_passed_over(line: bytes, event: Event | UnknownEvent) -> None:

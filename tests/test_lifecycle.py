@@ -32,8 +32,9 @@ from service.lifecycle import (
     accepts,
     move,
 )
+from service.recovery import Mending
 from service.telemetry import tracing
-from tests import test_producer
+from tests import test_breaks, test_producer
 from tests.stages import Stage, staged
 from tests.waiting import until
 from tests.walking import WALKERS, walked, walks, walks_from
@@ -79,7 +80,8 @@ def test_each_transition_is_declared_once_and_each_state_and_cause_has_a_meaning
 
 
 def test_each_transition_is_walked_by_a_test() -> None:
-    assert test_producer.__name__  # Its import fills the registry, as this module's does.
+    # Their imports fill the registry, as this module's does.
+    assert test_producer.__name__ != test_breaks.__name__
     table = {(row.source, row.cause) for row in (*ANSWER, *WATCH)}
     assert table - set(WALKERS) == set(), "no test walks these"
     assert set(WALKERS) - table == set(), "these are walked, and not in the table"
@@ -181,17 +183,30 @@ class BrokenTracer:
 async def test_a_failure_in_any_state_is_the_answers_end(
     log: FileEventLog, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = await staged(log, state)
+    stage = await (staged_restarting(log) if state is State.BROKEN else staged(log, state))
     if state is State.BEGUN:
         monkeypatch.setattr(tracing, "_tracer", BrokenTracer())
-    elif state is State.CLAIMED:
+    elif state in (State.CLAIMED, State.BROKEN):
         stage.lease.failure = Unavailable("log_full")
     else:
         stage.upstream.tell(UpstreamError("upstream_cut"))
     await stage.end()
     end = await log.last(stage.answer_id)
     assert isinstance(end, Failed)
-    assert end.code == {State.BEGUN: "internal", State.CLAIMED: "log_full"}.get(state, "upstream_cut")
+    assert end.code == {
+        State.BEGUN: "internal",
+        State.CLAIMED: "log_full",
+        State.BROKEN: "log_full",
+    }.get(state, "upstream_cut")
+
+
+async def staged_restarting(log: FileEventLog) -> Stage:
+    """An answer that is going to begin anew after a break."""
+    stage = await staged(log, State.STREAMING)
+    stage.recoverer.mending = Mending("restart", "cut")
+    stage.recoverer.pause_seconds = 0.01
+    stage.upstream.tell(UpstreamError("upstream_cut"))
+    return stage
 
 
 @walks_from(ENDING, Cause.NOT_LOGGED)
@@ -223,7 +238,7 @@ async def test_a_producer_that_has_lost_its_lease_neither_counts_nor_tells_an_en
     assert stage.state is State.LOST
     assert total("folyam_streams_finished_total") == finished
     assert total("folyam_streams_in_flight") == flying - 1
-    assert [line["event"] for line in lines] == ["lease_lost"]
+    assert [line["event"] for line in lines if line["event"] != "upstream_broke"] == ["lease_lost"]
     assert not isinstance(await log.last(stage.answer_id), Terminal)
     assert stage.producer._status.done()
     assert unwatched.exists() or state not in WORKING  # and is now that one's to change.
@@ -232,7 +247,10 @@ async def test_a_producer_that_has_lost_its_lease_neither_counts_nor_tells_an_en
 async def lost(log: FileEventLog, state: State) -> Stage:
     """An answer whose next write finds the lease lost."""
     interrupted = state in (State.LEAVING, State.STOPPING)
-    stage = await staged(log, State.WAITING if interrupted else state)
+    if state is State.BROKEN:
+        stage = await staged_restarting(log)
+    else:
+        stage = await staged(log, State.WAITING if interrupted else state)
     stage.lease.failure = LeaseLostError()
     stage.lease.held = interrupted
     if interrupted or state in (State.WAITING, State.STREAMING):

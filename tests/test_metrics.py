@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from service.error_codes import TABLE, response_codes, upstream_reasons
 from service.events import Usage
+from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
@@ -52,7 +53,13 @@ def counted_series() -> set[tuple[str, str]]:
 
 def test_a_series_is_there_before_its_first_event() -> None:
     model = uuid.uuid4().hex
-    metrics.begin([model], NAMES, error_codes=response_codes(), upstream_reasons=upstream_reasons())
+    metrics.begin(
+        [model],
+        NAMES,
+        error_codes=response_codes(),
+        upstream_reasons=upstream_reasons(),
+        break_reasons=BREAKS,
+    )
     from_the_start = counted_series()
     counted = AnswerMetrics(model)
     for takeover in ("continue", "restart", "fail"):
@@ -64,6 +71,9 @@ def test_a_series_is_there_before_its_first_event() -> None:
         counted.first_chunk_sent(0.1)
         counted.chunks_arrived(0.1)
         counted.finished(outcome, 1.0, Usage(1, 2, 3))
+    for reason in BREAKS:
+        for outcome in ("continued", "restarted", "stopped", "failed"):
+            counted.break_ended(reason, outcome, 0.1)
     for row in TABLE.values():
         for reason in row.reasons:
             counted.upstream_failed(reason)

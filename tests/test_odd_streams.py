@@ -36,7 +36,7 @@ def finished() -> dict[str, float]:
 
 async def answered(raw: RawServer, tmp_path: Path) -> list[Event]:
     """Ask the server; return the events of the answer's log."""
-    async with worker(f"file://{tmp_path}/answers", raw, retries=1) as here:
+    async with worker(f"file://{tmp_path}/answers", raw, continuation="none", retries=1) as here:
         producer = await here.ask(to_request("hi", model=MODEL))
         return await here.follow(producer.answer_id)
 

@@ -25,8 +25,9 @@ from service.events import (
     new_answer_id,
 )
 from service.lifecycle import Cause, State
-from service.producer import OVERDUE_GRACE_SECONDS, Recovery
+from service.producer import OVERDUE_GRACE_SECONDS
 from service.question import to_request
+from service.recovery import Recovery
 from service.request import Turn
 from service.supervisor import CLAIMS_LIMIT, CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
@@ -184,7 +185,8 @@ async def test_a_stop_ends_the_wait_for_the_upstreams_status(here: Worker) -> No
 async def test_a_failure_is_told_as_one_and_what_came_is_kept(
     url: str, upstream: UpstreamProcess, script: dict[str, Any], code: str, text: str
 ) -> None:
-    async with worker(url, upstream, time_outs=TimeOuts(10, 10, first_chunk=0.2, silence=0.2)) as here:
+    time_outs = TimeOuts(10, 10, first_chunk=0.2, silence=0.2)
+    async with worker(url, upstream, continuation="none", time_outs=time_outs) as here:
         producer = await here.start(chunks=3, **script)
         events = await here.follow(producer.answer_id)
     failed = events[-1]
@@ -515,13 +517,19 @@ async def test_an_orphan_is_found_without_being_told_of(here: Worker, url: str) 
 
 
 @walks((State.CLAIMED, Cause.RESTART))
-async def test_an_answer_with_reasoning_begins_anew(url: str, upstream: UpstreamProcess, key: str) -> None:
+async def test_an_answer_with_more_than_text_and_reasoning_begins_anew(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
     async with worker(url, upstream, recovery="continue") as here:
-        answer = await orphan_of(here, key, chunks=2, reasoning=["hm ", "so "], first=[{"stall_after": 1}])
+        answer = new_answer_id()
+        request = to_request(command(key=key, chunks=2), model="test-model")
+        lease = await here.log.create(Start.asking(answer, request, at=time.time()))
+        await lease.append([Delta(2, text="w1 "), Delta(3, refusal="I will not")])
+        lease.release()
         here.supervisor.adopt(answer)
         events = await here.follow(answer)
-    restart = next(event.seq for event in events if isinstance(event, Restart))
-    assert text_of(events[restart:]) == "w1 w2 "
+    assert events[3] == Restart(4)
+    assert text_of(events[4:]) == "w1 w2 "
     assert isinstance(events[-1], Done)
 
 

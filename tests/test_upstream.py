@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from service.answer import Said
 from service.errors import UpstreamError
 from service.events import Delta, Usage, new_answer_id
 from service.question import to_request
@@ -296,17 +297,17 @@ async def test_an_answer_goes_on_from_a_given_text(
     on_message, on_body = CONTINUATIONS[continuation]
     async with upstream_of(endpoint(upstream, continuation=continuation)) as asked:
         assert asked.continues
-        answer = await read_all(asked.stream(request(key, chunks=4), last_seq=3, said="w1 w2 "))
+        answer = await read_all(asked.stream(request(key, chunks=4), last_seq=3, said=Said("w1 w2 ")))
     assert answer.deltas == [Delta(4, text="w3 "), Delta(5, text="w4 ")]
     [record] = records(upstream, key)
-    assert record["messages"][-1] == {"role": "assistant", "content": "w1 w2 ", **on_message}
+    assert record["messages"][-1] == {"role": "assistant", "content": "w1 w2", **on_message}
     added = {name: value for name, value in record["body"].items() if name not in {"model", "stream", "stream_options"}}
     assert added == on_body
 
 
 async def test_only_the_first_endpoint_goes_on_from_a_given_text(upstream: UpstreamProcess, key: str) -> None:
     async with upstream_of(endpoint(upstream, continuation="assistant"), endpoint(upstream, model="second")) as asked:
-        answer = await read_all(asked.stream(request(key, status=500), last_seq=1, said="w1 "))
+        answer = await read_all(asked.stream(request(key, status=500), last_seq=1, said=Said("w1 ")))
     assert answer.error is not None
     assert [record["model"] for record in records(upstream, key)] == ["test-model"]
 
@@ -1112,7 +1113,7 @@ async def test_an_answer_that_is_taken_over_is_asked_for_even_of_an_upstream_tha
     async with upstream_of(endpoint(upstream)) as client:
         await trip(client, key)
         asked = request(f"{key}/after")
-        continued = await read_all(client.stream(asked, last_seq=3, taken_over=True))
+        continued = await read_all(client.stream(asked, last_seq=3, passes_breaker=True))
         assert continued.deltas[0].seq == 4
         assert (await read_all(client.stream(asked, last_seq=1))).text  # it has answered, so it is there again
 

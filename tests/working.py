@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from service.eventlog import EventLog, Retention, open_event_log
 from service.events import Delta, Event, Terminal, new_answer_id
-from service.producer import Limits, Producer, Recovery
+from service.producer import Limits, Producer
 from service.question import to_request
+from service.recovery import Recovery
 from service.request import Request
 from service.supervisor import Bounds, Supervisor
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
@@ -78,7 +79,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(
+async def worker(  # noqa: PLR0913 (the parts of a worker)
     log: str | EventLog,
     upstream: Addressed,
     *,
@@ -88,11 +89,13 @@ async def worker(
     continuation: Continuation = "assistant",
     time_outs: TimeOuts = TIME_OUTS,
     retries: int = 0,
+    fallback: Endpoint | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker with the log, or with that of the URL. The log is closed with the worker."""
     if isinstance(log, str):
         log = open_event_log(log, Retention())
-    client = Upstream([Endpoint(upstream.base_url, "key", continuation=continuation)], time_outs, retries=retries)
+    first = Endpoint(upstream.base_url, "key", continuation=continuation)
+    client = Upstream([first, *([fallback] if fallback else [])], time_outs, retries=retries)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:
         yield Worker(log, supervisor)

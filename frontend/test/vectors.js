@@ -37,6 +37,8 @@ export const RESUMING =
 /** The rows whose codes a response of the service or of nginx may have. */
 export const RESPONSE_ERRORS = ERRORS.filter(({ sources }) => sources.some((source) => source !== "answer"));
 
+const TEXTS = new Set(["text", "reasoning", "refusal"]);
+
 /**
  * An event with its long text written out.
  *
@@ -44,7 +46,7 @@ export const RESPONSE_ERRORS = ERRORS.filter(({ sources }) => sources.some((sour
  */
 function writeOut(event) {
   return Object.fromEntries(
-    Object.entries(event).map(([field, value]) => [field, typeof value === "object" ? textOf(value) : value]),
+    Object.entries(event).map(([field, value]) => [field, TEXTS.has(field) ? textOf(value) : value]),
   );
 }
 

@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     fallback_model: Text | None = Field(
         None, description="Model of the second upstream. If unset, the same as the first's."
     )
+    fallback_continuation: Literal["none", "assistant", "vllm", "prefix"] = Field(
+        "none",
+        validation_alias=AliasChoices("FOLYAM_FALLBACK_CONTINUE"),
+        description="How the second upstream continues a given text. It is asked to if the first one breaks off in the"
+        " middle, cannot continue, and does not come back.",
+    )
     retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
 
     log_url: str = Field(
@@ -113,8 +119,9 @@ class Settings(BaseSettings):
     retention_bytes: int = Field(1 << 30, ge=1 << 20, description="Limit on the total size of the logs.")
     recovery: Literal["continue", "restart", "fail"] | None = Field(
         None,
-        description="How to recover an answer whose worker died: `continue` (the default if the upstream can),"
-        " `restart` (the default otherwise) or `fail`.",
+        description="How to recover an answer whose worker died, or whose upstream broke off in the middle: `continue`"
+        " (the default if an upstream can), `restart` or `fail`. If unset, and no upstream can continue, a death"
+        " restarts, and a break fails: a restart is paid for again.",
     )
 
     connect_seconds: PositiveSeconds = Field(5, description="Timeout for connecting to the upstream.")

@@ -51,6 +51,12 @@ class AnswerMetrics:
         """Count a failure of the upstream."""
         series.UPSTREAM_ERRORS.labels(self._model, reason).inc()
 
+    def break_ended(self, reason: str, outcome: str, seconds: float) -> None:
+        """Count an upstream's failure in the middle, by what became of it, and the time for which nothing came."""
+        series.BREAKS.labels(reason, outcome).inc()
+        if outcome in series.MENDED:
+            series.BREAK.observe(seconds)
+
     def finished(self, outcome: str, seconds: float, usage: Usage | None) -> None:
         """Count an ended answer, its duration and its tokens."""
         self._between_chunks.flush()

@@ -56,7 +56,12 @@ def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> Non
 
 
 def begin(
-    models: Sequence[str], renderings: Iterable[str], *, error_codes: Iterable[str], upstream_reasons: Sequence[str]
+    models: Sequence[str],
+    renderings: Iterable[str],
+    *,
+    error_codes: Iterable[str],
+    upstream_reasons: Sequence[str],
+    break_reasons: Iterable[str],
 ) -> None:
     """Create every series that can be counted, at zero, so that `rate()` and `increase()` see its first event.
 
@@ -74,6 +79,9 @@ def begin(
             series.TOKENS.labels(model, kind)
         for reason in upstream_reasons:
             series.UPSTREAM_ERRORS.labels(model, reason)
+    for reason in break_reasons:
+        for outcome in (*series.MENDED, "stopped", "failed"):
+            series.BREAKS.labels(reason, outcome)
     for outcome in ("continue", "restart", "fail"):
         series.TAKEOVERS.labels(outcome)
     for code in error_codes:

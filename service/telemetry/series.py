@@ -52,6 +52,14 @@ FINISHED = Counter("folyam_streams_finished", "Answers ended.", ["model", "outco
 TOKENS = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["model", "type"])
 REJECTED = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
 UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
+BREAKS = Counter("folyam_upstream_breaks", "Upstreams' failures in the middle of an answer.", ["reason", "outcome"])
+MENDED = ("continued", "restarted")
+"""The outcomes of a break after which the answer went on."""
+BREAK = Histogram(
+    "folyam_upstream_break_seconds",
+    "From an upstream's failure in the middle of an answer to the next chunk.",
+    buckets=_doubling(0.05, 51.2),
+)
 RESUMES = Counter("folyam_resumes", "Answers followed on from an offset.", ["rendering"])
 TAKEOVERS = Counter("folyam_takeovers", "Orphaned answers claimed by another worker.", ["outcome"])
 UNWATCHED_CHUNKS = Counter("folyam_unwatched_chunks", "Chunks received while their answer had no follower.")

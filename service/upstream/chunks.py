@@ -61,8 +61,11 @@ class ChunkDecoder:
     """Decodes the bytes of a stream, in any pieces, into deltas with the seqs after `last_seq`.
 
     `finish_reason` and `usage` are set from the stream, `done` at its `[DONE]`, `failure` if it is malformed or reports
-    an error of the upstream. `has_tool_calls` tells whether the model called a tool.
+    an error of the upstream. `has_tool_calls` tells whether the model called a tool. Unset `keeps_halves` if a failed
+    answer may be continued: half a character at its end is then left to the continuation.
     """
+
+    keeps_halves = True
 
     def __init__(self, last_seq: int) -> None:
         self.last_seq = self._first_seq = last_seq
@@ -165,6 +168,8 @@ class ChunkDecoder:
     def finish(self) -> list[Delta]:
         """Return the held surrogates, whose other halves never came, as U+FFFD."""
         deltas: list[Delta] = []
+        if self.failure is not None and not self.keeps_halves:
+            self._held.clear()
         for voice in list(self._held):
             del self._held[voice]
             self._append(voice, "�", deltas)

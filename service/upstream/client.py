@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from service.answer import Said
 from service.errors import UpstreamError
 from service.request import Request
 from service.upstream.body import Body
@@ -17,7 +18,7 @@ from service.upstream.compression import decompressed
 from service.upstream.connection import Exchange, MalformedResponseError
 from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
 from service.upstream.dialect import Dialects
-from service.upstream.endpoint import Endpoint, TimeOuts, request_to
+from service.upstream.endpoint import Endpoint, TimeOuts, continuing, request_to
 from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 from service.upstream.redirects import MOST_REDIRECTS, redirected_to
@@ -67,10 +68,10 @@ class Client:
         elif error.reason != "breaker":
             self._breakers.succeeded(self._model(request))
 
-    async def open(self, request: Request, last_seq: int, said: str) -> "Body":
+    async def open(self, request: Request, last_seq: int, said: Said | None) -> "Body":
         """Send the request; return the response's body once the status is known and accepted.
 
-        The deltas are numbered on from `last_seq`. `said` is the text that the answer goes on from, or empty.
+        The deltas are numbered on from `last_seq`. `said` is what the answer goes on from.
 
         Raises:
             UpstreamError: the status is an error, or none came.
@@ -79,7 +80,7 @@ class Client:
         self._breakers.succeeded(self._model(request))
         return body
 
-    async def _open(self, request: Request, last_seq: int, said: str) -> "Body":
+    async def _open(self, request: Request, last_seq: int, said: Said | None) -> "Body":
         try:
             async with asyncio.timeout(self._time_outs.status):
                 exchange = await self._ask(request, said)
@@ -108,7 +109,7 @@ class Client:
         """Close the endpoint's connections."""
         self._pool.close()
 
-    async def _ask(self, request: Request, said: str) -> Exchange:
+    async def _ask(self, request: Request, said: Said | None) -> Exchange:
         """Send the request in the model's dialect; send it once more for each thing that the model refuses by name.
 
         These tries are no retries: they are not paused for, and neither counted as such nor by the breaker.
@@ -143,7 +144,7 @@ class Client:
     def _model(self, request: Request) -> str:
         return self.endpoint.model or request.model
 
-    def _payload(self, request: Request, said: str) -> dict[str, Any]:
+    def _payload(self, request: Request, said: Said | None) -> dict[str, Any]:
         endpoint = self.endpoint
         messages = list(request.messages)
         if endpoint.system_prompt:
@@ -151,10 +152,9 @@ class Client:
         payload = {**request.parameters, "model": self._model(request), "messages": messages, "stream": True}
         if (tokens := payload.pop("max_tokens", None)) is not None:
             payload.setdefault(self._max_tokens_name, tokens)
-        if said:
-            messages.append({"role": "assistant", "content": said})
-            if endpoint.continuation == "vllm":
-                payload |= {"continue_final_message": True, "add_generation_prompt": False}
-            elif endpoint.continuation == "prefix":
-                messages[-1]["prefix"] = True
+        if said is not None:
+            message, fields = continuing(endpoint.continuation, said)
+            if message["content"] or "reasoning_content" in message:  # else it was white space
+                messages.append(message)
+                payload |= fields
         return payload

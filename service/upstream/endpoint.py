@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from service.answer import Said
+from service.upstream.overlap import split
 from service.upstream.tls import ClientCertificate
 
 
@@ -35,6 +37,33 @@ ThinkTags = Literal["auto", "on", "off"]
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
 message with `continue_final_message` (vLLM); such a message with a `prefix` flag (DeepSeek, Mistral)."""
+
+
+def continuing(continuation: Continuation, said: Said) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the message that hands the answer so far back to be continued, and the fields that go with it.
+
+    The text is handed back without the white space at its end (`service.upstream.overlap`). Reasoning is handed back
+    in the way of each server:
+
+    - llama.cpp, since May 2026, goes on in the middle of `reasoning_content`, or behind it where there is a text. An
+      older one refuses such a message of a model that thinks.
+    - vLLM renders the message by the model's template, which leaves out the reasoning of most models. As text between
+      the tags that these models write, it is continued, and vLLM's reasoning parser looks for them there, too.
+    - DeepSeek takes `reasoning_content` beside `prefix`. Mistral knows no such field, and refuses it.
+    """
+    text, _ = split(said.text)
+    reasoning, _ = split(said.reasoning)
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    fields: dict[str, Any] = {}
+    if continuation == "vllm":
+        fields = {"continue_final_message": True, "add_generation_prompt": False}
+        if reasoning:
+            message["content"] = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if text else "")
+    elif reasoning:
+        message["reasoning_content"] = reasoning
+    if continuation == "prefix":
+        message["prefix"] = True
+    return message, fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ import random
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
+from service.answer import Said
 from service.errors import UpstreamError
 from service.events import Delta, Usage
 from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
+from service.upstream.continuation import Continuation
 from service.upstream.endpoint import Endpoint, TimeOuts
 
 RETRY_SECONDS = (0.1, 0.4)
@@ -28,26 +30,38 @@ class Upstream:
 
     @property
     def continues(self) -> bool:
-        """Whether the first endpoint can continue a given text."""
-        return self._clients[0].endpoint.continuation != "none"
+        """Whether an endpoint can continue a given text."""
+        return bool(self._continuing())
+
+    def _continuing(self) -> list[Client]:
+        return [client for client in self._clients if client.endpoint.continuation != "none"]
 
     def stream(
         self,
         request: Request,
         *,
         last_seq: int,
-        said: str = "",
-        taken_over: bool = False,
+        said: Said | None = None,
+        attempt: int = 0,
+        passes_breaker: bool = False,
+        may_break: bool = False,
         on_status: Callable[[], None] | None = None,
     ) -> "UpstreamStream":
         """Return the stream of one answer. Nothing is sent before its first `read`.
 
-        The deltas are numbered on from `last_seq`. With `said`, only the first endpoint is asked to continue it.
-        An answer that was `taken_over` passes the breaker. `on_status` is called at each status that is accepted.
+        The deltas are numbered on from `last_seq`. With `said`, those endpoints alone are asked that can continue it.
+        Each `attempt` to go on begins at another endpoint, so that one that accepts each time and then falls silent
+        does not keep the others from being asked. Set `may_break` if a stream that breaks off may be continued.
+        `on_status` is called at each status that is accepted.
         """
-        clients = self._clients[:1] if said else self._clients
-        tries = [client for client in clients for _ in range(1 + self._retries)]
-        return UpstreamStream(tries, request, last_seq, said, on_status, taken_over=taken_over)
+        clients = self._clients if said is None else self._continuing()
+        first = attempt % len(clients)
+        order = [*clients[first:], *clients[:first]]
+        tries = [client for client in order for _ in range(1 + self._retries)]
+        stream = UpstreamStream(tries, request, last_seq, said, on_status)
+        stream.passes_breaker = passes_breaker
+        stream.may_break = may_break
+        return stream
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -58,23 +72,27 @@ class Upstream:
 class UpstreamStream:
     """One answer from the upstream."""
 
+    passes_breaker = False
+    may_break = False
+
     def __init__(
         self,
         tries: list[Client],
         request: Request,
         last_seq: int,
-        said: str,
+        said: Said | None,
         on_status: Callable[[], None] | None,
-        *,
-        taken_over: bool,
     ) -> None:
         self._tries = tries
         self._request = request
         self._last_seq = last_seq
         self._said = said
         self._on_status = on_status
-        self._taken_over = taken_over
         self._body: Body | None = None
+        self._continuation: Continuation | None = None
+        self._is_over = False
+        self.is_anew = False
+        """Whether the upstream did not go on from what was handed back, and began another answer."""
 
     @property
     def ended(self) -> bool:
@@ -111,7 +129,9 @@ class UpstreamStream:
         """
         # No coroutine of its own: each one that a chunk passes through takes a thousand instructions.
         body = self._body
-        return body.read() if body is not None and body.begun else self._first()
+        if body is None or not body.begun:
+            return self._first()
+        return body.read() if self._continuation is None else self._continued(body, self._continuation, None)
 
     def close(self) -> None:
         """Close the connection at once. May be called at any time, and twice."""
@@ -125,16 +145,17 @@ class UpstreamStream:
             self._body = None
             try:
                 # The breaker may reject a question before its first try at an endpoint, and not between two tries.
-                if client is not asked and not self._taken_over:
+                if client is not asked and not self.passes_breaker:
                     client.admit(self._request)
                 asked = client
-                self._body = await client.open(self._request, self._last_seq, self._said)
+                body = self._body = await client.open(self._request, self._last_seq, self._said)
+                body.decoder.keeps_halves = not self.may_break
                 if self._on_status is not None:
                     self._on_status()
-                return await self._body.read()
+                deltas = await body.read()
             except UpstreamError as error:
                 self.close()
-                following = _next_try(tries, client, error)
+                following = _next_try(tries, client, error, continues=self._said is not None)
                 if following is not client:
                     client.failed(self._request, error)
                 if following is None:
@@ -142,15 +163,42 @@ class UpstreamStream:
                 if following is client:
                     await asyncio.sleep(_pause(error))
                 client = following
+            else:
+                if self._said is None or not deltas:
+                    return deltas
+                self._continuation = Continuation(self._said, self._last_seq)
+                return await self._continued(body, self._continuation, deltas)
+
+    async def _continued(self, body: Body, continuation: Continuation, deltas: list[Delta] | None) -> list[Delta]:
+        """Return the next new deltas of a continuation. `deltas` are those that were read already, if any.
+
+        Raises:
+            UpstreamError: the answer broke off.
+        """
+        while not self._is_over:
+            came = await body.read() if deltas is None else deltas
+            deltas = None
+            self._is_over = not came
+            new = continuation.add(came) if came else continuation.end()
+            self.is_anew = continuation.is_anew
+            if continuation.is_found and not self._is_over:
+                body.decoder.last_seq = continuation.last_seq
+                self._continuation = None
+            if new:
+                return new
+            if self._continuation is None:
+                return await body.read()
+        return []
 
 
-def _next_try(tries: Iterator[Client], client: Client, error: UpstreamError) -> Client | None:
+def _next_try(tries: Iterator[Client], client: Client, error: UpstreamError, *, continues: bool) -> Client | None:
     """Return the endpoint to ask after the error, or None.
 
     It is the same endpoint where the error may be temporary, and else the next one, which may know another model or
-    accept a longer question. A request that is invalid, or not allowed, is sent to no other endpoint.
+    accept a longer question. A request that is invalid, or not allowed, is sent to no other endpoint. An endpoint that
+    does not take a continuation says so in the same way, and another one may.
     """
-    if error.reason in ("bad_request", "moderated"):
+    if error.reason == "moderated" or (error.reason == "bad_request" and not continues):
         return None
     again = error.reason in ("unreachable", "proxy_unreachable", "unavailable", "cut", "truncated")
     again = again and int(error.retry_after or 0) <= LONGEST_PAUSE_SECONDS

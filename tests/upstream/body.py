@@ -22,6 +22,8 @@ class End(Enum):
     SILENT = auto()
     RESET = auto()
     CLOSED = auto()
+    DEAD = auto()
+    """The process dies."""
 
 
 Course = Generator[Beat | End, None, None]
@@ -40,6 +42,7 @@ class Body:
         *,
         model: str,
         given: str = "",
+        given_reasoning: str = "",
         include_usage: bool = False,
         prompt_tokens: int = 0,
         told_to_end: Callable[[], bool] = lambda: False,
@@ -48,6 +51,7 @@ class Body:
         self._told_to_end = told_to_end
         self._script = script
         self._given = given
+        self._given_reasoning = given_reasoning
         self._include_usage = include_usage and script.usage
         self._prompt_tokens = prompt_tokens
         self._blank = 2 * script.newline
@@ -70,12 +74,14 @@ class Body:
     def __iter__(self) -> Iterator[Beat | End]:
         script = self._script
         course = self._course() if script.raw is None else _verbatim(base64.b64decode(script.raw))
+        if script.break_at is not None:
+            course = _broken(course, script)
         return course if script.split is None else _split(course, script.split)
 
     def _course(self) -> Course:
         opening = self._opening()
         if not self._given:
-            for text in self._script.reasoning:
+            for text in _rest(iter(self._script.reasoning), self._given_reasoning):
                 yield (*opening, self._event(_choice({self._script.reasoning_field: text})))
                 opening = ()
         if opening and 0 in self._faults:
@@ -84,8 +90,8 @@ class Body:
         if (yield from self._fault()):
             return
         batch: list[bytes] = []
-        for text in takewhile(lambda _: not self._told_to_end(), _texts(self._script, self._given)):
-            written = json.dumps(text)
+        for text in takewhile(lambda _: not self._told_to_end(), _said(self._script, self._given)):
+            written = json.dumps(text, ensure_ascii=self._script.escape)
             batch.append("".join([before + written + self._after_text for before in self._before_text]).encode())
             self.chunks_sent += 1
             faulty = self.chunks_sent in self._faults
@@ -156,7 +162,8 @@ class Body:
         return False
 
     def _event(self, *choices: dict[str, object]) -> bytes:
-        return f"{self._before_choices}{_compact(choices)}}}{self._blank}".encode()
+        written = json.dumps(choices, separators=(",", ":"), ensure_ascii=self._script.escape)
+        return f"{self._before_choices}{written}}}{self._blank}".encode()
 
 
 Fault = Literal["garbage", "stall", "cut", "truncate", "error", "huge"]
@@ -186,18 +193,58 @@ def _texts(script: Script, given: str) -> Iterator[str]:
     else:
         numbers = count(1) if script.endless else iter(range(1, script.chunks + 1))
         numbered = (script.text.replace("{n}", str(n)) for n in numbers)
+    if script.stamp:
+        numbered = (stamp() + text for text in numbered)
+    return _rest(numbered, given, exact=not script.stamp)
+
+
+def _rest(pieces: Iterator[str], given: str, *, exact: bool = True) -> Iterator[str]:
+    """Return the pieces behind the given text. Unless `exact`, the text counts by its length only."""
     at = 0
-    for text in numbered:
-        whole = stamp() + text if script.stamp else text
+    for whole in pieces:
         if at == len(given):
             yield whole
             continue
         known = given[at : at + len(whole)]
-        if not script.stamp and not whole.startswith(known):
+        if exact and not whole.startswith(known):
             raise NotAScript("the text to continue is not how this script's answer begins")
         at += len(known)
         if len(known) < len(whole):
             yield whole[len(known) :]
+
+
+def _said(script: Script, given: str) -> Iterator[str]:
+    """Return the texts of the chunks, as a server of the script's manners sends them."""
+    texts = _texts(script, given)
+    if given and script.echo:
+        texts = _echoing(texts, script.echo, given)
+    return (half for text in texts for half in _halves(text)) if script.halves else texts
+
+
+def _echoing(texts: Iterator[str], echo: str, given: str) -> Iterator[str]:
+    if echo != "stripped":
+        yield given if echo == "all" else given.rsplit(maxsplit=1)[-1]
+        yield from texts
+        return
+    for text in texts:
+        if stripped := text.lstrip():
+            yield stripped
+            break
+    yield from texts
+
+
+def _halves(text: str) -> Iterator[str]:
+    """Return the text, split within each character that has two escapes."""
+    pairs = text.encode("utf-16-le", "surrogatepass")
+    units = [pairs[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(pairs), 2)]
+    piece = ""
+    for unit in units:
+        piece += unit
+        if "\ud800" <= unit <= "\udbff":
+            yield piece
+            piece = ""
+    if piece:
+        yield piece
 
 
 def continues(script: Script, given: str) -> bool:
@@ -212,6 +259,34 @@ def continues(script: Script, given: str) -> bool:
 def _verbatim(body: bytes) -> Course:
     yield (body,)
     yield End.CLEAN
+
+
+def _broken(course: Course, script: Script) -> Course:
+    """Yield the bytes up to `break_at`, and then break off."""
+    left = script.break_at or 0
+    for beat in course:
+        if isinstance(beat, End):
+            yield beat
+            return
+        data = b"".join(beat)
+        if len(data) < left:
+            left -= len(data)
+            yield beat
+            continue
+        yield (data[:left],)
+        break
+    match script.break_how:
+        case "reset":
+            yield End.RESET
+        case "stall":
+            yield End.SILENT
+        case "die":
+            yield End.DEAD
+        case "garbage":
+            yield (b'\n\ndata: {"choices": [oops\n\n',)
+            yield End.CLEAN
+        case "truncate":
+            yield End.CLEAN
 
 
 def _split(course: Course, cuts: Literal["bytes"] | tuple[int, ...]) -> Course:

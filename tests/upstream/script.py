@@ -98,7 +98,22 @@ class Script:
     huge: int = 16 << 20
     """Bytes."""
 
+    break_at: int | None = None
+    """Break off behind so many bytes of the body, wherever that is."""
+    break_how: Literal["reset", "stall", "truncate", "garbage", "die"] = "reset"
+    """How: a reset; silence; a clean end; bytes that are no event, and then a clean end; the death of the process."""
+    continues: bool = True
+    """False: a given text is passed over, and the answer begins from its start."""
+    accept_reasoning: bool = True
+    """False: 400 if reasoning is handed back to be continued."""
+    echo: Literal["", "word", "all", "stripped"] = ""
+    """What a continuation repeats of the given text: nothing, its last word, all; or that it lacks its first blanks."""
+
     # How it is written
+    escape: bool = True
+    """False: characters beyond ASCII are sent as UTF-8."""
+    halves: bool = False
+    """Split characters beyond U+FFFF between their two escapes into two chunks. Needs `escape`."""
     newline: Literal["\n", "\r\n", "\r"] = "\n"
     """The line ending of the event stream."""
     comments: bool = False

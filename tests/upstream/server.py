@@ -3,6 +3,8 @@
 import asyncio
 import http.client
 import json
+import os
+import signal
 import socket
 import struct
 import time
@@ -185,7 +187,9 @@ class Connection(asyncio.Protocol):
             query = next((_text(message) for message in reversed(messages) if message["role"] == "user"), "")
             script = from_query(query)
             script = script.for_request(self.upstream.records.count(script.key)) if script.key else script
-            given = _text(messages[-1]) if messages[-1]["role"] == "assistant" else ""
+            given, reasoning = _given(messages[-1]) if script.continues else ("", "")
+            if reasoning and not script.accept_reasoning:
+                raise NotAScript("Assistant response prefill is incompatible with enable_thinking.")
             if not continues(script, given):
                 raise NotAScript("the text to continue is not how this script's answer begins")
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -201,7 +205,7 @@ class Connection(asyncio.Protocol):
             headers=dict(self._headers),
             connection=self.number,
         )
-        self._answer = Answer(self, script, request, given, record)
+        self._answer = Answer(self, script, request, (given, reasoning), record)
         self._answer.begin()
 
 
@@ -209,8 +213,9 @@ class Answer:
     """One response, played as its script says."""
 
     def __init__(
-        self, connection: Connection, script: Script, request: dict[str, Any], given: str, record: Record
+        self, connection: Connection, script: Script, request: dict[str, Any], said: tuple[str, str], record: Record
     ) -> None:
+        given, reasoning = said
         self._connection = connection
         self._transport = connection.transport
         self._upstream = connection.upstream
@@ -224,6 +229,7 @@ class Answer:
             script,
             model=record.model,
             given=given,
+            given_reasoning=reasoning,
             include_usage=bool(options.get("include_usage")),
             prompt_tokens=sum(len(_text(message).split()) for message in record.messages),
             told_to_end=lambda: script.key in connection.upstream.ending,
@@ -350,6 +356,9 @@ class Answer:
             self._connection.answered()
         elif end is End.CLOSED:
             self._transport.close()
+        elif end is End.DEAD:
+            # After a moment: uvloop hands the bytes before to the kernel at the end of the loop's turn.
+            self._upstream.loop.call_later(0.01, os.kill, os.getpid(), signal.SIGKILL)
         else:
             self._reset()
 
@@ -358,6 +367,17 @@ class Answer:
         sock = self._transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+
+def _given(message: dict[str, Any]) -> tuple[str, str]:
+    """Return the text and the reasoning that the message gives to be continued, in either of their forms."""
+    if message["role"] != "assistant":
+        return "", ""
+    text = _text(message)
+    reasoning = message.get("reasoning_content") or ""
+    if text.startswith("<think>\n"):
+        reasoning, _, text = text.removeprefix("<think>\n").partition("\n</think>\n\n")
+    return text, reasoning
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
  * The events of an answer's log, as sent by the service (docs/protocol.md).
  *
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
- * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string}} DeltaEvent exactly one of the three
+ * @typedef {{how: string, why: string}} Seam where one upstream's text ends and the next one's begins
+ * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string, seam?: Seam}} DeltaEvent exactly one of the four
  * @typedef {{seq: number, type: "restart"}} RestartEvent
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing

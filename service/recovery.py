@@ -1,0 +1,126 @@
+"""How an answer goes on whose producer died (a take-over), or whose upstream broke off (a break).
+
+Both are mended in the same way: the log is folded, and the upstream is asked to go on from the text so far, or anew, or
+not at all. A break is mended by the producer itself, and more carefully: a restart costs the whole answer again, and so
+it needs the setting.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from service.answer import AnswerState, Said
+from service.errors import UpstreamError
+
+Recovery = Literal["continue", "restart", "fail"]
+"""Ask the upstream to go on from the text so far, or anew, or not at all."""
+
+TAKEOVER = "takeover"
+"""The reason of a seam that no failure of the upstream made."""
+
+ATTEMPTS_WITHOUT_PROGRESS = 6
+"""Limit on attempts in a row to go on after a break that brought nothing new. Their pauses take some ten seconds."""
+ATTEMPTS = 20
+"""Limit on attempts in all: an upstream that breaks off after every word is paid for the question each time."""
+RESTARTS = 3
+"""Limit on an answer's restarts after breaks."""
+PAUSE_SECONDS = (0.1, 0.4)
+"""Bounds of the random pause before the first attempt. It doubles with each further one without progress."""
+MAX_PAUSE_SECONDS = 4.0
+"""Limit on the pause, also where the upstream asks for a longer one."""
+
+BREAKS = frozenset({"cut", "truncated", "malformed", "silence_timeout", "error"})
+"""The reasons of an upstream's failure in the middle of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What is done behind a seam."""
+
+    how: Recovery
+    why: str
+    """`takeover`, or the reason of the failure, as the metrics have it."""
+    said: Said | None = None
+    """What the upstream goes on from; None where it is asked anew."""
+    discards: bool = True
+    """Whether a restart has something to take back from followers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings allow: `chosen` is `FOLYAM_RECOVERY`, `continues` whether an upstream can continue a text."""
+
+    chosen: Recovery | None
+    continues: bool
+
+    def after_death(self, state: AnswerState, *, all_known: bool) -> Mending:
+        """Return how a take-over goes on. `all_known` is whether this version understands all of the log's events."""
+        how: Recovery = self.chosen or ("continue" if self.continues else "restart")
+        if how == "continue" and (said := self._said(state, all_known=all_known)):
+            return Mending("continue", TAKEOVER, said)
+        # A restart takes back from the followers what cannot be handed back to a model, and events that only a newer
+        # version knows.
+        return Mending("fail" if how == "fail" else "restart", TAKEOVER)
+
+    def after_break(self, state: AnswerState, why: str) -> Mending:
+        """Return how an answer goes on whose upstream broke off."""
+        if self.chosen in (None, "continue") and (said := self._said(state, all_known=True)):
+            return Mending("continue", why, said)
+        if self.chosen == "restart":
+            return Mending("restart", why, discards=bool(state.deltas))
+        return Mending("fail", why)
+
+    def _said(self, state: AnswerState, *, all_known: bool) -> Said | None:
+        return state.said if self.continues and all_known else None
+
+
+class Recoverer:
+    """Decides for one answer how its breaks are mended, and how often."""
+
+    def __init__(self, policy: Policy, state: Callable[[], Awaitable[AnswerState]], *, why: str = "") -> None:
+        """`state` folds the answer's log. `why` is the reason of the seam that the answer begins with, if any."""
+        self._policy = policy
+        self._why = why
+        self._state = state
+        self._attempts = 0
+        self._without_progress = 0
+        self._restarts = 0
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether a break may be mended at all."""
+        return self._policy.chosen == "restart" or (
+            self._policy.chosen in (None, "continue") and self._policy.continues
+        )
+
+    @property
+    def attempt(self) -> int:
+        """The number of attempts in a row without progress before this one."""
+        return max(self._without_progress - 1, 0)
+
+    async def mend(self, error: UpstreamError, *, progress: bool) -> Mending | None:
+        """Return what to do after a failure; None if the answer fails. `progress` is whether anything new had come.
+
+        Raises:
+            Unavailable: the log cannot be read.
+        """
+        if progress or not self._why:
+            self._without_progress = 0
+            self._why = error.reason
+        self._attempts += 1
+        self._without_progress += 1
+        is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS or self._attempts > ATTEMPTS
+        is_refused = not progress and not error.retryable
+        if is_over or is_refused or (progress and error.reason not in BREAKS) or not self.may_mend:
+            return None
+        mending = self._policy.after_break(await self._state(), self._why)
+        if mending.how == "restart" and mending.discards:
+            self._restarts += 1
+        return None if mending.how == "fail" or self._restarts > RESTARTS else mending
+
+    def pause(self, error: UpstreamError) -> float:
+        """Return the seconds to wait before the next attempt."""
+        pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 (dispersion, not a secret)
+        seconds = pause * 2.0 ** (self._without_progress - 1)
+        return min(max(seconds, float(error.retry_after or 0)), MAX_PAUSE_SECONDS)

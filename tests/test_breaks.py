@@ -1,0 +1,320 @@
+"""An answer whose upstream breaks off in the middle, with a log on every backend and a real upstream."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import prometheus_client
+import pytest
+from structlog.testing import capture_logs
+
+from service import recovery as recovering
+from service.events import Delta, Done, Event, Failed, Restart, Seam, Terminal, Usage, new_answer_id
+from service.lifecycle import Cause, State
+from service.producer import sum_usage
+from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
+from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
+from tests.upstream.process import UpstreamProcess
+from tests.walking import walks
+from tests.working import PATIENT, text_of, worker
+
+FOUR = "w1 w2 w3 w4 "
+HASTY = TimeOuts(10, 10, first_chunk=5, silence=0.3)
+BREAKS: dict[str, dict[str, Any]] = {
+    "cut": {"cut_after": 2},
+    "truncated": {"truncate_after": 2},
+    "malformed": {"garbage_after": 2},
+    "error": {"error_after": 2},
+    "silence_timeout": {"stall_after": 2},
+}
+
+
+@pytest.fixture
+def key() -> str:
+    return new_answer_id()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovering, "PAUSE_SECONDS", (0.001, 0.002))
+
+
+def seams(events: list[Event]) -> list[Seam]:
+    return [event.seam for event in events if isinstance(event, Delta) and event.seam is not None]
+
+
+def reasoning_of(events: list[Event]) -> str:
+    return "".join(event.reasoning or "" for event in events if isinstance(event, Delta))
+
+
+def is_well_formed(events: list[Event]) -> bool:
+    """Numbers without gaps, and one terminal event, the last."""
+    numbered = [event.seq for event in events] == list(range(1, len(events) + 1))
+    return numbered and [isinstance(event, Terminal) for event in events] == [False] * (len(events) - 1) + [True]
+
+
+def sample(name: str, **labels: str) -> float:
+    return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+# Going on
+
+
+@pytest.mark.parametrize("chosen", [None, "continue"])
+@pytest.mark.parametrize("why", BREAKS)
+@walks((State.STREAMING, Cause.BREAK), (State.BROKEN, Cause.CONTINUE), (State.WAITING, Cause.CHUNK))
+async def test_an_answer_goes_on_where_its_upstream_broke_off(
+    url: str, upstream: UpstreamProcess, key: str, why: str, chosen: Recovery | None
+) -> None:
+    ended = sample("folyam_upstream_breaks_total", reason=why, outcome="continued")
+    async with worker(url, upstream, recovery=chosen, time_outs=HASTY) as here:
+        events = await here.follow((await here.start(key, chunks=4, first=[BREAKS[why]])).answer_id)
+    assert text_of(events) == FOUR
+    assert seams(events) == [Seam("continued", why)]
+    assert is_well_formed(events)
+    assert isinstance(events[-1], Done)
+    assert events[-1].finish_reason == "stop"
+    assert [record["messages"][-1]["role"] for record in upstream.requests(key)] == ["user", "assistant"]
+    assert sample("folyam_upstream_breaks_total", reason=why, outcome="continued") == ended + 1
+
+
+@pytest.mark.parametrize("echo", ["", "word", "all", "stripped"])
+async def test_however_a_server_continues_no_character_is_lost_or_doubled(
+    url: str, upstream: UpstreamProcess, key: str, echo: str
+) -> None:
+    texts = ["The", " quick", " brown ", "fox", " jumps", "\n\n", "over", " it."]
+    async with worker(url, upstream) as here:
+        first = [{"cut_after": 3}, {"cut_after": 3}, {"cut_after": 2}]
+        producer = await here.start(key, texts=texts, echo=echo, first=first)
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == "".join(texts)
+    assert isinstance(events[-1], Done)
+
+
+async def test_a_character_that_was_cut_in_half_comes_whole(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, texts=["a", "😀", "b"], halves=True, first=[{"cut_after": 2}])
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == "a😀b"
+
+
+@walks((State.WAITING, Cause.BREAK))
+async def test_an_upstream_that_is_away_for_a_moment_is_asked_again(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    away = [{"status": 503}, {"cut_after": 0}, {"status": 429, "headers": {"Retry-After": "0"}}]
+    async with worker(url, upstream, recovery="continue") as here:
+        producer = await here.start(key, chunks=4, first=[{"cut_after": 2}, *away])
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == FOUR
+    assert seams(events) == [Seam("continued", "cut")]
+    assert len(upstream.requests(key)) == 5
+
+
+async def test_an_answer_that_breaks_off_behind_its_last_word_is_whole(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(url, upstream) as here:
+        events = await here.follow((await here.start(key, chunks=4, first=[{"cut_after": 4}])).answer_id)
+    assert (text_of(events), seams(events)) == (FOUR, [])
+    assert isinstance(events[-1], Done)
+
+
+# Reasoning
+
+
+@pytest.mark.parametrize("continuation", ["assistant", "vllm", "prefix"])
+@pytest.mark.parametrize("place", [600, 900, 1500])
+async def test_an_answer_goes_on_from_its_reasoning(
+    url: str, upstream: UpstreamProcess, key: str, continuation: Continuation, place: int
+) -> None:
+    thoughts = ["hm ", "so ", "then "]
+    async with worker(url, upstream, continuation=continuation) as here:
+        producer = await here.start(key, chunks=4, reasoning=thoughts, pace=0.002, first=[{"break_at": place}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == ("".join(thoughts), FOUR)
+    assert isinstance(events[-1], Done)
+    assert not any(isinstance(event, Restart) for event in events)
+
+
+async def test_a_server_that_takes_no_reasoning_ends_the_answer_with_what_broke_it(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    failed = sample("folyam_upstream_breaks_total", reason="cut", outcome="failed")
+    with capture_logs() as lines:
+        async with worker(url, upstream) as here:
+            first = [{"cut_after": 2}]
+            producer = await here.start(key, chunks=4, reasoning=["hm "], accept_reasoning=False, first=first)
+            events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "upstream_cut"
+    assert [line["reason"] for line in lines if line["event"] == "upstream_broke"] == ["cut"]
+    assert sample("folyam_upstream_breaks_total", reason="cut", outcome="failed") == failed + 1
+
+
+# Bounds
+
+
+async def test_an_upstream_that_does_not_come_back_is_not_asked_for_ever(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=4, status=503, first=[{"status": 200, "cut_after": 2}])
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, text_of(events)) == ("upstream_cut", "w1 w2 ")
+    assert len(upstream.requests(key)) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+
+
+async def test_progress_gives_an_answer_new_attempts_but_not_for_ever(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovering, "ATTEMPTS", 10)
+    async with worker(url, upstream) as here:
+        events = await here.follow((await here.start(key, endless=True, cut_after=2)).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert text_of(events) == "".join(f"w{n} " for n in range(1, 13))
+
+
+async def test_the_answers_time_ends_an_answer_that_waits_for_its_upstream(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovering, "PAUSE_SECONDS", (10, 20))
+    monkeypatch.setattr(recovering, "MAX_PAUSE_SECONDS", 20)
+    async with worker(url, upstream, limits=replace(PATIENT, answer_seconds=0.5)) as here:
+        events = await here.follow((await here.start(key, chunks=4, first=[{"cut_after": 2}])).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "answer_timeout"
+
+
+async def test_the_answers_bytes_bound_it_over_its_breaks(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream, limits=replace(PATIENT, answer_bytes=2000)) as here:
+        producer = await here.start(key, endless=True, first=[{"cut_after": 20}])
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "answer_too_long"
+
+
+# Restarts
+
+
+@walks((State.BROKEN, Cause.RESTART))
+async def test_a_break_restarts_only_where_the_setting_says_so(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream, recovery="restart") as here:
+        producer = await here.start(key, chunks=4, first=[{"cut_after": 2}, {"status": 503}])
+        events = await here.follow(producer.answer_id)
+    assert [event.seq for event in events if isinstance(event, Restart)] == [4]
+    assert text_of(events[4:]) == FOUR
+    assert is_well_formed(events)
+    assert [record["messages"][-1]["role"] for record in upstream.requests(key)] == ["user"] * 3
+
+
+@pytest.mark.parametrize(("chosen", "continuation"), [(None, "none"), ("continue", "none"), ("fail", "assistant")])
+async def test_a_break_that_may_not_be_mended_fails_at_once(
+    url: str, upstream: UpstreamProcess, key: str, chosen: Recovery | None, continuation: Continuation
+) -> None:
+    async with worker(url, upstream, recovery=chosen, continuation=continuation) as here:
+        events = await here.follow((await here.start(key, chunks=4, first=[{"cut_after": 2}])).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "upstream_cut"
+    assert len(upstream.requests(key)) == 1
+
+
+async def test_restarts_are_few(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream, recovery="restart") as here:
+        events = await here.follow((await here.start(key, chunks=4, cut_after=2)).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert len(upstream.requests(key)) == 1 + RESTARTS
+
+
+@walks((State.WAITING, Cause.RESTART))
+async def test_a_server_that_begins_another_answer_is_seen_and_costs_no_further_request(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    start = "The river rises in the Black Forest, and it flows through "
+    async with worker(url, upstream) as here:
+        producer = await here.start(
+            key,
+            texts=[start, "nine ", "countries."],
+            continues=False,
+            first=[{"texts": [start, "ten ", "countries."], "cut_after": 2}],
+        )
+        events = await here.follow(producer.answer_id)
+    assert [event.seq for event in events if isinstance(event, Restart)] == [4]
+    assert text_of(events[4:]) == start + "nine countries."
+    assert is_well_formed(events)
+    assert len(upstream.requests(key)) == 2
+
+
+# The fallback
+
+
+@pytest.mark.parametrize("continuation", ["none", "assistant"])
+async def test_the_fallback_goes_on_where_it_can(
+    url: str, upstream: UpstreamProcess, key: str, continuation: Continuation
+) -> None:
+    fallback = Endpoint(upstream.base_url, "key", model="spare", continuation="vllm")
+    async with worker(url, upstream, continuation=continuation, fallback=fallback) as here:
+        producer = await here.start(
+            key, chunks=4, first=[{"cut_after": 2}, *[{"status": 503}] * (continuation != "none")]
+        )
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == FOUR
+    assert isinstance(events[-1], Done)
+    assert [record["model"] for record in upstream.requests(key)][-1] == "spare"
+
+
+async def test_a_server_that_accepts_each_time_and_falls_silent_does_not_keep_the_fallback_from_being_asked(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    fallback = Endpoint(upstream.base_url, "key", model="spare", continuation="assistant")
+    async with worker(url, upstream, time_outs=replace(HASTY, first_chunk=0.3), fallback=fallback) as here:
+        producer = await here.start(key, chunks=4, first=[{"stall_after": 2}, {"stall_after": 0}])
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == FOUR
+    assert [record["model"] for record in upstream.requests(key)] == ["test-model", "test-model", "spare"]
+
+
+async def test_where_both_are_down_the_break_is_the_end_and_where_one_is_back_the_answer_goes_on(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    fallback = Endpoint(upstream.base_url, "key", model="spare", continuation="assistant")
+    async with worker(url, upstream, fallback=fallback) as here:
+        down = await here.start(key, chunks=4, status=503, first=[{"status": 200, "cut_after": 2}])
+        back = await here.start(f"{key} back", chunks=4, first=[{"cut_after": 2}, *[{"status": 503}] * 5])
+        failed, done = await here.follow(down.answer_id), await here.follow(back.answer_id)
+    assert isinstance(failed[-1], Failed)
+    assert (failed[-1].code, text_of(failed)) == ("upstream_cut", "w1 w2 ")
+    assert isinstance(done[-1], Done)
+    assert text_of(done) == FOUR
+
+
+# Take-overs
+
+
+@pytest.mark.parametrize("echo", ["", "word", "all"])
+async def test_a_take_over_is_a_seam_like_any_other(url: str, upstream: UpstreamProcess, key: str, echo: str) -> None:
+    async with worker(url, upstream) as here:
+        first = [{"stall_after": 2}, {"cut_after": 2}]
+        producer = await here.start(key, texts=["A river ", "flows ", "to the ", "sea."], echo=echo, first=first)
+        await here.read_to(producer.answer_id, seq=3)
+        producer.hand_over()
+        await asyncio.wait_for(producer.task, 10)
+        here.supervisor.adopt(producer.answer_id)
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == "A river flows to the sea."
+    assert seams(events)[0] == Seam("continued", "takeover")
+    assert is_well_formed(events)
+
+
+# Usage
+
+
+def test_usage_sums_over_all_requests_of_an_answer() -> None:
+    first = Usage(5, 2, 7, {"cached_tokens": 1, "audio_tokens": None}, None)
+    second = Usage(7, 3, 10, {"cached_tokens": 4}, {"reasoning_tokens": 2})
+    assert sum_usage(None, second) == second
+    assert sum_usage(first, None) == first
+    assert sum_usage(first, second) == Usage(
+        12, 5, 17, {"cached_tokens": 5, "audio_tokens": 0}, {"reasoning_tokens": 2}
+    )

@@ -17,6 +17,9 @@ import laterVersions from "../../docs/protocol/later-versions.json";
 import merging from "../../docs/protocol/merging.json";
 import resuming from "../../docs/protocol/resuming.json";
 
+/** The fields with a text, which a vector may write in a shorter form. */
+const TEXTS = new Set(["text", "reasoning", "refusal"]);
+
 export const ANSWERS = /** @type {AnswerVector[]} */ (/** @type {unknown} */ (answers));
 export const ERRORS = /** @type {ErrorRow[]} */ (errors);
 export const EVENT_IDS = eventIds;
@@ -36,8 +39,6 @@ export const RESUMING =
 
 /** The rows whose codes a response of the service or of nginx may have. */
 export const RESPONSE_ERRORS = ERRORS.filter(({ sources }) => sources.some((source) => source !== "answer"));
-
-const TEXTS = new Set(["text", "reasoning", "refusal"]);
 
 /**
  * An event with its long text written out.

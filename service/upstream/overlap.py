@@ -15,8 +15,9 @@ JOINED_LETTERS = 3
 """Minimum letters of a repetition that follows the known text without white space: `the riv|river`, and not `ha|ha`."""
 SPACED_LETTERS = 5
 """Minimum letters of a repetition behind white space, which must be whole words: `the river| river`, not `in| into`."""
-UNALIGNED = 8
-"""Minimum length of a repetition that begins within a word, for scripts without spaces."""
+UNALIGNED = 6
+"""Minimum length of a repetition that does not begin at the start of a word, or is in a script without letter case:
+most such scripts have no spaces, and words of one to three characters that are often said twice."""
 ANEW = 32
 """Minimum number of characters from the known text's start behind which a different text is a new answer."""
 
@@ -75,9 +76,8 @@ class Overlap:
         known = self._text[start:]
         if _letters(known) < JOINED_LETTERS:
             return False
-        if start and self._text[start - 1].isalnum() and known[0].isalnum():
-            return len(known) >= UNALIGNED
-        return True
+        is_aligned = not (start and self._text[start - 1].isalnum() and known[0].isalnum())
+        return (is_aligned and known[0].lower() != known[0].upper()) or len(known) >= UNALIGNED
 
     def _repeats(self, start: int, body: str, blanks: str) -> bool:
         known = self._text[start:]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.disk import can_mount
 from tests.e2e.stack import ROOT
-from tests.faults import cancels, restarts, stalls
+from tests.faults import breaks, cancels, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
     parser.add_argument("--real-model", action="store_true", help="with --kills: the local model is the upstream")
     parser.add_argument("--cancels", type=int, default=0, help="only so many answers that are left or stopped")
+    parser.add_argument("--breaks", type=int, default=0, help="only so many answers whose upstream breaks off")
     parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
     options = parser.parse_args()
@@ -70,7 +71,9 @@ class Session:
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         options = self._options
-        if options.rolling:
+        if options.breaks:
+            await self._breaks(options.breaks)
+        elif options.rolling:
             await self._part("rolling", restarts.rolling)
         elif options.kills and options.real_model:
             with local_model(self._directory) as settings:
@@ -115,6 +118,17 @@ class Session:
         self._violations += len(findings.violations)
         if not findings.violations:
             shutil.rmtree(directory / "answers", ignore_errors=True)
+
+    async def _breaks(self, count: int) -> None:
+        """Run without the stack: what is tested is a producer and its upstream."""
+        self._directory.mkdir(parents=True)
+        outcome = await breaks.breaks(self._directory, count, self._options.seed)
+        report = "\n".join([*outcome.lines(), *outcome.violations()])
+        say(report)
+        (self._directory / "report.txt").write_text(report + "\n")
+        self._violations += len(outcome.violations())
+        if not self._violations:
+            shutil.rmtree(self._directory / "answers")
 
     @property
     def _seconds(self) -> float:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from enum import Enum, auto
 from itertools import count, pairwise, takewhile
+from pathlib import Path
 from typing import Literal
 
 from tests.upstream.script import NotAScript, Script
@@ -74,7 +75,7 @@ class Body:
     def __iter__(self) -> Iterator[Beat | End]:
         script = self._script
         course = self._course() if script.raw is None else _verbatim(base64.b64decode(script.raw))
-        if script.break_at is not None:
+        if script.break_at is not None and _is_first(script.break_mark):
             course = _broken(course, script)
         return course if script.split is None else _split(course, script.split)
 
@@ -259,6 +260,16 @@ def continues(script: Script, given: str) -> bool:
 def _verbatim(body: bytes) -> Course:
     yield (body,)
     yield End.CLEAN
+
+
+def _is_first(mark: str) -> bool:
+    """Create the file, unless the path is empty; return whether it was not there."""
+    try:
+        if mark:
+            Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _broken(course: Course, script: Script) -> Course:

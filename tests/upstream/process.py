@@ -34,13 +34,15 @@ class UpstreamProcess:
         """The value for `OPENAI_BASE_URL`."""
 
     @classmethod
-    def start(cls, port: int = 0, prefix: tuple[str, ...] = ()) -> Self:
+    def start(cls, port: int = 0, prefix: tuple[str, ...] = (), children: int = 0) -> Self:
         """Start an upstream and wait until it accepts connections.
 
-        `prefix` goes before the command, as in `("taskset", "-c", "1")`.
+        `prefix` goes before the command, as in `("taskset", "-c", "1")`. With `children` it serves in so many processes
+        that may die and are replaced. Their records are their own.
         """
+        more = ["--children", str(children)] if children else []
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.upstream", "--port", str(port), "--until-eof"],
+            [*prefix, sys.executable, "-m", "tests.upstream", "--port", str(port), "--until-eof", *more],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -102,6 +102,8 @@ class Script:
     """Break off behind so many bytes of the body, wherever that is."""
     break_how: Literal["reset", "stall", "truncate", "garbage", "die"] = "reset"
     """How: a reset; silence; a clean end; bytes that are no event, and then a clean end; the death of the process."""
+    break_mark: str = ""
+    """Path of a file that the first request creates, whichever process gets it. Where it is there, nothing breaks."""
     continues: bool = True
     """False: a given text is passed over, and the answer begins from its start."""
     accept_reasoning: bool = True

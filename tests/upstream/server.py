@@ -62,6 +62,10 @@ class Upstream:
         """Begin to accept."""
         return await self.loop.create_server(self.connection, host, port, backlog=1024)
 
+    async def listen_at(self, listening: socket.socket) -> asyncio.Server:
+        """Begin to accept at a socket that other processes share."""
+        return await self.loop.create_server(self.connection, sock=listening, backlog=1024)
+
 
 class Connection(asyncio.Protocol):
     """One client's connection: parses requests, answers them one after the other."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from service.events import Delta, Done, Event, Restart, new_answer_id
 from service.question import to_request
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.endpoint import TimeOuts
+from service.upstream.overlap import JOINED_LETTERS
 from tests.bench.percentiles import percentile
 from tests.upstream.body import Body, End
 from tests.upstream.process import UpstreamProcess
@@ -119,9 +121,9 @@ def plan(numbers: random.Random, number: int, directory: Path) -> Planned:
     """Return the answer of this number."""
     way = WAYS[number % len(WAYS)]
     place = PLACES[number // len(WAYS) % len(PLACES)]
-    texts = [numbers.choice(WORDS) for _ in range(numbers.randint(20, 60))]
+    texts = _pieces(numbers, numbers.randint(20, 60))
     thinks = place == "reasoning" or numbers.random() < 0.4
-    reasoning = [numbers.choice(WORDS) for _ in range(numbers.randint(5, 25))] if thinks else []
+    reasoning = _pieces(numbers, numbers.randint(5, 25)) if thinks else []
     halves = number % 2 == 1
     script = {
         "key": f"{number}",
@@ -137,23 +139,39 @@ def plan(numbers: random.Random, number: int, directory: Path) -> Planned:
     return Planned(command(**script, break_at=at), "".join(texts), "".join(reasoning), way, place)
 
 
+def _pieces(numbers: random.Random, count: int) -> list[str]:
+    """Return random pieces. None that looks like the repetition of a word follows itself.
+
+    Such a one cannot be told from a server's manner to repeat the last word. In a natural text it is very rare; here
+    every seventieth piece would be one.
+    """
+    pieces: list[str] = []
+    while len(pieces) < count:
+        piece = numbers.choice(WORDS)
+        if not (pieces and piece == pieces[-1] and sum(map(str.isalpha, piece)) >= JOINED_LETTERS):
+            pieces.append(piece)
+    return pieces
+
+
 def _place(script: dict[str, object], place: str, numbers: random.Random) -> int:
-    """Return a random byte of the body, of the kind of place."""
+    """Return a random byte of the body, of the kind of place, and behind the first chunk.
+
+    A break before that is no break in the middle: the question is asked again as often as `FOLYAM_RETRIES` says.
+    """
     whole = Body(parse({**script, "break_mark": ""}), model="test-model", include_usage=True)
     body = b"".join(b"".join(beat) for beat in whole if not isinstance(beat, End))
-    if place == "character":
-        if script["halves"]:  # between the chunks of two halves
-            places = [
-                at + 7 for at in range(len(body)) if body[at : at + 3] == b"\\ud" and body[at + 6 : at + 7] == b'"'
-            ]
-        else:
-            places = [at for at, byte in enumerate(body) if 0x80 <= byte < 0xC0]
+    first_text = body.index(b'"delta":{"content":"', body.index(b'"content":""') + 1)
+    begin = body.index(b"reasoning_content") if script["reasoning"] else first_text
+    begun = body.index(b"\n\n", begin) + 2
+    if place == "character" and script["halves"]:  # between the chunks of two halves
+        places = [body.index(b"\n\n", half.end()) + 2 for half in re.finditer(rb'\\ud[89ab]..(?=")', body)]
+    elif place == "character":
+        places = [at for at, byte in enumerate(body) if 0x80 <= byte < 0xC0]
     else:
-        first_text = body.index(b'"delta":{"content":"', body.index(b'"content":""') + 1)
-        first = body.index(b"reasoning_content") if script["reasoning"] else first_text
-        bounds = {"reasoning": (first, first_text), "text": (first_text, len(body))}
-        places = list(range(*bounds.get(place, (1, len(body)))))
-    return numbers.choice(places or [len(body) // 2])
+        bounds = {"reasoning": (begun, first_text), "text": (first_text, len(body))}
+        places = list(range(*bounds.get(place, (begun, len(body)))))
+    behind = [at for at in places if at >= begun] or [max(begun, len(body) // 2)]
+    return behind[numbers.randrange(len(behind))]
 
 
 @contextmanager

@@ -6,7 +6,20 @@ Reading an answer as a whole, taking it over, and renderings that need more than
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Terminal, Timing, Usage, merge_deltas
+from service.events import (
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Restart,
+    Run,
+    Start,
+    Stopped,
+    Terminal,
+    Timing,
+    Usage,
+    merge_deltas,
+)
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -20,13 +33,23 @@ class Said(NamedTuple):
     reasoning: str = ""
 
 
+class Attached(NamedTuple):
+    """A run that is followed again, and what of it is known."""
+
+    run: Run
+    text: int
+    """Number of characters."""
+    reasoning: int
+    refusal: int
+
+
 class AnswerState:
     """An answer after some of its events, from the first one on.
 
     It changes only by `advance`, whose time is linear in the events. Each reading of a voice joins its pieces anew.
     """
 
-    __slots__ = ("_gap_seq", "deltas", "end", "has_unknown_events", "last_seq", "restart_seq", "start")
+    __slots__ = ("_gap_seq", "deltas", "end", "has_unknown_events", "last_seq", "restart_seq", "run", "start")
 
     def __init__(self) -> None:
         self.start: Start | None = None
@@ -37,6 +60,8 @@ class AnswerState:
         self.last_seq = 0
         self.restart_seq = 0
         """The seq of the last restart; 0 without one."""
+        self.run: Run | None = None
+        """The upstream's run that all deltas since the last restart are of."""
         self._gap_seq = 0
         """The seq of the event behind the last gap."""
         self.has_unknown_events = False
@@ -49,10 +74,10 @@ class AnswerState:
         for event in merge_deltas(events):
             match event:
                 case Delta():
-                    if event.seam is None:
-                        self.deltas.append(event)
+                    self._take_in(event)
                 case Restart():
                     self.deltas.clear()
+                    self.run = None
                     self.restart_seq = event.seq
                     self.has_unknown_events = self._gap_seq > event.seq
                 case Start():
@@ -60,6 +85,14 @@ class AnswerState:
                 case _:
                     self.end = event
             self.last_seq = event.seq
+
+    def _take_in(self, delta: Delta) -> None:
+        if delta.run is not None:
+            self.run = delta.run
+        elif delta.seam is None:
+            self.deltas.append(delta)
+        elif delta.seam.how != "reattached":
+            self.run = None  # What follows is another request's.
 
     def _look_for_gaps(self, events: Sequence[Event]) -> None:
         seq = self.last_seq
@@ -109,6 +142,13 @@ class AnswerState:
             if begun and delta.text is None:
                 return None
         return Said(self.text, self.reasoning)
+
+    @property
+    def attached(self) -> Attached | None:
+        """The run that can be followed again; None without one, or if there is a voice that this version lacks."""
+        if self.run is None or any(delta.text is delta.reasoning is delta.refusal for delta in self.deltas):
+            return None
+        return Attached(self.run, len(self.text), len(self.reasoning), len(self.refusal))
 
     @property
     def usage(self) -> Usage | None:

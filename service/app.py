@@ -127,6 +127,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         # The openai package requires a key; a local server accepts any.
         api_key=settings.openai_api_key.get_secret_value() or "none",
         headers=_headers(settings),
+        kind=settings.upstream,
         continuation=settings.continuation,
         system_prompt=settings.system_prompt,
         think_tags=settings.think_tags,
@@ -138,6 +139,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         base_url=settings.fallback_base_url,
         api_key=settings.fallback_api_key.get_secret_value() or "none",
         model=settings.fallback_model,
+        kind=settings.fallback_upstream,
         continuation=settings.fallback_continuation,
         system_prompt=settings.system_prompt,
         think_tags=settings.think_tags,

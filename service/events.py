@@ -86,13 +86,23 @@ class Seam(msgspec.Struct, frozen=True):
     """Where one upstream's text ends and the next one's begins."""
 
     how: str = ""
-    """`continued`: an upstream was given the text so far."""
+    """`continued`: an upstream was given the text so far. `reattached`: the same run was followed again."""
     why: str = ""
     """`takeover`, or the reason of the upstream's failure, as the metrics have it."""
 
 
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An upstream's own run of the answer, which can be followed again. It is private."""
+
+    id: str
+    at: str
+    """The base URL of the upstream."""
+    restarts: int = 0
+    """The number of times that the upstream has begun the run anew."""
+
+
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices; or a seam, without a voice."""
+    """A piece of the answer, in exactly one of its three voices; or, without a voice, a seam or a run."""
 
     # A seam is no type of its own: versions before it would take an unknown type for damage. A delta that a newer
     # version wrote may have none of the fields.
@@ -102,6 +112,8 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
     reasoning: str | None = None
     refusal: str | None = None
     seam: Seam | None = None
+    run: Run | None = None
+    """Private: such a delta stays in the log. It comes before the run's first piece, for a take-over."""
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
@@ -213,6 +225,21 @@ def parse_event_id(text: str) -> tuple[str, int] | None:
     """Return the answer id and the seq of `<answer id>:<seq>`, or None where the text is not an event id."""
     match = _EVENT_ID.fullmatch(text)
     return (match[1], int(match[2])) if match else None
+
+
+def public_events(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events as followers get them: merged, without what is private. There may be none."""
+    if len(events) == 1:
+        event = events[0]
+        if type(event) is Delta:
+            return events if event.run is None else ()
+        return (event.public(),) if type(event) is Start else events
+    merged = _merge(events)
+    return [
+        event.public() if type(event) is Start else event
+        for event in merged
+        if type(event) is not Delta or event.run is None
+    ]
 
 
 def merge_deltas(events: Sequence[Event]) -> Sequence[Event]:

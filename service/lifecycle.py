@@ -174,7 +174,7 @@ CAUSES = {
     Cause.ASK: "A question is accepted.",
     Cause.CLAIM: "A worker finds the orphan, and takes its lease.",
     Cause.STEP: "The producer's task runs, and asks the upstream.",
-    Cause.CONTINUE: "The upstream is asked to go on from the text so far.",
+    Cause.CONTINUE: "The upstream is asked to go on from the text so far, or its own run is followed again.",
     Cause.RESTART: "The upstream is asked again, from the start; or, asked to go on, it begins another answer.",
     Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, the answer was taken over too often, or its request cannot be read.",
     Cause.CHUNK: "The upstream sends its first chunk; behind a seam, the first one that is new.",

@@ -13,9 +13,9 @@ import structlog
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Restart, Seam, Stopped, StoppedBy, Terminal, Usage
+from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, StoppedBy, Terminal, Usage
 from service.lifecycle import STARTS, Cause, State, accepts, move
-from service.recovery import Mending, Recoverer
+from service.recovery import How, Mending, Recoverer
 from service.report import Report
 from service.request import Request
 from service.telemetry import metrics
@@ -26,6 +26,9 @@ from service.watch import Watch
 
 OVERDUE_GRACE_SECONDS = 15.0
 """Grace period after an answer's timeout, for a busy machine. An answer that still runs then counts as stuck."""
+
+_MENDED: dict[How, str] = {"attach": "reattached", "continue": "continued", "restart": "restarted"}
+"""What a seam is called that was made so."""
 
 _logger = structlog.get_logger()
 
@@ -73,6 +76,7 @@ class Producer:
         self._has_grown = False
         self._had_begun = False
         self._usage: Usage | None = None
+        self._run = taken_over.attached.run if taken_over and taken_over.attached else None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
@@ -213,7 +217,7 @@ class Producer:
                     raise
                 grown, self._has_grown = self._has_grown, False
                 broken_by = error if grown or broken_by is None else broken_by
-                mending = await self._recoverer.mend(error, progress=grown)
+                mending = await self._recoverer.mend(error, progress=grown, run_ended=stream.run_ended)
                 if mending is None:
                     raise broken_by from None
                 self._move(Cause.BREAK)
@@ -230,7 +234,7 @@ class Producer:
         """Move on to the next request. Take back what was said if it is to begin anew."""
         if mending is None:
             self._move(Cause.STEP)
-        elif mending.how == "continue":
+        elif mending.has_seam:
             self._move(Cause.CONTINUE)
         else:
             if mending.discards:
@@ -242,13 +246,19 @@ class Producer:
         return self._upstream.stream(
             self._request,
             # A seam, or a restart, comes before the first delta of a continuation.
-            last_seq=self._lease.last_seq + (said is not None),
+            last_seq=self._lease.last_seq + (mending is not None and mending.has_seam),
             said=said,
+            attached=None if mending is None else mending.attached,
             attempt=self._recoverer.attempt,
             passes_breaker=self._taken_over is not None,
             may_break=self._recoverer.may_mend,
             on_status=self._status_came,
+            on_run=self._log_run,
         )
+
+    async def _log_run(self, run: Run) -> None:
+        self._run = run
+        await self._lease.append([Delta(self._lease.last_seq + 1, run=run)])
 
     async def _log(self, stream: UpstreamStream, mending: Mending | None) -> None:
         """Write the stream's deltas into the log, until its end."""
@@ -269,11 +279,11 @@ class Producer:
             if self._lease.size > self._limits.answer_bytes:
                 raise UpstreamError("answer_too_long")
 
-    async def _log_first(self, deltas: list[Delta], stream: UpstreamStream, mending: Mending | None) -> None:
+    async def _log_first(self, deltas: Sequence[Event], stream: UpstreamStream, mending: Mending | None) -> None:
         events: Sequence[Event] = deltas
         if mending is not None:
-            how = "continued" if mending.how == "continue" and not stream.is_anew else "restarted"
-            if mending.said is not None:
+            how = "restarted" if stream.is_anew else _MENDED[mending.how]
+            if mending.has_seam:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
         await self._lease.append(events)
@@ -283,7 +293,7 @@ class Producer:
 
     def _seam(self, how: str, mending: Mending) -> Event:
         seq = self._lease.last_seq + 1
-        if how == "continued":
+        if how != "restarted":
             return Delta(seq, seam=Seam(how, mending.why))
         self._move(Cause.RESTART)
         return Restart(seq)
@@ -301,6 +311,8 @@ class Producer:
         return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable)
 
     async def _end(self, terminal: Terminal) -> None:
+        if self._run is not None and not isinstance(terminal, Done):
+            self._upstream.stop(self._run)
         try:
             await self._lease.append([terminal])
             self._move(Cause.LOGGED)

@@ -10,11 +10,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.answer import AnswerState, Said
+from service.answer import AnswerState, Attached, Said
 from service.errors import UpstreamError
+from service.events import Run
 
 Recovery = Literal["continue", "restart", "fail"]
 """Ask the upstream to go on from the text so far, or anew, or not at all."""
+
+How = Literal["attach", "continue", "restart", "fail"]
+"""What is done: besides, the upstream's own run is followed again, where it keeps one. Nothing is paid twice then."""
 
 TAKEOVER = "takeover"
 """The reason of a seam that no failure of the upstream made."""
@@ -38,13 +42,20 @@ BREAKS = frozenset({"cut", "truncated", "malformed", "silence_timeout", "error"}
 class Mending:
     """What is done behind a seam."""
 
-    how: Recovery
+    how: How
     why: str
     """`takeover`, or the reason of the failure, as the metrics have it."""
     said: Said | None = None
     """What the upstream goes on from; None where it is asked anew."""
+    attached: Attached | None = None
+    """The run that is followed again."""
     discards: bool = True
     """Whether a restart has something to take back from followers."""
+
+    @property
+    def has_seam(self) -> bool:
+        """Whether a seam comes before the next delta."""
+        return self.how in ("attach", "continue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,20 @@ class Policy:
 
     chosen: Recovery | None
     continues: bool
+    keeps: Callable[[Run], bool] = lambda _: False
+    """Whether an upstream keeps the run."""
+    keeps_runs: bool = False
+    """Whether an upstream keeps its runs at all."""
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether a break may be mended at all."""
+        return self.chosen == "restart" or (self.chosen != "fail" and (self.continues or self.keeps_runs))
 
     def after_death(self, state: AnswerState, *, all_known: bool) -> Mending:
         """Return how a take-over goes on. `all_known` is whether this version understands all of the log's events."""
+        if self.chosen != "fail" and all_known and (attached := self._attached(state)):
+            return Mending("attach", TAKEOVER, attached=attached)
         how: Recovery = self.chosen or ("continue" if self.continues else "restart")
         if how == "continue" and (said := self._said(state, all_known=all_known)):
             return Mending("continue", TAKEOVER, said)
@@ -63,13 +85,19 @@ class Policy:
         # version knows.
         return Mending("fail" if how == "fail" else "restart", TAKEOVER)
 
-    def after_break(self, state: AnswerState, why: str) -> Mending:
-        """Return how an answer goes on whose upstream broke off."""
+    def after_break(self, state: AnswerState, why: str, *, attaches: bool = True) -> Mending:
+        """Return how an answer goes on whose upstream broke off. `attaches` is whether its run may be there still."""
+        if attaches and (attached := self._attached(state)):
+            return Mending("attach", why, attached=attached)
         if self.chosen in (None, "continue") and (said := self._said(state, all_known=True)):
             return Mending("continue", why, said)
         if self.chosen == "restart":
             return Mending("restart", why, discards=bool(state.deltas))
         return Mending("fail", why)
+
+    def _attached(self, state: AnswerState) -> Attached | None:
+        attached = state.attached
+        return attached if attached is not None and self.keeps(attached.run) else None
 
     def _said(self, state: AnswerState, *, all_known: bool) -> Said | None:
         return state.said if self.continues and all_known else None
@@ -83,6 +111,8 @@ class Recoverer:
         self._policy = policy
         self._why = why
         self._state = state
+        self._attaching = why == TAKEOVER
+        self._attaches = True
         self._attempts = 0
         self._without_progress = 0
         self._restarts = 0
@@ -90,17 +120,17 @@ class Recoverer:
     @property
     def may_mend(self) -> bool:
         """Whether a break may be mended at all."""
-        return self._policy.chosen == "restart" or (
-            self._policy.chosen in (None, "continue") and self._policy.continues
-        )
+        return self._policy.may_mend
 
     @property
     def attempt(self) -> int:
         """The number of attempts in a row without progress before this one."""
         return max(self._without_progress - 1, 0)
 
-    async def mend(self, error: UpstreamError, *, progress: bool) -> Mending | None:
+    async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
         """Return what to do after a failure; None if the answer fails. `progress` is whether anything new had come.
+
+        A run that ended, or that the upstream does not give out any more, is not followed again.
 
         Raises:
             Unavailable: the log cannot be read.
@@ -112,9 +142,13 @@ class Recoverer:
         self._without_progress += 1
         is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS or self._attempts > ATTEMPTS
         is_refused = not progress and not error.retryable
+        if run_ended or (is_refused and self._attaching):
+            self._attaches = is_refused = False
         if is_over or is_refused or (progress and error.reason not in BREAKS) or not self.may_mend:
             return None
-        mending = self._policy.after_break(await self._state(), self._why)
+        mending = self._policy.after_break(await self._state(), self._why, attaches=self._attaches)
+        self._attaching = mending.how == "attach"
+        self._attaches = True  # The next run is another one.
         if mending.how == "restart" and mending.discards:
             self._restarts += 1
         return None if mending.how == "fail" or self._restarts > RESTARTS else mending

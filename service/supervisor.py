@@ -58,7 +58,7 @@ class Supervisor:
         self._log = log
         self._upstream = upstream
         self._limits = limits
-        self._recovery = Policy(recovery, upstream.continues)
+        self._recovery = Policy(recovery, upstream.continues, upstream.keeps, keeps_runs=upstream.keeps_runs)
         self._models = models
         self._bounds = bounds
         self._clients: Counter[str] = Counter()

@@ -39,6 +39,7 @@ class ToldUpstream:
     usage = None
     has_tool_calls = False
     is_anew = False
+    run_ended = False
 
     def __init__(self) -> None:
         self._replies = asyncio.Queue[list[Delta] | Exception]()
@@ -70,8 +71,8 @@ class ToldRecoverer(Recoverer):
     async def _nothing() -> AnswerState:
         return AnswerState()
 
-    async def mend(self, error: UpstreamError, *, progress: bool) -> Mending | None:
-        del error, progress
+    async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
+        del error, progress, run_ended
         return self.mending
 
     def pause(self, error: UpstreamError) -> float:

@@ -47,8 +47,10 @@ SAMPLES = {
     "FOLYAM_CORS_ORIGINS": "https://example.org",
     "FOLYAM_FALLBACK_BASE_URL": "http://fallback.example/v1",
     "FOLYAM_FALLBACK_CONTINUE": "prefix",
+    "FOLYAM_FALLBACK_UPSTREAM": "folyam",
     "FOLYAM_LOG_URL": "file:///srv/answers",
     "FOLYAM_RECOVERY": "restart",
+    "FOLYAM_UPSTREAM": "folyam",
     "FOLYAM_ALLOW_SYSTEM": "true",
     "FOLYAM_THINK_TAGS": "on",
 }

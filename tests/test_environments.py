@@ -14,6 +14,7 @@ import pytest
 from service.app import endpoints
 from service.config import read_settings
 from service.errors import UpstreamError
+from service.events import Delta
 from service.question import to_request
 from service.upstream.endpoint import TimeOuts
 from service.upstream.stream import Upstream
@@ -67,7 +68,7 @@ async def ask() -> str:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             text = ""
             while deltas := await stream.read():
-                text += "".join(delta.text or "" for delta in deltas)
+                text += "".join(delta.text or "" for delta in deltas if isinstance(delta, Delta))
             return text
     finally:
         stream.close()

@@ -62,7 +62,7 @@ def test_a_series_is_there_before_its_first_event() -> None:
     )
     from_the_start = counted_series()
     counted = AnswerMetrics(model)
-    for takeover in ("continue", "restart", "fail"):
+    for takeover in ("attach", "continue", "restart", "fail"):
         counted.taken_over(takeover)
         counted.handed_over()
     for outcome in ("done", "stopped", "failed"):
@@ -72,7 +72,7 @@ def test_a_series_is_there_before_its_first_event() -> None:
         counted.chunks_arrived(0.1)
         counted.finished(outcome, 1.0, Usage(1, 2, 3))
     for reason in BREAKS:
-        for outcome in ("continued", "restarted", "stopped", "failed"):
+        for outcome in ("continued", "reattached", "restarted", "stopped", "failed"):
             counted.break_ended(reason, outcome, 0.1)
     for row in TABLE.values():
         for reason in row.reasons:

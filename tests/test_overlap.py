@@ -63,6 +63,8 @@ WAYS = [
     pytest.param("0, 0", ", 0, 0", "0, 0, 0, 0", id="numbers"),
     pytest.param("1", "1", "11", id="a digit twice"),
     pytest.param("</div>\n</div>", "\n</div>\n", "</div>\n</div>\n</div>\n", id="a line a third time"),
+    pytest.param("hm hm hm", " hm hm so", "hm hm hm hm hm so", id="a text of one word"),
+    pytest.param("Rome was Rome", "Rome was Rome and", "Rome was Rome and", id="from the start, ending as it began"),
     pytest.param("x\n}\n", "\n}\n", "x\n}\n}\n", id="a bracket twice"),
     pytest.param("banana", "na", "bananana", id="within a word"),
 ]

@@ -69,7 +69,7 @@ async def read_all(stream: UpstreamStream) -> Answer:
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while came := await stream.read():
-                deltas += came
+                deltas += [delta for delta in came if isinstance(delta, Delta)]
     except UpstreamError as caught:
         error = caught
     finally:

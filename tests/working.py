@@ -90,11 +90,12 @@ async def worker(  # noqa: PLR0913 (the parts of a worker)
     time_outs: TimeOuts = TIME_OUTS,
     retries: int = 0,
     fallback: Endpoint | None = None,
+    first: Endpoint | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker with the log, or with that of the URL. The log is closed with the worker."""
     if isinstance(log, str):
         log = open_event_log(log, Retention())
-    first = Endpoint(upstream.base_url, "key", continuation=continuation)
+    first = first or Endpoint(upstream.base_url, "key", continuation=continuation)
     client = Upstream([first, *([fallback] if fallback else [])], time_outs, retries=retries)
     supervisor = Supervisor(log, client, limits, bounds, recovery=recovery, models=["test-model"])
     try:

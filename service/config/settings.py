@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         description="Whether `<think>…</think>` at the start of an answer's text is its reasoning: `on`, `off`, or"
         " `auto`, which is `on` for models that are known to write it.",
     )
+    upstream: Literal["chat", "folyam"] = Field(
+        "chat",
+        description="API of the upstream: `chat` (chat completions), or `folyam`: another Folyam, at its base URL"
+        " without `/v1`. It keeps its answers, so that one that was cut is followed again and not paid for twice.",
+    )
     fallback_base_url: ApiAddress | None = Field(
         None,
         description="Base URL of a second upstream. It is asked if the first fails before its first chunk, or if the"
@@ -106,6 +111,7 @@ class Settings(BaseSettings):
         description="How the second upstream continues a given text. It is asked to if the first one breaks off in the"
         " middle, cannot continue, and does not come back.",
     )
+    fallback_upstream: Literal["chat", "folyam"] = Field("chat", description="API of the second upstream.")
     retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
 
     log_url: str = Field(

@@ -27,8 +27,8 @@ class Encoder(Protocol):
         """Return the bytes of the next events, of which there is at least one. The bytes may be empty.
 
         The events are unmerged, as in the log: a protocol with numbered messages counts each. A follower that is behind
-        passes many at once, and most protocols encode `merge_deltas` of them.
-        `Start.request`, `Start.at` and `Start.owner` are private and must not be encoded.
+        passes many at once, and most protocols encode `public_events` of them.
+        `Start.request`, `Start.chat`, `Start.at`, `Start.owner` and `Delta.run` are private and must not be encoded.
         """
 
 

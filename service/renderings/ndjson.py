@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.events import Event, Start, encode_lines, merge_deltas
+from service.events import Event, encode_lines, public_events
 from service.renderings.base import Schema, StatelessEncoder
 
 
@@ -11,10 +11,7 @@ class _LineEncoder(StatelessEncoder):
     __slots__ = ()
 
     def encode(self, events: Sequence[Event]) -> bytes:
-        events = merge_deltas(events)
-        if type(first := events[0]) is Start:
-            events = [first.public(), *events[1:]]
-        return encode_lines(events)
+        return encode_lines(public_events(events))
 
 
 _ENCODER = _LineEncoder()

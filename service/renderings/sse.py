@@ -14,7 +14,7 @@ Two rules of the layout are for clients that do not follow the standard:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.events import Event, Start, encode, merge_deltas
+from service.events import Event, encode, public_events
 from service.renderings.base import Schema, StatelessEncoder
 
 RETRY_MILLISECONDS = 1000
@@ -39,11 +39,11 @@ class _EventEncoder(StatelessEncoder):
                 b"event: %b\ndata: %b\nid: %b:%d\n\n"
                 % (
                     _NAMES[type(event)],
-                    encode(event.public() if type(event) is Start else event),
+                    encode(event),
                     answer_id,
                     event.seq,
                 )
-                for event in merge_deltas(events)
+                for event in public_events(events)
             ]
         )
 

@@ -82,7 +82,7 @@ def begin(
     for reason in break_reasons:
         for outcome in (*series.MENDED, "stopped", "failed"):
             series.BREAKS.labels(reason, outcome)
-    for outcome in ("continue", "restart", "fail"):
+    for outcome in ("attach", "continue", "restart", "fail"):
         series.TAKEOVERS.labels(outcome)
     for code in error_codes:
         series.REJECTED.labels(code)

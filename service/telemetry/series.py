@@ -53,7 +53,7 @@ TOKENS = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["mod
 REJECTED = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
 UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
 BREAKS = Counter("folyam_upstream_breaks", "Upstreams' failures in the middle of an answer.", ["reason", "outcome"])
-MENDED = ("continued", "restarted")
+MENDED = ("continued", "reattached", "restarted")
 """The outcomes of a break after which the answer went on."""
 BREAK = Histogram(
     "folyam_upstream_break_seconds",

@@ -1,10 +1,11 @@
 """A response's body: read and decoded, with a time limit on each wait."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 from service.errors import UpstreamError
-from service.events import Delta
-from service.upstream.chunks import ChunkDecoder
+from service.events import Event, Run, Usage
 from service.upstream.compression import Decompressed
 from service.upstream.connection import BrokenConnectionError, Exchange
 from service.upstream.endpoint import TimeOuts
@@ -16,6 +17,32 @@ FINISHED_SECONDS = 0.5
 """Time limit after the finish reason and the usage for `[DONE]` and the body's end. Some servers send neither."""
 
 
+class Decoder(Protocol):
+    """Turns a body's bytes into events. See `service.upstream.chunks.ChunkDecoder`."""
+
+    keeps_halves: bool
+    last_seq: int
+    finish_reason: str | None
+    usage: Usage | None
+    done: bool
+    failure: UpstreamError | None
+    run_ended: bool
+    has_tool_calls: bool
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether something came and nothing of it could be read."""
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """Return the events that the bytes complete."""
+
+    def end(self) -> Sequence[Event]:
+        """Return the events that the end of the body completes."""
+
+    def finish(self) -> Sequence[Event]:
+        """Return what was held back."""
+
+
 class Body:
     """Reads deltas from one response.
 
@@ -25,13 +52,15 @@ class Body:
     others; after the finish reason, USAGE_SECONDS or FINISHED_SECONDS.
     """
 
-    def __init__(self, exchange: Exchange | Decompressed, decoder: ChunkDecoder, time_outs: TimeOuts) -> None:
+    def __init__(self, exchange: Exchange | Decompressed, decoder: Decoder, time_outs: TimeOuts) -> None:
         self.decoder = decoder
         self.status = exchange.status
         self.begun = False
         self.ended = False
         self._finished = False
         self._has_usage = False
+        self.run: Run | None = None
+        """The upstream's run of the answer, where it has one and it is new."""
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
@@ -39,7 +68,7 @@ class Body:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
-    async def read(self) -> list[Delta]:  # noqa: C901, PLR0912 (once a chunk: a coroutine more takes a thousand instructions)
+    async def read(self) -> Sequence[Event]:  # noqa: C901, PLR0912 (once a chunk: no coroutine more)
         """Return the next deltas, at least one; an empty list once the answer is complete.
 
         Raises:
@@ -89,7 +118,7 @@ class Body:
             self._timer.cancel()
             self._timer = None
 
-    def _end(self) -> list[Delta]:
+    def _end(self) -> Sequence[Event]:
         # The model has finished. An improper close of the stream no longer matters.
         deltas = self.decoder.finish()
         if deltas:
@@ -102,7 +131,7 @@ class Body:
             self._exchange.leave()
         return deltas
 
-    def _hurry(self, deltas: list[Delta]) -> None:
+    def _hurry(self, deltas: Sequence[Event]) -> None:
         """Limit the wait after the finish reason. Only deltas and the usage set the time anew, comments do not."""
         has_usage = self.decoder.usage is not None
         if deltas or not self._finished or has_usage is not self._has_usage:

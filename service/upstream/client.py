@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ import msgspec
 from service.answer import Said
 from service.errors import UpstreamError
 from service.request import Request
-from service.upstream.body import Body
+from service.upstream.body import Body, Decoder
 from service.upstream.breaker import Breakers
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.compression import decompressed
@@ -81,9 +82,24 @@ class Client:
         return body
 
     async def _open(self, request: Request, last_seq: int, said: Said | None) -> "Body":
+        exchange = await self._accepted(self._ask(request, said))
+        decoder = self._decoder(request)(last_seq)
+        if said is not None and said.reasoning and not said.text and isinstance(decoder, ThinkTagDecoder):
+            decoder.begin_in_reasoning()
+        return self._body(exchange, decoder)
+
+    def _body(self, exchange: Exchange, decoder: Decoder) -> Body:
+        return Body(decompressed(exchange), decoder, self._time_outs)
+
+    async def _accepted(self, asking: Awaitable[Exchange]) -> Exchange:
+        """Return the exchange, once its status is known and accepted.
+
+        Raises:
+            UpstreamError: the status is an error, or none came.
+        """
         try:
             async with asyncio.timeout(self._time_outs.status):
-                exchange = await self._ask(request, said)
+                exchange = await asking
                 if not is_accepted(exchange.status):
                     raise status_error(exchange, await start_of_body(exchange))
         except TimeoutError as error:
@@ -98,14 +114,14 @@ class Client:
             raise UpstreamError("upstream_unreachable", "proxy_refused") from error
         except UnreachableError as error:
             raise UpstreamError("upstream_unreachable") from error
-        return Body(decompressed(exchange), self._decoder(request)(last_seq), self._time_outs)
+        return exchange
 
     def _decoder(self, request: Request) -> type[ChunkDecoder]:
         setting = self.endpoint.think_tags
         has_tags = setting == "on" or (setting == "auto" and thinks_inline(self.endpoint.model or request.model))
         return ThinkTagDecoder if has_tags else ChunkDecoder
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the endpoint's connections."""
         self._pool.close()
 

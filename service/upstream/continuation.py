@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.answer import Said
-from service.events import Delta
+from service.events import Delta, Event
 from service.upstream.overlap import Overlap
 
 
@@ -27,9 +27,11 @@ class Continuation:
         """Whether the next deltas are new, each as it is."""
         return self._text is None and self._reasoning is None
 
-    def add(self, deltas: Sequence[Delta]) -> list[Delta]:
+    def add(self, events: Sequence[Event]) -> list[Delta]:
         """Return the new deltas so far, as soon as all is found: until then it might be another answer."""
-        for delta in deltas:
+        for delta in events:
+            if not isinstance(delta, Delta):
+                continue  # A continuation has nothing else.
             if delta.reasoning is not None:
                 if self._reasoning is not None:
                     self._add_reasoning(delta.reasoning)

@@ -34,6 +34,11 @@ with _no_variables_of_the_package():
 
 ThinkTags = Literal["auto", "on", "off"]
 """Whether `<think>` tags at the start of a text hold its reasoning: `auto` where the model is known to write them."""
+
+Kind = Literal["chat", "folyam"]
+"""The API that an upstream speaks: chat completions, or another Folyam's own, which keeps its answers."""
+_PATHS: dict[Kind, str] = {"chat": "/chat/completions", "folyam": "/generate"}
+
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
 message with `continue_final_message` (vLLM); such a message with a `prefix` flag (DeepSeek, Mistral)."""
@@ -76,10 +81,16 @@ class Endpoint:
     """Headers in addition to those of the openai package."""
     model: str | None = None
     """Replaces the request's model, unless None."""
+    kind: Kind = "chat"
     continuation: Continuation = "none"
     system_prompt: str = field(default="", repr=False)
     think_tags: ThinkTags = "auto"
     certificate: ClientCertificate | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether it can go on from a given text. Another Folyam's `/generate` cannot."""
+        return self.kind == "chat" and self.continuation != "none"
 
     @property
     def max_tokens_name(self) -> str:
@@ -123,5 +134,5 @@ def request_to(endpoint: Endpoint) -> httpx2.Request:
             default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
         ) as client,
     ):
-        client.post("/chat/completions", body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
+        client.post(_PATHS[endpoint.kind], body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
     return made[0]

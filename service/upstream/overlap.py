@@ -84,6 +84,8 @@ class Overlap:
         before = self._text[:start]
         if before.rstrip().endswith(known) and (blanks or before.endswith(known)):
             return False  # The text says it twice already: once more is its own way.
+        if _is_periodic(known):
+            return False  # So it does within itself.
         if not blanks:
             return True
         is_whole = not (len(body) > len(known) and known[-1].isalnum() and body[len(known)].isalnum())
@@ -101,6 +103,12 @@ class Overlap:
             return rest[len(self._blanks) :] or ("" if last else None)
         stripped = rest.lstrip()
         return stripped if stripped or last else None
+
+
+def _is_periodic(text: str) -> bool:
+    """Return whether the text is one piece at least twice, perhaps with white space between; false for a long text."""
+    half = len(text) // 2 + 1
+    return len(text) <= TAIL and any(text.startswith(text[period:]) for period in range(1, half + 1))
 
 
 def _letters(text: str) -> int:

@@ -2,17 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
-from service.answer import Said
+from service.answer import Attached, Said
 from service.errors import UpstreamError
-from service.events import Delta, Usage
+from service.events import Event, Run, Usage
 from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
 from service.upstream.continuation import Continuation
 from service.upstream.endpoint import Endpoint, TimeOuts
+from service.upstream.folyam import FolyamClient
 
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
@@ -25,7 +26,10 @@ class Upstream:
     """The endpoints, in the order in which they are tried."""
 
     def __init__(self, endpoints: Sequence[Endpoint], time_outs: TimeOuts, *, retries: int) -> None:
-        self._clients = [Client(endpoint, time_outs) for endpoint in endpoints]
+        self._clients = [
+            FolyamClient(endpoint, time_outs) if endpoint.kind == "folyam" else Client(endpoint, time_outs)
+            for endpoint in endpoints
+        ]
         self._retries = retries
 
     @property
@@ -34,39 +38,63 @@ class Upstream:
         return bool(self._continuing())
 
     def _continuing(self) -> list[Client]:
-        return [client for client in self._clients if client.endpoint.continuation != "none"]
+        return [client for client in self._clients if client.endpoint.continues]
 
-    def stream(
+    @property
+    def keeps_runs(self) -> bool:
+        """Whether an endpoint keeps its runs, so that they can be followed again."""
+        return any(isinstance(client, FolyamClient) for client in self._clients)
+
+    def keeps(self, run: Run) -> bool:
+        """Return whether the run is one of these endpoints'."""
+        return bool(self._keepers(run))
+
+    def _keepers(self, run: Run) -> list[FolyamClient]:
+        return [client for client in self._clients if isinstance(client, FolyamClient) and client.keeps(run)]
+
+    def stop(self, run: Run) -> None:
+        """Stop a run of the upstream. Returns at once."""
+        for client in self._keepers(run):
+            client.stop(run)
+
+    def stream(  # noqa: PLR0913 (one call, each by its name)
         self,
         request: Request,
         *,
         last_seq: int,
         said: Said | None = None,
+        attached: Attached | None = None,
         attempt: int = 0,
         passes_breaker: bool = False,
         may_break: bool = False,
         on_status: Callable[[], None] | None = None,
+        on_run: Callable[[Run], Awaitable[None]] | None = None,
     ) -> "UpstreamStream":
         """Return the stream of one answer. Nothing is sent before its first `read`.
 
         The deltas are numbered on from `last_seq`. With `said`, those endpoints alone are asked that can continue it.
-        Each `attempt` to go on begins at another endpoint, so that one that accepts each time and then falls silent
-        does not keep the others from being asked. Set `may_break` if a stream that breaks off may be continued.
-        `on_status` is called at each status that is accepted.
+        With `attached`, that run is followed again. Each `attempt` to go on begins at another endpoint, so that one
+        that accepts each time and then falls silent does not keep the others from being asked. Set `may_break` if a
+        stream that breaks off may be continued. `on_status` is called at each status that is accepted, `on_run` with
+        each new run before its first delta: it adds one event to the log.
         """
-        clients = self._clients if said is None else self._continuing()
+        clients: Sequence[Client] = self._clients if said is None else self._continuing()
+        if attached is not None:
+            clients = self._keepers(attached.run)
         first = attempt % len(clients)
         order = [*clients[first:], *clients[:first]]
         tries = [client for client in order for _ in range(1 + self._retries)]
         stream = UpstreamStream(tries, request, last_seq, said, on_status)
         stream.passes_breaker = passes_breaker
         stream.may_break = may_break
+        stream.attached = attached
+        stream.on_run = on_run
         return stream
 
     async def aclose(self) -> None:
         """Close all connections."""
         for client in self._clients:
-            client.close()
+            await client.aclose()
 
 
 class UpstreamStream:
@@ -74,6 +102,8 @@ class UpstreamStream:
 
     passes_breaker = False
     may_break = False
+    attached: Attached | None = None
+    on_run: Callable[[Run], Awaitable[None]] | None = None
 
     def __init__(
         self,
@@ -119,8 +149,15 @@ class UpstreamStream:
         """Whether the model called a tool."""
         return self._body is not None and self._body.decoder.has_tool_calls
 
-    def read(self) -> Coroutine[Any, Any, list[Delta]]:
+    @property
+    def run_ended(self) -> bool:
+        """Whether the upstream's run is over, so that it cannot be followed again."""
+        return self._body is not None and self._body.decoder.run_ended
+
+    def read(self) -> Coroutine[Any, Any, Sequence[Event]]:
         """Return the deltas since the last call, at least one; an empty list once the answer is complete.
+
+        A run that the upstream begins anew has a `restart` among them.
 
         Until the first delta, a failure is retried if another try or another endpoint may succeed.
 
@@ -138,7 +175,17 @@ class UpstreamStream:
         if self._body is not None:
             self._body.close()
 
-    async def _first(self) -> list[Delta]:
+    async def _open(self, client: Client) -> Body:
+        if self.attached is not None and isinstance(client, FolyamClient):
+            return await client.attach(self.attached, self._last_seq)
+        body = await client.open(self._request, self._last_seq, self._said)
+        if body.run is not None and self.on_run is not None:
+            await self.on_run(body.run)
+            self._last_seq += 1
+            body.decoder.last_seq += 1
+        return body
+
+    async def _first(self) -> Sequence[Event]:
         tries = iter(self._tries)
         client, asked = next(tries), None
         while True:
@@ -148,7 +195,7 @@ class UpstreamStream:
                 if client is not asked and not self.passes_breaker:
                     client.admit(self._request)
                 asked = client
-                body = self._body = await client.open(self._request, self._last_seq, self._said)
+                body = self._body = await self._open(client)
                 body.decoder.keeps_halves = not self.may_break
                 if self._on_status is not None:
                     self._on_status()
@@ -169,7 +216,9 @@ class UpstreamStream:
                 self._continuation = Continuation(self._said, self._last_seq)
                 return await self._continued(body, self._continuation, deltas)
 
-    async def _continued(self, body: Body, continuation: Continuation, deltas: list[Delta] | None) -> list[Delta]:
+    async def _continued(
+        self, body: Body, continuation: Continuation, deltas: Sequence[Event] | None
+    ) -> Sequence[Event]:
         """Return the next new deltas of a continuation. `deltas` are those that were read already, if any.
 
         Raises:

@@ -36,11 +36,15 @@ class ThinkTagDecoder(ChunkDecoder):
         )  # not bound: a decoder that refers to itself would wait for the collector
         self._kept = ""
 
+    def begin_in_reasoning(self) -> None:
+        """Expect the rest of a reasoning whose first tag came before: the answer is continued from its middle."""
+        self._split = ThinkTagDecoder._in_reasoning
+
     def finish(self) -> list[Delta]:
         """Return what was kept because it might have been the start of a tag, and the held surrogates."""
         deltas: list[Delta] = []
         kept, self._kept = self._kept, ""
-        if kept:
+        if kept and (self.failure is None or self.keeps_halves):
             voice = "reasoning" if self._split is ThinkTagDecoder._in_reasoning else "text"
             super()._append(voice, kept, deltas)
         return deltas + super().finish()

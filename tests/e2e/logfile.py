@@ -7,7 +7,7 @@ from typing import Any
 
 Event = dict[str, Any]
 
-PRIVATE = ("request", "chat", "at", "owner")
+PRIVATE = ("request", "chat", "at", "owner", "run")
 VOICES = ("text", "reasoning", "refusal")
 
 
@@ -28,7 +28,7 @@ def unmerged(seen: Sequence[Event], log: Sequence[Event]) -> list[Event]:
     parts: list[Event] = []
     at = seen[0]["seq"] - 1 if seen and seen[0]["type"] != "delta" else None
     for event in seen:
-        if event["type"] == "delta":
+        if event["type"] == "delta" and "seam" not in event:
             parts += _held(event, log, at)
         else:
             parts.append(event)
@@ -45,6 +45,7 @@ def _held(event: Event, log: Sequence[Event], after: int | None) -> list[Event]:
         if (after is not None and each["seq"] <= after) or (after is None and text == event[voice]):
             break
         assert each["type"] == "delta", f"{event} holds {each}"
+        assert "seam" not in each, f"{event} goes over {each}"
         held.append(each)
         text = each[voice] + text
     assert text == event[voice], f"{event} is not what the log has up to it"

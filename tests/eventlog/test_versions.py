@@ -88,19 +88,19 @@ async def test_an_orphan_of_the_version_before_goes_on(tmp_path: Path, upstream:
     assert record["messages"] == [
         *msgspec.to_builtins(HISTORY),
         {"role": "user", "content": '{"chunks": 12, "pace": 0.1}'},
-        {"role": "assistant", "content": "w1 w2 w3 "},
+        {"role": "assistant", "content": "w1 w2 w3"},
     ]
     assert (record["body"]["temperature"], record["body"]["max_tokens"]) == (0.5, 99)
 
 
-async def test_an_orphan_of_the_version_before_that_holds_reasoning_begins_anew(
+async def test_an_orphan_of_the_version_before_that_holds_reasoning_goes_on(
     tmp_path: Path, upstream: UpstreamProcess
 ) -> None:
     answer = put_recorded(tmp_path, "orphan-reasoning")
     async with worker(f"file://{tmp_path}", upstream) as here:
         events = await here.follow(answer)
     assert isinstance(events[-1], Done)
-    assert Restart(5) in events
+    assert "".join(event.reasoning or "" for event in events if isinstance(event, Delta)) == "hm " * 10
     assert text_of(events) == "w1 w2 w3 w4 "
 
 
@@ -122,6 +122,7 @@ def assert_read_by_the_version_before(directory: Path, answer: str, request: Req
     assert {name: value for name, value in parameters.items() if value is not None} == request.parameters
     for event, line in zip(events[1:], lines[1:], strict=True):
         written = {name: value for name, value in msgspec.json.decode(line).items() if value is not None}
+        written.pop("seam", None)  # It passes over what it does not know.
         read = {name: value for name, value in msgspec.to_builtins(event).items() if value is not None}
         assert strip(read) == strip(written), "it reads all that the event says"
 

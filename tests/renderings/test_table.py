@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.events import Delta, Run
 from service.renderings import MEDIA_TYPES, NAMES, RENDERINGS, SELF_DELIMITING, Rendering
 from service.routes.openapi import streamed
 from tests.strategies import ANSWER
@@ -29,3 +30,12 @@ def test_a_rendering_that_remembers_nothing_needs_no_history_and_ends_no_body(re
 def test_followers_share_an_encoder_that_keeps_nothing(media_type: str) -> None:
     rendering = RENDERINGS[media_type]
     assert rendering.encoder(ANSWER) is rendering.encoder(ANSWER[::-1])
+
+
+@pytest.mark.parametrize("rendering", RENDERINGS.values(), ids=lambda each: each.media_type)
+def test_no_rendering_shows_an_upstreams_run(rendering: Rendering) -> None:
+    run = Delta(2, run=Run("private", "http://private"))
+    encoder = rendering.encoder("0" * 32)
+    both = rendering.encoder("0" * 32)
+    assert encoder.encode([run]) == b""
+    assert both.encode([run, Delta(3, text="a")]) == encoder.encode([Delta(3, text="a")])

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from service.errors import UpstreamError
+from service.events import Delta
 from service.question import to_request
 from service.request import Request
 from service.upstream import pool
@@ -69,7 +70,7 @@ async def answer(upstream: Upstream, request: Request) -> str:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while deltas := await stream.read():
-                text += "".join(delta.text or "" for delta in deltas)
+                text += "".join(delta.text or "" for delta in deltas if isinstance(delta, Delta))
     finally:
         stream.close()
     return text

@@ -6,6 +6,8 @@ Reading an answer as a whole, taking it over, and renderings that need more than
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from msgspec import UNSET
+
 from service.events import (
     Delta,
     Done,
@@ -152,13 +154,18 @@ class AnswerState:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of an answer that is done, where the upstream counted them."""
-        return self.end.usage if isinstance(self.end, Done) else None
+        """The tokens of an answer that has ended, as far as the upstream told them."""
+        return self.end.usage or None if self.end else None
+
+    @property
+    def usage_complete(self) -> bool | None:
+        """Whether `usage` has all of the answer's tokens; None if the terminal event does not say, or is not there."""
+        return None if self.end is None or self.end.usage_complete is UNSET else self.end.usage_complete
 
     @property
     def timing(self) -> Timing | None:
-        """The timing of an answer that is done."""
-        return self.end.timing if isinstance(self.end, Done) else None
+        """The timing of an answer that has ended."""
+        return self.end.timing or None if self.end else None
 
     @property
     def failure(self) -> Failed | None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from service.request import GenerateRequest, Request
 
@@ -122,13 +123,18 @@ class Restart(msgspec.Struct, frozen=True, tag="restart"):
     seq: int
 
 
+# `usage` of a terminal event has the tokens that the upstream told. `usage_complete` is false if it did not tell all of
+# them. Earlier versions wrote no `usage_complete`, and neither usage nor timing in `stopped` and `failed`.
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The upstream finished the answer."""
+    """The upstream finished the answer. `usage_complete` is there only as false."""
 
     seq: int
     finish_reason: str
     usage: Usage | None
     timing: Timing
+    usage_complete: bool | UnsetType = UNSET
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
@@ -136,6 +142,9 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
 
     seq: int
     by: StoppedBy
+    usage: Usage | UnsetType | None = UNSET
+    usage_complete: bool | UnsetType = UNSET
+    timing: Timing | UnsetType = UNSET
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -145,6 +154,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     code: str
     message: str
     retryable: bool
+    usage: Usage | UnsetType | None = UNSET
+    usage_complete: bool | UnsetType = UNSET
+    timing: Timing | UnsetType = UNSET
 
 
 class UnknownEvent(msgspec.Struct, frozen=True):

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
+from msgspec import UNSET
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, StoppedBy, Terminal, Usage
+from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, StoppedBy, Terminal, Timing, Usage
 from service.lifecycle import STARTS, Cause, State, accepts, move
 from service.recovery import How, Mending, Recoverer
 from service.report import Report
@@ -77,6 +78,8 @@ class Producer:
         self._had_begun = False
         self._usage: Usage | None = None
         self._run = taken_over.attached.run if taken_over and taken_over.attached else None
+        # What the requests of a dead worker cost is unknown.
+        self._has_all_usage = taken_over is None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
@@ -173,7 +176,7 @@ class Producer:
             failed = self._failed(FolyamError("internal"))
         if self._state is State.STOPPING:
             self._report.stop_took_effect()
-            return Stopped(self._lease.last_seq + 1, self._stopped_by)
+            return Stopped(self._lease.last_seq + 1, self._stopped_by, *self._spent())
         if self._state is not State.LEAVING:
             # If nothing failed, the event loop is closing, and cancels every task.
             self._move(Cause.FAIL if failed else Cause.LEAVE)
@@ -193,9 +196,21 @@ class Producer:
             self._report.count_as("empty")
         elif meaning_of(reason) is Meaning.UNKNOWN:
             self._report.count_as("unknown")
-        done = Done(self._lease.last_seq + 1, reason, self._usage, self._report.timing())
         self._move(Cause.FINISH)
-        return done
+        return self._done(reason)
+
+    def _done(self, finish_reason: str) -> Done:
+        usage, is_complete, timing = self._spent()
+        lacks_some = usage is not None and not is_complete
+        return Done(self._lease.last_seq + 1, finish_reason, usage, timing, False if lacks_some else UNSET)
+
+    def _add_usage(self, stream: UpstreamStream) -> None:
+        self._usage = sum_usage(self._usage, stream.usage)
+        self._has_all_usage = self._has_all_usage and stream.has_all_usage
+
+    def _spent(self) -> tuple[Usage | None, bool, Timing]:
+        """Return the usage as far as it is known, whether that is all of it, and the timing so far."""
+        return self._usage, self._has_all_usage and self._usage is not None, self._report.timing()
 
     async def _ask(self) -> UpstreamStream:
         """Ask the upstream, again after each break that can be mended. Return the stream that came to its end.
@@ -227,7 +242,7 @@ class Producer:
                 self._had_begun = mending is not None and mending.said is not None
                 return stream
             finally:
-                self._usage = sum_usage(self._usage, stream.usage)
+                self._add_usage(stream)
                 stream.close()
 
     async def _begin(self, mending: Mending | None) -> None:
@@ -308,7 +323,7 @@ class Producer:
             self._metrics.upstream_failed(error.reason)
             if not self._status.done():
                 self._status.set_result(error)
-        return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable)
+        return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable, *self._spent())
 
     async def _end(self, terminal: Terminal) -> None:
         if self._run is not None and not isinstance(terminal, Done):

@@ -116,10 +116,11 @@ class Report:
         """Note how the answer ended. `size` is its log's length in bytes."""
         timing = self.timing()
         outcome = self._done_as if isinstance(terminal, Done) else type(terminal).__name__.lower()
-        usage = terminal.usage if isinstance(terminal, Done) else None
+        usage = terminal.usage or None
+        is_complete = usage is not None and terminal.usage_complete is not False
         # An answer that was whole but for its end goes on without a further chunk.
         self._count_break("continued" if outcome == "done" else outcome)
-        self._metrics.finished(outcome, timing.duration_seconds, usage)
+        self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete)
         _logger.info(
             "answer",
             answer=self._answer_id,
@@ -130,6 +131,7 @@ class Report:
             events=terminal.seq,
             bytes=size,
             tokens=usage.completion_tokens if usage else None,
+            usage_complete=is_complete,
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,

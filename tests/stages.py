@@ -18,7 +18,7 @@ from service.answer import AnswerState, Said
 from service.errors import UpstreamError
 from service.eventlog import Lease, Retention
 from service.eventlog.files.log import FileEventLog
-from service.events import Delta, Event, Start, new_answer_id
+from service.events import Delta, Event, Start, Usage, new_answer_id
 from service.lifecycle import PRODUCED, STARTS, State
 from service.producer import Limits, Producer
 from service.question import to_request
@@ -36,7 +36,8 @@ class ToldUpstream:
 
     status = 200
     finish_reason = "stop"
-    usage = None
+    usage: Usage | None = None
+    has_all_usage = False
     has_tool_calls = False
     is_anew = False
     run_ended = False

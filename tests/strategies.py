@@ -2,6 +2,7 @@
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing, Usage
 from service.request import GenerateRequest, Request, Turn
@@ -50,6 +51,7 @@ requests = generate_requests.map(GenerateRequest.neutral) | st.builds(
 """Any neutral request."""
 details = st.none() | st.dictionaries(texts, st.none() | counts, max_size=3)
 usages = st.builds(Usage, counts, counts, counts, details, details)
+timings = st.builds(Timing, st.none() | seconds, seconds)
 
 
 def as_read(asked: Request) -> Request:
@@ -76,9 +78,18 @@ def deltas(seq: int, words: st.SearchStrategy[str] = texts) -> st.SearchStrategy
 
 def terminals(seq: int) -> st.SearchStrategy[Event]:
     return st.one_of(
-        st.builds(Done, st.just(seq), texts, st.none() | usages, st.builds(Timing, st.none() | seconds, seconds)),
+        st.builds(Done, st.just(seq), texts, st.none() | usages, timings, st.sampled_from([UNSET, False])),
         st.builds(Stopped, st.just(seq), st.sampled_from(["user", "unwatched", "shutdown"])),
+        st.builds(
+            Stopped,
+            st.just(seq),
+            st.sampled_from(["user", "unwatched", "shutdown"]),
+            st.none() | usages,
+            st.booleans(),
+            timings,
+        ),
         st.builds(Failed, st.just(seq), texts, texts, st.booleans()),
+        st.builds(Failed, st.just(seq), texts, texts, st.booleans(), st.none() | usages, st.booleans(), timings),
     )
 
 

@@ -22,7 +22,7 @@ def known(state: AnswerState) -> dict[str, object]:
         name: getattr(state, name)
         for name in (
             *("start", "end", "last_seq", "restart_seq", "state", "text", "reasoning", "refusal", "reply"),
-            *("said", "has_unknown_events", "usage", "timing", "failure"),
+            *("said", "has_unknown_events", "usage", "usage_complete", "timing", "failure"),
         )
     }
 
@@ -77,6 +77,7 @@ def test_before_its_first_event_an_answer_is_running_and_says_nothing() -> None:
         "said": None,
         "has_unknown_events": False,
         "usage": None,
+        "usage_complete": None,
         "timing": None,
         "failure": None,
     }

@@ -61,7 +61,8 @@ def rendering_of(content_type: str) -> Rendering:
 def reading_of(events: Sequence[Event]) -> dict[str, object]:
     """Return the body of `GET ?stream=false`."""
     state = fold(events)
-    return {
+    told = {} if state.usage_complete is None else {"usage_complete": state.usage_complete}
+    return told | {
         "id": state.start.answer if state.start else None,
         "state": state.state,
         "text": state.reply,

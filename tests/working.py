@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from service.eventlog import EventLog, Retention, open_event_log
-from service.events import Delta, Event, Terminal, new_answer_id
+from service.events import Delta, Event, Failed, Stopped, Terminal, UnknownEvent, new_answer_id
 from service.producer import Limits, Producer
 from service.question import to_request
 from service.recovery import Recovery
@@ -104,6 +107,13 @@ async def worker(  # noqa: PLR0913 (the parts of a worker)
         await supervisor.aclose()
         await client.aclose()
         await log.aclose()
+
+
+def without_figures(event: Event | UnknownEvent) -> Event | UnknownEvent:
+    """Return the event without its usage and its timing, if it is a `stopped` or a `failed`."""
+    if isinstance(event, Stopped | Failed):
+        return replace(event, usage=UNSET, usage_complete=UNSET, timing=UNSET)
+    return event
 
 
 def text_of(events: list[Event]) -> str:

@@ -29,8 +29,21 @@ test("a_log_has_the_protocols_events", () => {
   ]);
   const running = new Log({ chunks: 1, paceMs: 60_000 });
   running.stop();
-  expect(running.event(running.last)).toEqual({ type: "stopped", seq: 2, by: "user" });
-  expect(running.whole()).toMatchObject({ state: "stopped", usage: null, timing: null, last_seq: 2 });
+  expect(running.event(running.last)).toEqual({
+    type: "stopped",
+    seq: 2,
+    by: "user",
+    usage: null,
+    usage_complete: false,
+    timing: { first_chunk_seconds: 0.01, duration_seconds: 0.1 },
+  });
+  expect(running.whole()).toMatchObject({
+    state: "stopped",
+    usage: null,
+    usage_complete: false,
+    timing: { duration_seconds: 0.1 },
+    last_seq: 2,
+  });
 });
 
 test("neighbouring_deltas_of_one_voice_are_merged_under_the_last_seq", () => {

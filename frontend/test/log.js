@@ -43,7 +43,7 @@ export class Log {
   event(seq) {
     const instead = this.#behaviour.instead?.[seq];
     if (seq === this.#stoppedAt) {
-      return { type: "stopped", seq, by: "user" };
+      return { type: "stopped", seq, by: "user", usage: null, usage_complete: false, timing: TIMING };
     }
     if (seq === 1) {
       return { type: "start", seq, answer: this.id, model: "misbehaving" };
@@ -100,6 +100,7 @@ export function wholeOf(id, events) {
     text,
     last_seq: events.at(-1)?.seq ?? 0,
     usage: end?.usage ?? null,
+    ...(end && "usage_complete" in end && { usage_complete: end.usage_complete }),
     timing: end?.timing ?? null,
   };
 }

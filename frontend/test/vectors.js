@@ -2,7 +2,7 @@
  * The protocol's test vectors, docs/protocol/*.json. docs/protocol.md says what each file holds.
  *
  * @typedef {{type: string, seq: number, [field: string]: unknown}} VectorEvent
- * @typedef {{id: string, state: string, text: string, last_seq: number, usage: object | null, timing: object | null}} Reading
+ * @typedef {{id: string, state: string, text: string, last_seq: number, usage: object | null, usage_complete?: boolean, timing: object | null}} Reading
  * @typedef {{name: string, answer: string, events: VectorEvent[], bodies: Record<string, string[]>, reading: Reading, reasoning: string}} AnswerVector
  * @typedef {{name: string, events: VectorEvent[], merged: VectorEvent[]}} MergingVector
  * @typedef {{name: string, events: VectorEvent[], passed_on: VectorEvent[], reading: Reading}} LaterVector

@@ -26,6 +26,7 @@ class Answer(BaseModel):
     text: str
     last_seq: int
     usage: dict[str, Any] | None = None
+    usage_complete: bool | None = None
     timing: dict[str, float | None] | None = None
 
 
@@ -102,4 +103,8 @@ async def _answer(request: Request, context: RequestContext, answer_id: str) -> 
         usage=to_builtins(state.usage),
         timing=to_builtins(state.timing),
     )
-    return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})
+    if state.usage_complete is not None:
+        answer.usage_complete = state.usage_complete
+    return Response(
+        answer.model_dump_json(exclude_unset=True), media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

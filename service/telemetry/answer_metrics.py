@@ -57,12 +57,14 @@ class AnswerMetrics:
         if outcome in series.MENDED:
             series.BREAK.observe(seconds)
 
-    def finished(self, outcome: str, seconds: float, usage: Usage | None) -> None:
-        """Count an ended answer, its duration and its tokens."""
+    def finished(self, outcome: str, seconds: float, usage: Usage | None, *, usage_complete: bool = True) -> None:
+        """Count an ended answer, its duration and its tokens as far as they are known."""
         self._between_chunks.flush()
         self._series.finished[outcome].inc()
         self._series.duration[outcome].observe(seconds)
         series.IN_FLIGHT.dec()
+        if not usage_complete:
+            series.USAGE_INCOMPLETE.labels(self._model, outcome).inc()
         if usage is not None:
             self._series.prompt_tokens.inc(usage.prompt_tokens)
             self._series.completion_tokens.inc(usage.completion_tokens)

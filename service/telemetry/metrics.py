@@ -75,6 +75,7 @@ def begin(
         for outcome in series.OUTCOMES:
             series.FINISHED.labels(model, outcome)
             series.DURATION.labels(model, outcome)
+            series.USAGE_INCOMPLETE.labels(model, outcome)
         for kind in ("prompt", "completion"):
             series.TOKENS.labels(model, kind)
         for reason in upstream_reasons:

@@ -50,6 +50,9 @@ FOLLOWERS = Gauge("folyam_followers", "Responses that follow an answer.", multip
 STARTED = Counter("folyam_streams_started", "Answers begun.", ["model"])
 FINISHED = Counter("folyam_streams_finished", "Answers ended.", ["model", "outcome"])
 TOKENS = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["model", "type"])
+USAGE_INCOMPLETE = Counter(
+    "folyam_usage_incomplete", "Ended answers whose tokens the upstream did not tell, or not all.", ["model", "outcome"]
+)
 REJECTED = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
 UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
 BREAKS = Counter("folyam_upstream_breaks", "Upstreams' failures in the middle of an answer.", ["reason", "outcome"])

@@ -123,6 +123,7 @@ class UpstreamStream:
         self._is_over = False
         self.is_anew = False
         """Whether the upstream did not go on from what was handed back, and began another answer."""
+        self._has_lost_usage = False
 
     @property
     def ended(self) -> bool:
@@ -138,6 +139,15 @@ class UpstreamStream:
     def usage(self) -> Usage | None:
         """The tokens as the upstream counted them; None if it has not said yet."""
         return self._body.decoder.usage if self._body is not None else None
+
+    @property
+    def has_all_usage(self) -> bool:
+        """Whether `usage` has all tokens of each try that may have cost some."""
+        if self._has_lost_usage or self._body is None:
+            return False
+        decoder = self._body.decoder
+        has_ended = self._body.ended or decoder.done or decoder.finish_reason is not None
+        return has_ended and decoder.usage is not None
 
     @property
     def status(self) -> int | None:
@@ -202,6 +212,9 @@ class UpstreamStream:
                 deltas = await body.read()
             except UpstreamError as error:
                 self.close()
+                # It may have begun to generate, and tells no more of it. A refusal costs nothing.
+                lost = self._body is not None or error.reason == "status_timeout"
+                self._has_lost_usage = self._has_lost_usage or lost
                 following = _next_try(tries, client, error, continues=self._said is not None)
                 if following is not client:
                     client.failed(self._request, error)

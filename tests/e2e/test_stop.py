@@ -41,7 +41,10 @@ def test_a_stop_closes_the_upstream_and_is_told_to_every_follower(
         assert record["closed_by"] == "client"
         for each in (stream, other):
             *_, last = each.events()
-            assert last == {"type": "stopped", "seq": reply.json["last_seq"], "by": "user"}
+            figures = {name: reply.json[name] for name in ("usage", "usage_complete", "timing")}
+            assert last == {"type": "stopped", "seq": reply.json["last_seq"], "by": "user"} | figures
+            assert figures["usage_complete"] is False, "the upstream told no usage"
+            assert figures["timing"]["duration_seconds"] > 0
     again = pair.clients[1 - worker].stop(stream.answer)
     assert again.json == reply.json, "a second stop changes nothing"
     report.add(f"stop {phase}", ["same worker", "other worker"][worker], milliseconds(record["closed_at"] - asked_at))

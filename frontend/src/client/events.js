@@ -7,9 +7,10 @@
  * @typedef {{seq: number, type: "restart"}} RestartEvent
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing
- * @typedef {{seq: number, type: "done", finish_reason: string | null, usage?: Usage | null, timing?: Timing | null}} DoneEvent
- * @typedef {{seq: number, type: "stopped", by: string, usage?: Usage | null, timing?: Timing | null}} StoppedEvent
- * @typedef {{seq: number, type: "failed", code: string, message: string, retryable: boolean, usage?: Usage | null, timing?: Timing | null}} FailedEvent
+ * @typedef {{usage?: Usage | null, usage_complete?: boolean, timing?: Timing | null}} Figures `usage_complete` is false if `usage` lacks tokens
+ * @typedef {{seq: number, type: "done", finish_reason: string | null} & Figures} DoneEvent
+ * @typedef {{seq: number, type: "stopped", by: string} & Figures} StoppedEvent
+ * @typedef {{seq: number, type: "failed", code: string, message: string, retryable: boolean} & Figures} FailedEvent
  * @typedef {DoneEvent | StoppedEvent | FailedEvent} EndEvent
  * @typedef {StartEvent | DeltaEvent | RestartEvent | EndEvent} AnswerEvent
  */

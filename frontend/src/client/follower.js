@@ -354,6 +354,7 @@ export class Follower {
       message: "The answer failed.",
       retryable: true,
       usage: whole.usage,
+      usage_complete: whole.usage_complete,
       timing: whole.timing,
       seq: Math.max(Number(whole.last_seq), seq),
       type: whole.state,

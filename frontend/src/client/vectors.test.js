@@ -41,6 +41,7 @@ function readingOf({ id, text, seq, end }) {
     text,
     last_seq: seq,
     usage: end?.usage ?? null,
+    ...(end?.usage_complete !== undefined && { usage_complete: end.usage_complete }),
     timing: end?.timing ?? null,
   };
 }

@@ -58,6 +58,7 @@ export const ENGLISH = {
   firstChunk: "first words after {seconds} s",
   duration: "{seconds} s in all",
   tokens: "{count} tokens",
+  tokensAtLeast: "at least {count} tokens",
   tokensPerSecond: "{count} tokens/s",
 
   failed: "The answer failed: {reason}",

@@ -20,8 +20,9 @@ export function figuresOf({ end }) {
     figures.push(say("duration", { seconds: formatNumber(whole, 1) }));
   }
   if (tokens !== null) {
-    figures.push(say("tokens", { count: formatNumber(tokens) }));
-    const writing = whole === null ? 0 : whole - (first ?? 0);
+    const all = end?.usage_complete !== false;
+    figures.push(say(all ? "tokens" : "tokensAtLeast", { count: formatNumber(tokens) }));
+    const writing = whole === null || !all ? 0 : whole - (first ?? 0);
     if (writing > 0) {
       figures.push(say("tokensPerSecond", { count: formatNumber(tokens / writing) }));
     }

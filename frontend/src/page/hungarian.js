@@ -59,6 +59,7 @@ export const HUNGARIAN = {
   firstChunk: "első szavak: {seconds} mp",
   duration: "összesen {seconds} mp",
   tokens: "{count} token",
+  tokensAtLeast: "legalább {count} token",
   tokensPerSecond: "{count} token/mp",
 
   failed: "A válasz nem sikerült: {reason}",

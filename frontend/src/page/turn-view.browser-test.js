@@ -73,6 +73,25 @@ test("the_status_counts_the_seconds_until_the_end_and_then_shows_the_figures", (
   vi.useRealTimers();
 });
 
+test("a_stopped_answers_figures_have_the_tokens_as_at_least_so_many", () => {
+  const { figures, show } = createTurnStatus({ askedAt: 8000 });
+  const timing = { first_chunk_seconds: 1, duration_seconds: 3 };
+  for (const [complete, tokens] of [
+    [true, "2 tokens · 1 tokens/s"],
+    [false, "at least 2 tokens"],
+  ]) {
+    const told = { usage: { completion_tokens: 2 }, usage_complete: Boolean(complete), timing };
+    show(
+      stateWith({
+        phase: "stopped",
+        following: false,
+        end: { seq: 3, type: "stopped", by: "user", ...told },
+      }),
+    );
+    expect(figures.textContent).toBe(`first words after 1.00 s · 3.0 s in all · ${tokens}`);
+  }
+});
+
 test("what_was_shown_stays_until_the_new_text_has_begun", async () => {
   await parserLoaded;
   const body = createAnswerBody();

@@ -143,6 +143,7 @@ def endpoints(settings: Settings) -> list[Endpoint]:
         continuation=settings.fallback_continuation,
         system_prompt=settings.system_prompt,
         think_tags=settings.think_tags,
+        role="fallback",
     )
     return [first, fallback]
 

@@ -278,13 +278,16 @@ class Producer:
     async def _log(self, stream: UpstreamStream, mending: Mending | None) -> None:
         """Write the stream's deltas into the log, until its end."""
         first = True
-        asked_at = arrived_at = self._loop.time()
+        shows_reasoning = False
+        asked_at = first_at = arrived_at = self._loop.time()
         while deltas := await stream.read():
             now = self._loop.time()
             if first:
                 first = False
                 await self._log_first(deltas, stream, mending)
                 self._report.first_chunk(now, asked_at)
+                self._report.answered(stream.endpoint)
+                first_at, shows_reasoning = now, isinstance(said := deltas[0], Delta) and said.reasoning is not None
             else:
                 await self._lease.append(deltas)
                 self._metrics.chunks_arrived(now - arrived_at)
@@ -293,6 +296,8 @@ class Producer:
                 metrics.chunks_unwatched(len(deltas))
             if self._lease.size > self._limits.answer_bytes:
                 raise UpstreamError("answer_too_long")
+        if stream.usage is not None and (mending is None or mending.attached is None):  # else it is the whole run's
+            self._report.generated(stream.usage, arrived_at - first_at, shows_reasoning=shows_reasoning)
 
     async def _log_first(self, deltas: Sequence[Event], stream: UpstreamStream, mending: Mending | None) -> None:
         events: Sequence[Event] = deltas

@@ -5,10 +5,11 @@ import asyncio
 import structlog
 
 from service.errors import FolyamError
-from service.events import Done, Failed, StoppedBy, Terminal, Timing
+from service.events import Done, Failed, Stopped, StoppedBy, Terminal, Timing, Usage
 from service.request import Request
 from service.telemetry import metrics, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
+from service.telemetry.usage import reasoning_tokens
 
 _logger = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Report:
         self._span = tracing.NO_SPAN
         self._stopped_by: StoppedBy | None = None
         self._cause: dict[str, object] = {}
+        self._endpoint = ""
         self._interrupted_at = 0.0
         self._done_as = "done"
         self._first_chunk_seconds: float | None = None
@@ -81,6 +83,18 @@ class Report:
             self._metrics.break_ended(self._broken_by, outcome, self._time() - self._broken_at)
             self._broken_at = None
 
+    def answered(self, endpoint: str) -> None:
+        """Note which endpoint the first chunk of a request came from."""
+        self._endpoint = endpoint
+        self._metrics.answered(endpoint)
+
+    def generated(self, usage: Usage, seconds: float, *, shows_reasoning: bool) -> None:
+        """Note the usage of one request, and the time from its first chunk to its last."""
+        # Reasoning that is not shown was generated before the first chunk.
+        tokens = usage.completion_tokens - 1 - (0 if shows_reasoning else reasoning_tokens(usage) or 0)
+        if tokens > 0 and seconds > 0:
+            self._metrics.generated(self._endpoint, tokens, seconds)
+
     def first_chunk_sent(self) -> None:
         """Note that the client that asked has been sent the first chunk."""
         self._metrics.first_chunk_sent(self._time() - self._begun_at)
@@ -120,6 +134,8 @@ class Report:
         is_complete = usage is not None and terminal.usage_complete is not False
         # An answer that was whole but for its end goes on without a further chunk.
         self._count_break("continued" if outcome == "done" else outcome)
+        if isinstance(terminal, Stopped):
+            self._metrics.stopped(terminal.by)
         self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete)
         _logger.info(
             "answer",
@@ -132,6 +148,7 @@ class Report:
             bytes=size,
             tokens=usage.completion_tokens if usage else None,
             usage_complete=is_complete,
+            endpoint=self._endpoint or None,
             first_chunk_seconds=timing.first_chunk_seconds,
             duration_seconds=timing.duration_seconds,
             taken_over=self._taken_over,

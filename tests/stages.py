@@ -24,6 +24,7 @@ from service.producer import Limits, Producer
 from service.question import to_request
 from service.recovery import TAKEOVER, Mending, Policy, Recoverer
 from service.telemetry.answer_metrics import AnswerMetrics
+from service.upstream.endpoint import Role
 from service.upstream.stream import Upstream
 from tests.waiting import until
 
@@ -41,6 +42,7 @@ class ToldUpstream:
     has_tool_calls = False
     is_anew = False
     run_ended = False
+    endpoint: Role = "primary"
 
     def __init__(self) -> None:
         self._replies = asyncio.Queue[list[Delta] | Exception]()

@@ -3,17 +3,19 @@
 import bisect
 import uuid
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
 
 from service.error_codes import TABLE, response_codes, upstream_reasons
-from service.events import Usage
+from service.events import StoppedBy, Usage
 from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.telemetry.exposition import exposition
+from service.upstream.endpoint import Role
 
 GAPS = [0.0, 0.001, 0.0025, 0.0026, 0.02, 0.02, 5.0, 50.0] * 20
 
@@ -51,6 +53,15 @@ def counted_series() -> set[tuple[str, str]]:
     }
 
 
+def count_labels(counted: AnswerMetrics) -> None:
+    """Count each endpoint and each cause of a stop."""
+    for endpoint in get_args(Role):
+        counted.answered(endpoint)
+        counted.generated(endpoint, 1, 0.1)
+    for by in get_args(StoppedBy):
+        counted.stopped(by)
+
+
 def test_a_series_is_there_before_its_first_event() -> None:
     model = uuid.uuid4().hex
     metrics.begin(
@@ -70,10 +81,13 @@ def test_a_series_is_there_before_its_first_event() -> None:
         counted.upstream_first_chunk(0.1)
         counted.first_chunk_sent(0.1)
         counted.chunks_arrived(0.1)
-        counted.finished(outcome, 1.0, Usage(1, 2, 3))
+        counted.finished(
+            outcome, 1.0, Usage(1, 2, 3, {"cached_tokens": 1}, {"reasoning_tokens": 1}), usage_complete=False
+        )
     for reason in BREAKS:
         for outcome in ("continued", "reattached", "restarted", "stopped", "failed"):
             counted.break_ended(reason, outcome, 0.1)
+    count_labels(counted)
     for row in TABLE.values():
         for reason in row.reasons:
             counted.upstream_failed(reason)
@@ -102,12 +116,14 @@ def test_a_model_outside_the_list_is_counted_as_other() -> None:
         ("upstream_time_to_first_chunk_seconds", 0.01, 81.92),
         ("stream_duration_seconds", 0.01, 655.36),
         ("time_between_chunks_seconds", 0.0025, 10.24),
+        ("time_per_output_token_seconds", 0.00125, 2.56),
     ],
 )
 def test_buckets_double_from_the_first_to_the_last(name: str, first: float, last: float) -> None:
     counted = AnswerMetrics("buckets")
     counted.started()
     counted.upstream_first_chunk(1)
+    counted.generated("primary", 1, 1)
     counted.finished("done", 1.0, None)
     [family] = [family for family in REGISTRY.collect() if family.name == f"folyam_{name}"]
     bounds = sorted({float(each.labels["le"]) for each in family.samples if each.name.endswith("_bucket")})[:-1]

@@ -1,8 +1,10 @@
 """Usage and timing of an answer, however it ends: told as far as they are known, and counted."""
 
+import asyncio
 import json
 import uuid
-from typing import Any
+from typing import Any, get_args
+from unittest.mock import Mock
 
 import prometheus_client
 import pytest
@@ -10,12 +12,15 @@ from msgspec import UNSET
 from structlog.testing import capture_logs
 
 from service.answer import fold
+from service.app import endpoints
+from service.config import Settings
 from service.errors import UpstreamError
 from service.eventlog.files.log import FileEventLog
-from service.events import Delta, Done, Failed, Start, Stopped, Terminal, Usage, encode
+from service.events import Delta, Done, Failed, Start, Stopped, StoppedBy, Terminal, Usage, encode
 from service.lifecycle import State
+from service.telemetry import series
 from service.telemetry.answer_metrics import AnswerMetrics
-from service.upstream.endpoint import TimeOuts
+from service.upstream.endpoint import Role, TimeOuts
 from tests.stages import MODEL, Stage, staged
 from tests.test_upstream import SOON_SECONDS, ask, endpoint, read_all, request, upstream_of
 from tests.upstream.process import UpstreamProcess
@@ -185,3 +190,89 @@ def test_an_answer_is_counted_as_complete_unless_it_is_said_not_to_be() -> None:
     counted.started()
     counted.finished("done", 1.0, USAGE)
     assert sample("folyam_usage_incomplete_total", model=counted._model, outcome="done") == 0
+
+
+async def test_the_details_of_the_tokens_are_counted_beside_them(log: FileEventLog) -> None:
+    def counted() -> list[float]:
+        return [sample("folyam_token_details_total", model=MODEL, type=kind) for kind in ("cached", "reasoning")]
+
+    for details, more in (
+        (({"cached_tokens": 3, "audio_tokens": 9}, {"reasoning_tokens": 2}), (3, 2)),
+        (({"cached_tokens": None}, None), (0, 0)),
+    ):
+        cached, reasoning = counted()
+        stage = await staged(log, State.STREAMING)
+        stage.upstream.usage = Usage(5, 4, 9, *details)
+        await ended(log, stage, "done")
+        assert counted() == [cached + more[0], reasoning + more[1]]
+
+
+@pytest.mark.parametrize("by", ["user", "unwatched", "shutdown"])
+async def test_a_stop_is_counted_by_its_cause(log: FileEventLog, by: StoppedBy) -> None:
+    before = sample("folyam_streams_stopped_total", model=MODEL, by=by)
+    stage = await staged(log, State.STREAMING)
+    stage.producer.stop(by)
+    await stage.end()
+    assert sample("folyam_streams_stopped_total", model=MODEL, by=by) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("shown", "usage", "tokens"),
+    [
+        ("text", Usage(5, 11, 16), 10),
+        ("text", Usage(5, 11, 16, None, {"reasoning_tokens": 6}), 4),
+        ("reasoning", Usage(5, 11, 16, None, {"reasoning_tokens": 6}), 10),
+        ("text", Usage(5, 1, 6), 0),
+        ("text", Usage(5, 6, 11, None, {"reasoning_tokens": 6}), 0),
+        ("text", None, 0),
+    ],
+    ids=["text", "hidden reasoning", "shown reasoning", "one token", "reasoning alone", "no usage"],
+)
+async def test_the_time_per_output_token_is_that_of_the_tokens_after_the_first_chunk(
+    log: FileEventLog, shown: str, usage: Usage | None, tokens: int
+) -> None:
+    name = "folyam_time_per_output_token_seconds"
+    labels = {"model": MODEL, "endpoint": "fallback"}
+    count, total = sample(f"{name}_count", **labels), sample(f"{name}_sum", **labels)
+    stage = await staged(log, State.WAITING)
+    stage.upstream.endpoint = "fallback"
+    stage.upstream.usage = usage
+    now = stage.producer._loop.time()
+    clock = Mock(spec=asyncio.AbstractEventLoop)
+    clock.time.side_effect = [now + 1, now + 3]
+    stage.producer._loop = clock
+    stage.upstream.tell([Delta(2, reasoning="w1 ") if shown == "reasoning" else Delta(2, text="w1 ")])
+    stage.upstream.tell([Delta(3, text="w2 ")])
+    await ended(log, stage, "done")
+    assert sample(f"{name}_count", **labels) == count + (tokens > 0)
+    assert sample(f"{name}_sum", **labels) == pytest.approx(total + (2.0 / tokens if tokens else 0))
+
+
+async def test_the_endpoint_that_answered_is_counted_and_logged(upstream: UpstreamProcess, log: FileEventLog) -> None:
+    def counted() -> list[float]:
+        return [sample("folyam_upstream_answers_total", model=MODEL, endpoint=each) for each in get_args(Role)]
+
+    both = endpoint(upstream), endpoint(upstream, role="fallback")
+    cases: tuple[tuple[dict[str, Any], Role], ...] = (({}, "primary"), ({"status": 503}, "fallback"))
+    for first, expected in cases:
+        before = counted()
+        async with upstream_of(*both) as here:
+            answer = await read_all(here.stream(request(key=uuid.uuid4().hex, first=[first]), last_seq=1))
+        assert answer.stream.endpoint == expected
+        stage = await staged(log, State.WAITING)
+        stage.upstream.endpoint = expected
+        stage.upstream.tell([Delta(2, text="w1 ")])
+        with capture_logs() as lines:
+            await ended(log, stage, "done")
+        assert [after - old for after, old in zip(counted(), before, strict=True)] == [
+            each == expected for each in get_args(Role)
+        ]
+        [line] = [line for line in lines if line["event"] == "answer"]
+        assert line["endpoint"] == expected
+
+
+def test_the_second_upstream_of_the_settings_is_the_fallback() -> None:
+    address = "http://127.0.0.1:9/v1"
+    settings = Settings(openai_base_url=address, model="m", fallback_base_url=address, fallback_model="m")
+    assert [each.role for each in endpoints(settings)] == list(get_args(Role)) == list(series.ENDPOINTS)
+    assert get_args(StoppedBy) == series.STOPPED_BY

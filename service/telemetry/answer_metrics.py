@@ -8,7 +8,7 @@ from typing import Self
 from prometheus_client import Histogram
 
 from service.telemetry import series
-from service.telemetry.usage import Usage
+from service.telemetry.usage import Usage, cached_tokens, reasoning_tokens
 
 OTHER = "other"
 """The label of a model outside the list: a label must not hold a client's input."""
@@ -43,6 +43,18 @@ class AnswerMetrics:
         """Observe the time from the upstream request to its first chunk."""
         self._series.upstream_first_chunk.observe(seconds)
 
+    def answered(self, endpoint: str) -> None:
+        """Count a request to the upstream that brought a first chunk. `endpoint` is one of `series.ENDPOINTS`."""
+        self._series.answered[endpoint].inc()
+
+    def generated(self, endpoint: str, tokens: int, seconds: float) -> None:
+        """Observe the time that each of the tokens took that came in the seconds after the first chunk."""
+        self._series.time_per_token[endpoint].observe(seconds / tokens)
+
+    def stopped(self, by: str) -> None:
+        """Count a stopped answer by its cause."""
+        series.STOPPED.labels(self._model, by).inc()
+
     def first_chunk_sent(self, seconds: float) -> None:
         """Observe the time from the request to the first chunk sent to its client."""
         self._series.first_chunk.observe(seconds)
@@ -68,6 +80,10 @@ class AnswerMetrics:
         if usage is not None:
             self._series.prompt_tokens.inc(usage.prompt_tokens)
             self._series.completion_tokens.inc(usage.completion_tokens)
+            if cached := cached_tokens(usage):
+                self._series.cached_tokens.inc(cached)
+            if reasoning := reasoning_tokens(usage):
+                self._series.reasoning_tokens.inc(reasoning)
 
     def handed_over(self) -> None:
         """Count out an answer that this worker leaves to another, unfinished."""
@@ -87,6 +103,10 @@ class _Series:
         self.duration = {outcome: series.DURATION.labels(model, outcome) for outcome in series.OUTCOMES}
         self.prompt_tokens = series.TOKENS.labels(model, "prompt")
         self.completion_tokens = series.TOKENS.labels(model, "completion")
+        self.cached_tokens = series.TOKEN_DETAILS.labels(model, "cached")
+        self.answered = {endpoint: series.UPSTREAM_ANSWERS.labels(model, endpoint) for endpoint in series.ENDPOINTS}
+        self.time_per_token = {endpoint: series.TIME_PER_TOKEN.labels(model, endpoint) for endpoint in series.ENDPOINTS}
+        self.reasoning_tokens = series.TOKEN_DETAILS.labels(model, "reasoning")
 
 
 _series_of = cache(_Series)  # `AnswerMetrics.of` limits the models to the settings' and `other`.

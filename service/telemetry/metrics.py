@@ -68,18 +68,7 @@ def begin(
     Prometheus sees no increase in a counter that it first scrapes at 1.
     """
     for model in models:
-        series.STARTED.labels(model)
-        series.FIRST_CHUNK.labels(model)
-        series.UPSTREAM_FIRST_CHUNK.labels(model)
-        series.BETWEEN_CHUNKS.labels(model)
-        for outcome in series.OUTCOMES:
-            series.FINISHED.labels(model, outcome)
-            series.DURATION.labels(model, outcome)
-            series.USAGE_INCOMPLETE.labels(model, outcome)
-        for kind in ("prompt", "completion"):
-            series.TOKENS.labels(model, kind)
-        for reason in upstream_reasons:
-            series.UPSTREAM_ERRORS.labels(model, reason)
+        _begin_model(model, upstream_reasons)
     for reason in break_reasons:
         for outcome in (*series.MENDED, "stopped", "failed"):
             series.BREAKS.labels(reason, outcome)
@@ -89,3 +78,25 @@ def begin(
         series.REJECTED.labels(code)
     for rendering in renderings:
         series.RESUMES.labels(rendering)
+
+
+def _begin_model(model: str, upstream_reasons: Sequence[str]) -> None:
+    series.STARTED.labels(model)
+    series.FIRST_CHUNK.labels(model)
+    series.UPSTREAM_FIRST_CHUNK.labels(model)
+    series.BETWEEN_CHUNKS.labels(model)
+    for outcome in series.OUTCOMES:
+        series.FINISHED.labels(model, outcome)
+        series.DURATION.labels(model, outcome)
+        series.USAGE_INCOMPLETE.labels(model, outcome)
+    for kind in ("prompt", "completion"):
+        series.TOKENS.labels(model, kind)
+    for kind in ("cached", "reasoning"):
+        series.TOKEN_DETAILS.labels(model, kind)
+    for by in series.STOPPED_BY:
+        series.STOPPED.labels(model, by)
+    for endpoint in series.ENDPOINTS:
+        series.UPSTREAM_ANSWERS.labels(model, endpoint)
+        series.TIME_PER_TOKEN.labels(model, endpoint)
+    for reason in upstream_reasons:
+        series.UPSTREAM_ERRORS.labels(model, reason)

@@ -9,6 +9,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from service import __version__
 from service.telemetry import own_slot
 
+ENDPOINTS = ("primary", "fallback")
+"""The upstreams, in the order in which they are asked."""
+STOPPED_BY = ("user", "unwatched", "shutdown")
+"""The causes of a stop."""
 OUTCOMES = ("done", "empty", "unknown", "stopped", "failed")
 """The outcomes of an ended answer, by which two metrics are labelled. `empty` and `unknown` are `done`: without a word,
 or with an unknown finish reason."""
@@ -45,15 +49,30 @@ BETWEEN_CHUNKS = Histogram(
     ["model"],
     buckets=_doubling(0.0025, 10.24),
 )
+TIME_PER_TOKEN = Histogram(
+    "folyam_time_per_output_token_seconds",
+    "Time from an upstream's first chunk to its last, divided by the tokens after the first.",
+    ["model", "endpoint"],
+    buckets=_doubling(0.00125, 2.56),
+)
 IN_FLIGHT = Gauge("folyam_streams_in_flight", "Answers being generated.", multiprocess_mode="livesum")
 FOLLOWERS = Gauge("folyam_followers", "Responses that follow an answer.", multiprocess_mode="livesum")
 STARTED = Counter("folyam_streams_started", "Answers begun.", ["model"])
 FINISHED = Counter("folyam_streams_finished", "Answers ended.", ["model", "outcome"])
+STOPPED = Counter("folyam_streams_stopped", "Answers stopped, by the cause.", ["model", "by"])
 TOKENS = Counter("folyam_tokens", "Tokens, as the upstream counted them.", ["model", "type"])
+TOKEN_DETAILS = Counter(
+    "folyam_token_details",
+    "Tokens among those of folyam_tokens: cached ones of the prompt, reasoning ones of the completion.",
+    ["model", "type"],
+)
 USAGE_INCOMPLETE = Counter(
     "folyam_usage_incomplete", "Ended answers whose tokens the upstream did not tell, or not all.", ["model", "outcome"]
 )
 REJECTED = Counter("folyam_requests_rejected", "Requests refused before a generation began.", ["reason"])
+UPSTREAM_ANSWERS = Counter(
+    "folyam_upstream_answers", "Requests to an upstream that brought a first chunk.", ["model", "endpoint"]
+)
 UPSTREAM_ERRORS = Counter("folyam_upstream_errors", "Upstreams' failures.", ["model", "reason"])
 BREAKS = Counter("folyam_upstream_breaks", "Upstreams' failures in the middle of an answer.", ["reason", "outcome"])
 MENDED = ("continued", "reattached", "restarted")

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.telemetry.usage import Usage
+from service.telemetry.usage import Usage, cached_tokens, reasoning_tokens
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_SECONDS = 2.0
@@ -164,8 +164,8 @@ def end_generation(
             {
                 "gen_ai.usage.input_tokens": usage.prompt_tokens,
                 "gen_ai.usage.output_tokens": usage.completion_tokens,
-                "gen_ai.usage.cache_read.input_tokens": (usage.prompt_tokens_details or {}).get("cached_tokens"),
-                "gen_ai.usage.reasoning.output_tokens": (usage.completion_tokens_details or {}).get("reasoning_tokens"),
+                "gen_ai.usage.cache_read.input_tokens": cached_tokens(usage),
+                "gen_ai.usage.reasoning.output_tokens": reasoning_tokens(usage),
             },
         )
     _end(span, error)

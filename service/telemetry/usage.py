@@ -22,3 +22,13 @@ class Usage(Protocol):
     @property
     def completion_tokens_details(self) -> Mapping[str, int | None] | None:
         """`reasoning_tokens`, among others."""
+
+
+def cached_tokens(usage: Usage) -> int | None:
+    """Return the tokens of the prompt that the upstream had cached; None if it did not count them."""
+    return (usage.prompt_tokens_details or {}).get("cached_tokens")
+
+
+def reasoning_tokens(usage: Usage) -> int | None:
+    """Return the tokens of the completion that were reasoning; None if the upstream did not count them."""
+    return (usage.completion_tokens_details or {}).get("reasoning_tokens")

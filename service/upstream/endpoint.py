@@ -43,6 +43,8 @@ Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
 message with `continue_final_message` (vLLM); such a message with a `prefix` flag (DeepSeek, Mistral)."""
 
+Role = Literal["primary", "fallback"]
+
 
 def continuing(continuation: Continuation, said: Said) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the message that hands the answer so far back to be continued, and the fields that go with it.
@@ -86,6 +88,8 @@ class Endpoint:
     system_prompt: str = field(default="", repr=False)
     think_tags: ThinkTags = "auto"
     certificate: ClientCertificate | None = None
+    role: Role = "primary"
+    """The label of the endpoint in metrics, traces and the log."""
 
     @property
     def continues(self) -> bool:

@@ -12,7 +12,7 @@ from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
 from service.upstream.continuation import Continuation
-from service.upstream.endpoint import Endpoint, TimeOuts
+from service.upstream.endpoint import Endpoint, Role, TimeOuts
 from service.upstream.folyam import FolyamClient
 
 RETRY_SECONDS = (0.1, 0.4)
@@ -124,6 +124,8 @@ class UpstreamStream:
         self.is_anew = False
         """Whether the upstream did not go on from what was handed back, and began another answer."""
         self._has_lost_usage = False
+        self.endpoint: Role = "primary"
+        """The endpoint that is asked, or was asked last."""
 
     @property
     def ended(self) -> bool:
@@ -200,6 +202,7 @@ class UpstreamStream:
         client, asked = next(tries), None
         while True:
             self._body = None
+            self.endpoint = client.endpoint.role
             try:
                 # The breaker may reject a question before its first try at an endpoint, and not between two tries.
                 if client is not asked and not self.passes_breaker:

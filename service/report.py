@@ -187,6 +187,7 @@ class Report:
             stopped_by=self._stopped_by,
             first_chunk_seconds=self._upstream_first_chunk_seconds,
             finish_reason=done.finish_reason if done else None,
-            usage=done.usage if done else None,
+            usage=(terminal.usage or None) if terminal else None,
+            endpoint=self._endpoint or None,
             error=terminal.code if isinstance(terminal, Failed) else None,
         )

@@ -3,8 +3,10 @@
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_OFF, DEFAULT_ON, Sampler
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as conventions
 from opentelemetry.trace import Span, TraceFlags
 
+from service.events import Usage
 from service.telemetry import tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -60,3 +62,36 @@ def test_a_request_whose_header_cannot_be_read_begins_a_trace(header: str) -> No
     request = tracing.start_request("POST", {"traceparent": header}, "mine")
     assert isinstance(request, ReadableSpan)
     assert request.parent is None
+
+
+@pytest.mark.usefixtures("traces")
+@pytest.mark.parametrize("outcome", ["done", "stopped", "failed"])
+def test_a_generation_has_the_tokens_that_are_known_however_it_ends(outcome: str) -> None:
+    span = generation(f"{PARENT}-01")
+    tracing.end_generation(
+        span,
+        outcome,
+        stopped_by=None,
+        first_chunk_seconds=0.5,
+        finish_reason="stop",
+        usage=Usage(5, 4, 9, {"cached_tokens": 3}, {"reasoning_tokens": 2}),
+        endpoint="fallback",
+        error=None,
+    )
+    assert isinstance(span, ReadableSpan)
+    attributes = span.attributes
+    assert attributes
+    assert (
+        attributes.items()
+        >= {
+            conventions.GEN_AI_USAGE_INPUT_TOKENS: 5,
+            conventions.GEN_AI_USAGE_OUTPUT_TOKENS: 4,
+            conventions.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: 3,
+            conventions.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: 2,
+            conventions.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: 0.5,
+            "folyam.endpoint": "fallback",
+            "folyam.outcome": outcome,
+        }.items()
+    )
+    defined = {name for key, name in vars(conventions).items() if key.startswith("GEN_AI_")}
+    assert {name for name in attributes if name.startswith("gen_ai.")} <= defined

@@ -18,7 +18,7 @@ from service.errors import UpstreamError
 from service.eventlog.files.log import FileEventLog
 from service.events import Delta, Done, Failed, Start, Stopped, StoppedBy, Terminal, Usage, encode
 from service.lifecycle import State
-from service.telemetry import series
+from service.telemetry import series, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.endpoint import Role, TimeOuts
 from tests.stages import MODEL, Stage, staged
@@ -276,3 +276,16 @@ def test_the_second_upstream_of_the_settings_is_the_fallback() -> None:
     settings = Settings(openai_base_url=address, model="m", fallback_base_url=address, fallback_model="m")
     assert [each.role for each in endpoints(settings)] == list(get_args(Role)) == list(series.ENDPOINTS)
     assert get_args(StoppedBy) == series.STOPPED_BY
+
+
+@pytest.mark.parametrize("how", ["done", "stopped", "failed"])
+async def test_the_span_of_an_answer_has_its_tokens_however_it_ends(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    spans: list[dict[str, Any]] = []
+    monkeypatch.setattr(tracing, "end_generation", lambda _, outcome, **told: spans.append({"outcome": outcome} | told))
+    stage = await staged(log, State.STREAMING)
+    stage.upstream.usage = USAGE
+    await ended(log, stage, how)
+    [span] = spans
+    assert (span["outcome"], span["usage"], span["endpoint"]) == (how, USAGE, "primary")

@@ -146,6 +146,7 @@ def end_generation(
     first_chunk_seconds: float | None,
     finish_reason: str | None,
     usage: Usage | None,
+    endpoint: str | None,
     error: str | None,
 ) -> None:
     """End the span of a generation, as failed if there is an error code."""
@@ -154,6 +155,7 @@ def end_generation(
         {
             "folyam.outcome": outcome,
             "folyam.stopped_by": stopped_by,
+            "folyam.endpoint": endpoint,
             "gen_ai.response.time_to_first_chunk": first_chunk_seconds,
             "gen_ai.response.finish_reasons": None if finish_reason is None else [finish_reason],
         },

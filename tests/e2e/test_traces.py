@@ -100,6 +100,7 @@ def test_an_answer_is_a_request_and_a_generation_in_the_trace_of_who_asked(trace
         "gen_ai.usage.input_tokens": generation.attributes["gen_ai.usage.input_tokens"],
         "gen_ai.usage.output_tokens": "5",
         "folyam.answer.id": answer,
+        "folyam.endpoint": "primary",
         "folyam.outcome": "done",
     }
     assert generation.events == ["folyam.first_chunk"]

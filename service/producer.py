@@ -234,7 +234,7 @@ class Producer:
                 broken_by = error if grown or broken_by is None else broken_by
                 mending = await self._recoverer.mend(error, progress=grown, run_ended=stream.run_ended)
                 if mending is None:
-                    raise broken_by from None
+                    raise broken_by from broken_by.__cause__  # The log names its exception.
                 self._move(Cause.BREAK)
                 self._report.broke(mending.why, error.reason, how=mending.how)
                 await asyncio.sleep(self._recoverer.pause(error))

@@ -17,7 +17,7 @@ from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.telemetry.exposition import exposition
 models = [f"model-{number}" for number in range(int(sys.argv[1]))]
-metrics.begin(models, ["sse"], error_codes=["internal"], upstream_reasons=["connect"])
+metrics.begin(models, ["sse"], error_codes=["internal"], upstream_reasons=["connect"], break_reasons=["cut"])
 for model in models:
     AnswerMetrics.of(model, models).started()
 print(sum(line.startswith("folyam_streams_started_total") and line.endswith(" 1.0")

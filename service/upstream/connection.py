@@ -273,7 +273,8 @@ class Connection(asyncio.Protocol):
         exchange.whole = True
         exchange.wake()
         self._exchange = self._take_chunk = None
-        if not (reusable and self._head is not None and self._head.reusable):
+        # A proxy that refuses a tunnel would get the next request in plain text, with the upstream's key.
+        if self._is_tunnel or not (reusable and self._head is not None and self._head.reusable):
             self.close()
             return
         if self._transport is not None and not self._transport.is_reading():

@@ -79,3 +79,18 @@ async def test_what_comes_behind_a_body_adds_to_no_header() -> None:
     await exchange.head()
     assert exchange.headers == [(b"Transfer-Encoding", b"chunked")]
     assert await exchange.read() == b""
+
+
+@pytest.mark.parametrize("status", [403, 407, 503])
+async def test_a_connection_to_a_proxy_that_refuses_a_tunnel_is_never_free_for_a_request(status: int) -> None:
+    # The next request would be sent to the proxy, in plain text, with the upstream's key.
+    free: list[Connection] = []
+    connection = Connection(free.append, lambda _: None)
+    transport = SilentTransport()
+    connection.connection_made(cast("Any", transport))
+    exchange = connection.send_connect(b"")
+    connection.data_received(b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\nno" % status)
+    await exchange.head()
+    assert exchange.status == status
+    assert not free
+    assert transport.closed

@@ -88,3 +88,18 @@ def test_models_that_write_tags_are_known(model: str) -> None:
 @pytest.mark.parametrize("model", ["gpt-5.4-mini", "smollm2-135m-instruct", "deepseek-chat", "qwen2.5:7b", "er1c", ""])
 def test_other_models_are_not(model: str) -> None:
     assert not thinks_inline(model)
+
+
+def test_a_text_behind_reasoning_in_its_own_field_is_text_where_an_answer_is_continued_from_its_reasoning() -> None:
+    # A server with a parser of its own sends the rest of the reasoning in the field, and no tag.
+    decoder = ThinkTagDecoder(1)
+    decoder.begin_in_reasoning()
+    deltas = decoder.feed(data(chunk({"reasoning_content": "so."})) + say("Hello") + say(" you") + end() + DONE)
+    assert deltas == [Delta(2, reasoning="so."), Delta(3, text="Hello"), Delta(4, text=" you")]
+
+
+def test_reasoning_that_is_continued_between_tags_ends_with_its_tag() -> None:
+    decoder = ThinkTagDecoder(1)
+    decoder.begin_in_reasoning()
+    deltas = decoder.feed(say("so.</think>Hello") + end() + DONE)
+    assert deltas == [Delta(2, reasoning="so."), Delta(3, text="Hello")]

@@ -35,10 +35,12 @@ class ThinkTagDecoder(ChunkDecoder):
             ThinkTagDecoder._at_first
         )  # not bound: a decoder that refers to itself would wait for the collector
         self._kept = ""
+        self._expects_rest = False  # of a reasoning whose first tag was not in this stream
 
     def begin_in_reasoning(self) -> None:
         """Expect the rest of a reasoning whose first tag came before: the answer is continued from its middle."""
         self._split = ThinkTagDecoder._in_reasoning
+        self._expects_rest = True
 
     def finish(self) -> list[Delta]:
         """Return what was kept because it might have been the start of a tag, and the held surrogates."""
@@ -51,6 +53,10 @@ class ThinkTagDecoder(ChunkDecoder):
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         if voice != "text":
+            if voice == "reasoning" and self._expects_rest:
+                # The server has a parser for the reasoning, and no tag will end it.
+                self._expects_rest = False
+                self._split = ThinkTagDecoder._at_first
             super()._append(voice, text, deltas)
             return
         for part_voice, part in self._split(self, text):

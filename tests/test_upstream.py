@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import socket
 import time
@@ -19,6 +20,7 @@ from service.question import to_request
 from service.request import Request, Turn
 from service.upstream.body import USAGE_SECONDS
 from service.upstream.client import BREAKER_QUESTIONS, BREAKER_SECONDS
+from service.upstream.compression import PIECE_BYTES
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream, UpstreamStream
 from tests.listening import listening
@@ -174,6 +176,26 @@ async def test_think_tags_are_looked_for_as_the_setting_says(
     answer = await ask(upstream, request(texts=["<thi", "nk>Hm.</", "think>Hello"]), think_tags=setting, model=model)
     reasoning = "".join(delta.reasoning or "" for delta in answer.deltas)
     assert (reasoning, answer.text) == (("Hm.", "Hello") if looks else ("", "<think>Hm.</think>Hello"))
+
+
+@pytest.mark.parametrize("may_break", [False, True])
+async def test_a_cut_behind_the_finish_loses_nothing_that_was_held_back(*, may_break: bool) -> None:
+    body = bodies.HELLO + bodies.say("<think>no</thi") + bodies.end()
+    said = bodies.say("<think>Hm.</thi") + bodies.end()
+    for sent, text, reasoning in ((body, "Hello<think>no</thi", ""), (said, "", "Hm.</thi")):
+        async with serving(bodies.response(sent, "Content-Length: 99999")) as raw:
+            async with upstream_of(Endpoint(raw.base_url, "key", think_tags="on")) as asked:
+                answer = await read_all(asked.stream(request(), last_seq=1, may_break=may_break))
+        assert (answer.error, answer.text) == (None, text)
+        assert "".join(delta.reasoning or "" for delta in answer.deltas) == reasoning
+        assert answer.stream.ended
+
+
+async def test_a_compressed_body_that_is_damaged_behind_the_finish_is_whole() -> None:
+    body = gzip.compress(bodies.HELLO + bodies.end() + b":" + b" " * 4 * PIECE_BYTES)
+    async with serving(bodies.response(body[:-8] + b"\0" * 8, "Content-Encoding: gzip")) as raw:
+        answer = await ask(raw, request())
+    assert (answer.error, answer.text, answer.stream.finish_reason) == (None, "Hello", "stop")
 
 
 async def test_the_status_is_told_before_the_first_chunk(upstream: UpstreamProcess, key: str) -> None:

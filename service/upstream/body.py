@@ -86,8 +86,10 @@ class Body:
                 if decoder.finish_reason is None:
                     raise self._silent() from None
                 data = b""
-            except BrokenConnectionError as error:
-                decoder.failure = broken_body(error)
+            except (BrokenConnectionError, UpstreamError) as error:
+                # Behind the finish reason nothing is missing, and what is held back is no half of anything.
+                if decoder.finish_reason is None:
+                    decoder.failure = error if isinstance(error, UpstreamError) else broken_body(error)
                 data = b""
             if data:
                 deltas = decoder.feed(data)

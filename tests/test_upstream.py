@@ -27,6 +27,7 @@ from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.piecewise import RawServer, serving
 from tests.upstream.process import UpstreamProcess
+from tests.upstream.raw import GOOD_STREAM, RawRequest, RawUpstream
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS
 
@@ -398,6 +399,26 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_t
             answer = await read_all(asked.stream(asked_for, last_seq=1))
             assert (answer.error, answer.stream.finish_reason, answer.stream.usage) == (None, "stop", None)
     assert ["stream_options" in record["body"] for record in records(upstream, key)] == [True, False, False]
+
+
+@pytest.mark.parametrize("may_be_whole", [True, False])
+async def test_a_refusal_that_comes_compressed_is_read(*, may_be_whole: bool) -> None:
+    refusal = gzip.compress(json.dumps({"error": MAX_TOKENS_REFUSED}).encode())
+    refusal = refusal if may_be_whole else refusal[:-8] + b"\0" * 8
+
+    def respond(asked: RawRequest) -> bytes:
+        if b'"max_tokens"' not in asked.body:
+            return GOOD_STREAM
+        head = b"HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(refusal)
+        return head + refusal
+
+    async with RawUpstream(respond) as raw, upstream_of(Endpoint(raw.base_url, "key")) as asked:
+        answer = await read_all(asked.stream(limited(""), last_seq=1))
+    if may_be_whole:
+        assert (answer.error, answer.text, len(raw.requests)) == (None, "Hello world", 2)
+    else:
+        assert answer.error is not None
+        assert (answer.error.code, len(raw.requests)) == ("upstream_bad_request", 1)
 
 
 async def test_a_model_that_refuses_the_role_system_is_given_its_instructions_as_a_developers(

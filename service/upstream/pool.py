@@ -11,6 +11,8 @@ from collections import deque
 
 import httpx2
 
+from service.errors import UpstreamError
+from service.upstream.compression import decompressed
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
 from service.upstream.connector import Connector
 from service.upstream.proxy import ProxyAddress, proxy_for
@@ -171,11 +173,12 @@ async def _begun(exchange: Exchange) -> Exchange:
 async def start_of_body(exchange: Exchange) -> bytes:
     """Return the first ERROR_BODY_BYTES of an error's body. Close the connection unless the body has ended."""
     start = b""
+    body = decompressed(exchange)
     try:
-        while len(start) < ERROR_BODY_BYTES and (data := await exchange.read()):
+        while len(start) < ERROR_BODY_BYTES and (data := await body.read()):
             start += data
-    except BrokenConnectionError:
-        pass  # The part that came is used.
+    except (BrokenConnectionError, UpstreamError):
+        pass  # The part that came, or could be decompressed, is used.
     finally:
         exchange.close()
     return start

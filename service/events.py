@@ -102,6 +102,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of times that the upstream has begun the run anew."""
 
 
+NO_RUN = Run("", "")
+"""In the log: what follows is of no run, because another endpoint was asked in place of the one that kept the run."""
+
+
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
     """A piece of the answer, in exactly one of its three voices; or, without a voice, a seam or a run."""
 

@@ -92,7 +92,7 @@ class Policy:
         if self.chosen in (None, "continue") and (said := self._said(state, all_known=True)):
             return Mending("continue", why, said)
         if self.chosen == "restart":
-            return Mending("restart", why, discards=bool(state.deltas))
+            return Mending("restart", why, discards=bool(state.deltas) or state.run is not None)
         return Mending("fail", why)
 
     def _attached(self, state: AnswerState) -> Attached | None:

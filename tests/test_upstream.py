@@ -184,9 +184,11 @@ async def test_a_cut_behind_the_finish_loses_nothing_that_was_held_back(*, may_b
     body = bodies.HELLO + bodies.say("<think>no</thi") + bodies.end()
     said = bodies.say("<think>Hm.</thi") + bodies.end()
     for sent, text, reasoning in ((body, "Hello<think>no</thi", ""), (said, "", "Hm.</thi")):
-        async with serving(bodies.response(sent, "Content-Length: 99999")) as raw:
-            async with upstream_of(Endpoint(raw.base_url, "key", think_tags="on")) as asked:
-                answer = await read_all(asked.stream(request(), last_seq=1, may_break=may_break))
+        async with (
+            serving(bodies.response(sent, "Content-Length: 99999")) as raw,
+            upstream_of(Endpoint(raw.base_url, "key", think_tags="on")) as asked,
+        ):
+            answer = await read_all(asked.stream(request(), last_seq=1, may_break=may_break))
         assert (answer.error, answer.text) == (None, text)
         assert "".join(delta.reasoning or "" for delta in answer.deltas) == reasoning
         assert answer.stream.ended
@@ -194,8 +196,11 @@ async def test_a_cut_behind_the_finish_loses_nothing_that_was_held_back(*, may_b
 
 async def test_a_compressed_body_that_is_damaged_behind_the_finish_is_whole() -> None:
     body = gzip.compress(bodies.HELLO + bodies.end() + b":" + b" " * 4 * PIECE_BYTES)
-    async with serving(bodies.response(body[:-8] + b"\0" * 8, "Content-Encoding: gzip")) as raw:
-        answer = await ask(raw, request())
+    async with (
+        serving(bodies.response(body[:-8] + b"\0" * 8, "Content-Encoding: gzip")) as raw,
+        upstream_of(Endpoint(raw.base_url, "key")) as asked,
+    ):
+        answer = await read_all(asked.stream(request(), last_seq=1))
     assert (answer.error, answer.text, answer.stream.finish_reason) == (None, "Hello", "stop")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.answer import Attached, Said
 from service.errors import UpstreamError
-from service.events import Event, Run, Usage
+from service.events import NO_RUN, Event, Run, Usage
 from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
@@ -121,6 +121,7 @@ class UpstreamStream:
         self._body: Body | None = None
         self._continuation: Continuation | None = None
         self._is_over = False
+        self._is_own_run = False  # whether this stream began the run `attached`
         self.is_anew = False
         """Whether the upstream did not go on from what was handed back, and began another answer."""
         self._has_lost_usage = False
@@ -191,11 +192,30 @@ class UpstreamStream:
         if self.attached is not None and isinstance(client, FolyamClient):
             return await client.attach(self.attached, self._last_seq)
         body = await client.open(self._request, self._last_seq, self._said)
-        if body.run is not None and self.on_run is not None:
-            await self.on_run(body.run)
-            self._last_seq += 1
-            body.decoder.last_seq += 1
+        if body.run is not None:
+            try:
+                await self._log_run(body.run)
+            except BaseException:
+                body.close()
+                raise
+            body.decoder.last_seq = self._last_seq
+            # A further try at this endpoint follows the run, and does not pay for another.
+            self.attached = Attached(body.run, 0, 0, 0)
+            self._is_own_run = True
         return body
+
+    async def _log_run(self, run: Run) -> None:
+        if self.on_run is not None:
+            await self.on_run(run)
+            self._last_seq += 1
+
+    async def _leave_run(self, client: Client) -> None:
+        """Stop the run that this stream began, and log that what follows is not of it."""
+        if self._is_own_run and self.attached is not None and isinstance(client, FolyamClient):
+            client.stop(self.attached.run)
+            self.attached = None
+            self._is_own_run = False
+            await self._log_run(NO_RUN)
 
     async def _first(self) -> Sequence[Event]:
         tries = iter(self._tries)
@@ -225,6 +245,8 @@ class UpstreamStream:
                     raise
                 if following is client:
                     await asyncio.sleep(_pause(error))
+                else:
+                    await self._leave_run(client)
                 client = following
             else:
                 if self._said is None or not deltas:

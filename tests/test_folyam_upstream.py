@@ -1,0 +1,122 @@
+"""Another Folyam as the upstream that fails before its first word. tests/e2e/test_reattach.py has a real one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from service import recovery as recovering
+from service.answer import fold
+from service.errors import Unavailable
+from service.events import Delta, Done, Event, Failed, Run, Start, Timing, encode_lines
+from service.question import to_request
+from service.recovery import Policy
+from service.request import Request
+from service.upstream.endpoint import Endpoint
+from service.upstream.stream import Upstream
+from tests.listening import listening
+from tests.upstream import bodies
+from tests.upstream.piecewise import serving
+from tests.upstream.raw import RawUpstream
+from tests.waiting import DEADLINE_SECONDS
+from tests.working import TIME_OUTS, text_of, worker
+
+ID = "0123456789abcdef0123456789abcdef"
+WHOLE: list[Event] = [Start(1, ID, "m"), Delta(2, text="A river flows"), Done(3, "stop", None, Timing(0.1, 0.2))]
+
+
+def events(*sent: Event, length: str = "") -> bytes:
+    """A response with these events; with a length above theirs it is cut behind them."""
+    head = f"HTTP/1.1 200 OK\r\nX-Answer-Id: {ID}\r\nConnection: close\r\n{length}\r\n".encode()
+    return head + encode_lines(sent)
+
+
+CUT = events(WHOLE[0], length="Content-Length: 9999\r\n")
+
+
+def question() -> Request:
+    return to_request("hello", model="test-model")
+
+
+def folyam(raw: RawUpstream, path: str = "") -> Endpoint:
+    return Endpoint(f"{raw.address}{path}", "key", kind="folyam")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovering, "PAUSE_SECONDS", (0.001, 0.002))
+
+
+async def read_all(upstream: Upstream, on_run: Callable[[Run], Awaitable[None]] | None = None) -> list[Event]:
+    stream = upstream.stream(question(), last_seq=1, on_run=on_run)
+    read: list[Event] = []
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while came := await stream.read():
+                read += came
+    finally:
+        stream.close()
+    return read
+
+
+async def test_a_run_that_is_cut_before_its_first_word_is_followed_again_and_not_asked_for_twice() -> None:
+    runs: list[Run] = []
+
+    async def log(run: Run) -> None:
+        runs.append(run)
+
+    async with RawUpstream(lambda asked: CUT if asked.method == "POST" else events(*WHOLE)) as raw:
+        upstream = Upstream([folyam(raw)], TIME_OUTS, retries=2)
+        assert await read_all(upstream, log) == [Delta(3, text="A river flows")]
+        await upstream.aclose()
+    assert [(asked.method, asked.path) for asked in raw.requests] == [("POST", "/generate"), ("GET", f"/answers/{ID}")]
+    assert runs == [Run(ID, raw.address)]
+
+
+async def test_the_fallbacks_answer_is_not_taken_for_the_run_that_it_replaced(tmp_path: Path) -> None:
+    # The fallback, which keeps no run, breaks off in its first words.
+    broken = bodies.response(bodies.HELLO, "Content-Length: 9999")
+    async with (
+        RawUpstream(lambda asked: events(*WHOLE) if asked.method == "GET" else CUT) as raw,
+        serving(broken) as second,
+        worker(tmp_path.as_uri(), second, first=folyam(raw), fallback=Endpoint(second.base_url, "key")) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+    assert text_of(got) == "Hello"
+    assert isinstance(got[-1], Failed)
+    assert got[-1].code == "upstream_cut"
+    assert [(asked.method, asked.path) for asked in raw.requests] == [
+        ("POST", "/generate"),
+        ("POST", f"/answers/{ID}/stop"),
+    ]
+
+
+async def test_a_run_that_the_log_does_not_take_is_not_read() -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CUT)
+        try:
+            while await reader.read(1 << 16):
+                pass
+        finally:
+            ended.set()
+
+    async def refuse(_: Run) -> None:
+        raise Unavailable("log_full")
+
+    async with listening(serve) as address:
+        upstream = Upstream([Endpoint(f"http://{address}", "key", kind="folyam")], TIME_OUTS, retries=0)
+        with pytest.raises(Unavailable):
+            await read_all(upstream, refuse)
+        await asyncio.wait_for(ended.wait(), DEADLINE_SECONDS)
+        await upstream.aclose()
+
+
+def test_a_restart_takes_back_a_run_without_a_word() -> None:
+    # Else the next endpoint's text would be taken for that run's.
+    state = fold([Start(1, ID, "m"), Delta(2, run=Run(ID, "http://inner"))])
+    mending = Policy("restart", continues=False).after_break(state, "cut", attaches=False)
+    assert (mending.how, mending.discards) == ("restart", True)

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from service import recovery as recovering
-from service.answer import fold
-from service.errors import Unavailable
+from service.answer import Attached, fold
+from service.errors import Unavailable, UpstreamError
 from service.events import Delta, Done, Event, Failed, Run, Start, Timing, encode_lines
 from service.question import to_request
 from service.recovery import Policy
 from service.request import Request
+from service.upstream import connector
 from service.upstream.endpoint import Endpoint
 from service.upstream.stream import Upstream
 from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.piecewise import serving
-from tests.upstream.raw import RawUpstream
+from tests.upstream.raw import RawRequest, RawUpstream
 from tests.waiting import DEADLINE_SECONDS
 from tests.working import TIME_OUTS, text_of, worker
 
@@ -120,3 +121,37 @@ def test_a_restart_takes_back_a_run_without_a_word() -> None:
     state = fold([Start(1, ID, "m"), Delta(2, run=Run(ID, "http://inner"))])
     mending = Policy("restart", continues=False).after_break(state, "cut", attaches=False)
     assert (mending.how, mending.discards) == ("restart", True)
+
+
+async def test_a_run_behind_a_redirect_is_followed_again_and_stopped_there() -> None:
+    def respond(asked: RawRequest) -> bytes:
+        if not asked.path.startswith("/inner"):
+            location = f"Location: /inner{asked.path}\r\n".encode()
+            return b"HTTP/1.1 308 There\r\n%bConnection: close\r\nContent-Length: 0\r\n\r\n" % location
+        return CUT if asked.path.endswith("/generate") else events(*WHOLE)
+
+    async with RawUpstream(respond) as raw:
+        upstream = Upstream([folyam(raw)], TIME_OUTS, retries=1)
+        assert text_of(await read_all(upstream)) == "A river flows"
+        upstream.stop(Run(ID, raw.address))
+        await upstream.aclose()
+    assert [(asked.method, asked.path) for asked in raw.requests] == [
+        ("POST", "/generate"),
+        ("POST", "/inner/generate"),
+        ("GET", f"/answers/{ID}"),
+        ("GET", f"/inner/answers/{ID}"),
+        ("POST", f"/answers/{ID}/stop"),
+        ("POST", f"/inner/answers/{ID}/stop"),
+    ]
+
+
+async def test_following_and_stopping_a_run_load_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loading the authorities takes 20 ms, in which no other answer goes on.
+    upstream = Upstream([Endpoint("https://127.0.0.1:1", "key", kind="folyam")], TIME_OUTS, retries=0)
+    monkeypatch.setattr(connector, "client_tls", lambda *_: pytest.fail("the authorities are loaded again"))
+    attached = Attached(Run(ID, "https://127.0.0.1:1"), 0, 0, 0)
+    with pytest.raises(UpstreamError) as failed:
+        await upstream.stream(question(), last_seq=1, attached=attached).read()
+    assert failed.value.reason == "unreachable"
+    upstream.stop(attached.run)
+    await upstream.aclose()

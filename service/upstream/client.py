@@ -146,16 +146,17 @@ class Client:
                 raise status_error(exchange, refusal)
             dialect = corrected
 
-    async def _send(self, body: bytes) -> Exchange:
-        """Send the body, and follow redirects that keep the method."""
+    async def _send(self, body: bytes, pool: Pool | None = None) -> Exchange:
+        """Send the body, by the endpoint's own pool or another one, and follow redirects that keep the method."""
+        pool = pool or self._pool
         url: httpx2.URL | None = None
         for _ in range(MOST_REDIRECTS):
-            exchange = await self._pool.send(body, url)
-            url = redirected_to(url or self._pool.url, exchange.status, exchange.headers)
+            exchange = await pool.send(body, url)
+            url = redirected_to(url or pool.url, exchange.status, exchange.headers)
             if url is None:
                 return exchange
             exchange.close()
-        return await self._pool.send(body, url)
+        return await pool.send(body, url)
 
     def _model(self, request: Request) -> str:
         return self.endpoint.model or request.model

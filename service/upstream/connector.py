@@ -52,7 +52,7 @@ class Connector:
     ) -> None:
         self._host, self._port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
         self._tls = client_tls(certificate) if url.scheme == "https" else None
-        self._proxy = proxy
+        self.proxy = proxy
         self._proxy_tls = client_tls() if proxy is not None and proxy.scheme == "https" else None
         self._connect_seconds = connect_seconds
 
@@ -65,10 +65,10 @@ class Connector:
             OSError, BrokenConnectionError: there is no connection, or its other end has no valid certificate.
         """
         async with asyncio.timeout(self._connect_seconds):
-            if self._proxy is None:
+            if self.proxy is None:
                 await self._open(connection, self._host, self._port, self._tls)
             else:
-                await self._connect_through(self._proxy, connection)
+                await self._connect_through(self.proxy, connection)
 
     async def _connect_through(self, proxy: ProxyAddress, connection: Connection) -> None:
         status: int = HTTPStatus.OK

@@ -59,7 +59,7 @@ class FolyamClient(Client):
         run = known.run
         # The header, and not the address alone: proxies that keep an answer's address to themselves pass it on.
         pool = self._pool_to("GET", f"/answers/{run.id}", {"Last-Event-ID": f"{run.id}:0"})
-        exchange = await self._accepted(pool.send(b""))
+        exchange = await self._accepted(self._send(b"", pool))
         return self._body(exchange, FolyamDecoder(last_seq, run, known))
 
     def stop(self, run: Run) -> None:
@@ -81,7 +81,7 @@ class FolyamClient(Client):
         pool = self._pool_to("POST", f"/answers/{run.id}/stop", {})
         try:
             async with asyncio.timeout(self._time_outs.status):
-                await start_of_body(await pool.send(b""))
+                await start_of_body(await self._send(b"", pool))
         except _LOST:
             pass
         finally:
@@ -93,7 +93,7 @@ class FolyamClient(Client):
         # The pool is for one request, so that nothing would use its connection again.
         given["connection"] = "close"
         request = httpx2.Request(method, f"{self._base}{path}", headers={**given, **headers})
-        return Pool(request, self._time_outs.connect, self.endpoint.certificate)
+        return Pool(request, self._time_outs.connect, connector=self._pool.connector)
 
     async def _open(self, request: Request, last_seq: int, said: Said | None) -> Body:
         exchange = await self._accepted(self._ask(request, said))

@@ -47,13 +47,21 @@ class Pool:
     """
 
     def __init__(
-        self, request: httpx2.Request, connect_seconds: float, certificate: ClientCertificate | None = None
+        self,
+        request: httpx2.Request,
+        connect_seconds: float,
+        certificate: ClientCertificate | None = None,
+        *,
+        connector: Connector | None = None,
     ) -> None:
-        proxy = proxy_for(str(request.url), os.environ)
-        self._connector = Connector(request.url, proxy, connect_seconds, certificate)
-        self._proxy = proxy
+        """`connector` is that of a pool to the same server: a new one loads the authorities, which takes 20 ms."""
+        if connector is None:
+            proxy = proxy_for(str(request.url), os.environ)
+            connector = Connector(request.url, proxy, connect_seconds, certificate)
+        self.connector = connector
+        self._proxy = connector.proxy
         self._request = request
-        self._head = _head(request, request.url, proxy)
+        self._head = _head(request, request.url, self._proxy)
         self._idle = deque[tuple[Connection, float]]()  # with the time of its end, the last used one last
         self._connections: set[Connection] = set()
 
@@ -132,7 +140,7 @@ class Pool:
         connection = Connection(self._keep, self._connections.discard)
         self._connections.add(connection)
         try:
-            await self._connector.connect(connection)
+            await self.connector.connect(connection)
         except BaseException:
             connection.close()
             self._connections.discard(connection)  # It may never have had a transport.

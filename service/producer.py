@@ -331,8 +331,6 @@ class Producer:
         return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable, *self._spent())
 
     async def _end(self, terminal: Terminal) -> None:
-        if self._run is not None and not isinstance(terminal, Done):
-            self._upstream.stop(self._run)
         try:
             await self._lease.append([terminal])
             self._move(Cause.LOGGED)
@@ -344,6 +342,9 @@ class Producer:
             self._report.not_logged(error.code, self._lease.last_seq)
         else:
             self._report.end(terminal, self._lease.size)
+            # Not before: another worker that has the answer, or will have it, follows the run.
+            if self._run is not None and not isinstance(terminal, Done):
+                self._upstream.stop(self._run)
         self._watch.end()
 
     def _leave(self) -> None:

@@ -1,7 +1,7 @@
 """Another Folyam as the upstream that fails before its first word. tests/e2e/test_reattach.py has a real one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from service import recovery as recovering
 from service.answer import Attached, fold
 from service.errors import Unavailable, UpstreamError
+from service.eventlog import Lease, LeaseLostError
 from service.events import Delta, Done, Event, Failed, Run, Start, Timing, encode_lines
 from service.question import to_request
 from service.recovery import Policy
@@ -155,3 +156,29 @@ async def test_following_and_stopping_a_run_load_no_certificates(monkeypatch: py
     assert failed.value.reason == "unreachable"
     upstream.stop(attached.run)
     await upstream.aclose()
+
+
+@pytest.mark.parametrize(("refusal", "stops"), [(None, 1), (LeaseLostError(), 0), (Unavailable("log_full"), 0)])
+async def test_a_run_is_stopped_only_if_the_answer_ends_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception | None, stops: int
+) -> None:
+    # Else another worker has the answer, or will have it, and follows the run.
+    failed = Failed(3, "upstream_error", "It broke.", retryable=True)
+    async with (
+        RawUpstream(lambda asked: events(*(WHOLE if asked.method == "GET" else (*WHOLE[:2], failed)))) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw)) as here,
+    ):
+        producer = await here.ask(question())
+        append = type(producer._lease).append
+
+        async def append_or_refuse(lease: Lease, sent: Sequence[Event]) -> None:
+            if refusal is not None and isinstance(sent[0], Failed):
+                raise refusal
+            await append(lease, sent)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(producer._lease), "append", append_or_refuse)
+            await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+        assert not here.supervisor._running
+    assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops

@@ -239,7 +239,7 @@ class Producer:
                 self._report.broke(mending.why, error.reason, how=mending.how)
                 await asyncio.sleep(self._recoverer.pause(error))
             else:
-                self._had_begun = mending is not None and mending.said is not None
+                self._had_begun = mending is not None and mending.has_words
                 return stream
             finally:
                 self._add_usage(stream)

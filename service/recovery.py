@@ -57,6 +57,11 @@ class Mending:
         """Whether a seam comes before the next delta."""
         return self.how in ("attach", "continue")
 
+    @property
+    def has_words(self) -> bool:
+        """Whether there is something before the seam."""
+        return self.said is not None or (self.attached is not None and any(self.attached[1:]))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import recovery as recovering
 from service.answer import Attached, fold
@@ -182,3 +183,16 @@ async def test_a_run_is_stopped_only_if_the_answer_ends_here(
             await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         assert not here.supervisor._running
     assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops
+
+
+async def test_an_answer_that_breaks_off_behind_its_last_word_is_not_counted_as_empty(tmp_path: Path) -> None:
+    cut = events(*WHOLE[:2], length="Content-Length: 9999\r\n")
+    with capture_logs() as lines:
+        async with (
+            RawUpstream(lambda asked: events(*WHOLE) if asked.method == "GET" else cut) as raw,
+            serving(b"") as unasked,
+            worker(tmp_path.as_uri(), unasked, first=folyam(raw)) as here,
+        ):
+            got = await here.follow((await here.ask(question())).answer_id)
+    assert text_of(got) == "A river flows"
+    assert [line["outcome"] for line in lines if line["event"] == "answer"] == ["done"]

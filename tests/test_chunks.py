@@ -554,10 +554,11 @@ def test_many_values_in_one_event_take_no_time_to_speak_of() -> None:
     assert time.process_time() - began < 5  # a quadratic reading takes minutes
 
 
-def test_json_without_end_fills_no_memory() -> None:
+@pytest.mark.parametrize("piece", [b"[\n" + b" " * 1000, b"[" + b"\n" * 1000])
+def test_json_without_end_fills_no_memory(piece: bytes) -> None:
     decoder = ChunkDecoder(1)
     for _ in range(EVENT_BYTES // 1000 + 2):
-        decoder.feed(b"[\n" + b" " * 1000)
+        decoder.feed(piece)
     assert decoder.failure is not None
     assert "too long" in decoder.failure.message
 
@@ -728,6 +729,7 @@ def test_nesting_without_end_is_no_exception(nest: tuple[bytes, bytes], place: b
         b"data: " + b"x" * EVENT_BYTES,  # a line without an end
         b"x" * (EVENT_BYTES + 1),
         b"data: %b\n" % (b"x" * 1000) * (EVENT_BYTES // 1000 + 1),  # an event without an end
+        b"data:\n" * (EVENT_BYTES // 8),
     ],
 )
 def test_an_event_that_never_ends_is_a_failure_and_fills_no_memory(endless: bytes) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.events import Delta
-from service.upstream.think_tags import ThinkTagDecoder, thinks_inline
+from service.upstream.think_tags import BLANKS, ThinkTagDecoder, thinks_inline
 from tests.upstream.bodies import DONE, chunk, data, end, say
 
 
@@ -103,3 +103,9 @@ def test_reasoning_that_is_continued_between_tags_ends_with_its_tag() -> None:
     decoder.begin_in_reasoning()
     deltas = decoder.feed(say("so.</think>Hello") + end() + DONE)
     assert deltas == [Delta(2, reasoning="so."), Delta(3, text="Hello")]
+
+
+def test_blanks_without_end_are_text_and_fill_no_memory() -> None:
+    decoder = ThinkTagDecoder(1)
+    deltas = [delta for _ in range(100) for delta in decoder.feed(say(" " * BLANKS))]
+    assert "".join(delta.text or "" for delta in deltas) == " " * BLANKS * 100

@@ -34,6 +34,8 @@ from service.upstream.token_usage import usage_of
 
 EVENT_BYTES = 1 << 20
 """Limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
+LINE_BYTES = 16
+"""Added for each line of an event: empty lines take up memory, too."""
 REASON_CHARACTERS = 200
 """Limit on a finish reason. Some servers write a sentence; a longer text is no reason."""
 
@@ -107,7 +109,9 @@ class ChunkDecoder:
                 elif line[:6] == b"event:":
                     name = line[6:].strip()
             self._name = name
-            if (self._tail or self._data) and len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES:
+            if (self._tail or self._data) and (
+                len(self._tail) + sum(map(len, self._data)) + LINE_BYTES * len(self._data) > EVENT_BYTES
+            ):
                 self.failure = UpstreamError("upstream_malformed", "event_length")
         except UpstreamError as error:
             self.failure = error

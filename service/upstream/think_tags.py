@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
 
+BLANKS = 1000
+"""Limit on the blanks before the first tag. More of them are text: held back, they would fill the memory."""
 _OPEN = "<think>"
 _CLOSE = "</think>"
 _KNOWN = re.compile(
@@ -68,7 +70,7 @@ class ThinkTagDecoder(ChunkDecoder):
         if start.startswith(_OPEN):
             self._split = ThinkTagDecoder._before_reasoning
             yield from self._split(self, start[len(_OPEN) :])
-        elif _OPEN.startswith(start):
+        elif _OPEN.startswith(start) and len(text) <= BLANKS:
             self._kept = text
         else:
             self._split = ThinkTagDecoder._in_text

@@ -214,6 +214,27 @@ async def test_a_kept_connection_whose_server_says_that_the_request_came_too_lat
             assert (exchange.status, await whole(exchange), connections) == (200, b"hello", n)
 
 
+async def test_a_408_after_a_while_is_the_servers_answer_and_not_asked_for_again(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A gateway says so of a model that took too long: the question was served, and may have been paid for.
+    monkeypatch.setattr(pool, "STALE_SECONDS", 0.0)
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await request_on(reader)
+        writer.write(CHUNKED + HELLO + END)
+        await request_on(reader)
+        requests += 1
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+
+    async with server(serve) as port:
+        assert await whole(await sender.ask(f"http://127.0.0.1:{port}/")) == b"hello"
+        assert (await sender.ask(f"http://127.0.0.1:{port}/")).status == 408
+    assert requests == 1
+
+
 async def test_a_408_on_a_new_connection_is_the_servers_answer(sender: Sender) -> None:
     async with server(saying(b"HTTP/1.1 408 Request Time-out\r\nContent-Length: 0\r\n\r\n")) as port:
         assert (await sender.ask(f"http://127.0.0.1:{port}/")).status == 408

@@ -133,7 +133,7 @@ class Report:
         usage = terminal.usage or None
         is_complete = usage is not None and terminal.usage_complete is not False
         # An answer that was whole but for its end goes on without a further chunk.
-        self._count_break("continued" if outcome == "done" else outcome)
+        self._count_break("continued" if isinstance(terminal, Done) else outcome)
         if isinstance(terminal, Stopped):
             self._metrics.stopped(terminal.by)
         self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete)

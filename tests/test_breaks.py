@@ -120,6 +120,18 @@ async def test_an_answer_that_breaks_off_behind_its_last_word_is_whole(
     assert isinstance(events[-1], Done)
 
 
+async def test_an_unknown_reason_behind_a_break_is_counted_as_any_end(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    ended = sample("folyam_upstream_breaks_total", reason="cut", outcome="continued")
+    async with worker(url, upstream) as here:
+        script = {"finish_reason": "word_of_its_own", "first": [{"cut_after": 4}]}
+        events = await here.follow((await here.start(key, chunks=4, **script)).answer_id)
+    assert isinstance(events[-1], Done)
+    assert events[-1].finish_reason == "word_of_its_own"
+    assert sample("folyam_upstream_breaks_total", reason="cut", outcome="continued") == ended + 1
+
+
 # Reasoning
 
 

@@ -11,7 +11,7 @@ from service import recovery as recovering
 from service.answer import Attached, fold
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Run, Start, Timing, encode_lines
+from service.events import Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines
 from service.question import to_request
 from service.recovery import Policy
 from service.request import Request
@@ -196,3 +196,25 @@ async def test_an_answer_that_breaks_off_behind_its_last_word_is_not_counted_as_
             got = await here.follow((await here.ask(question())).answer_id)
     assert text_of(got) == "A river flows"
     assert [line["outcome"] for line in lines if line["event"] == "answer"] == ["done"]
+
+
+async def test_a_run_that_is_followed_again_tells_all_that_it_cost() -> None:
+    counted = Done(3, "stop", Usage(1, 2, 3), Timing(0.1, 0.2))
+    async with RawUpstream(lambda asked: CUT if asked.method == "POST" else events(*WHOLE[:2], counted)) as raw:
+        upstream = Upstream([folyam(raw)], TIME_OUTS, retries=1)
+        stream = upstream.stream(question(), last_seq=1)
+        while await stream.read():
+            pass
+        assert (stream.usage, stream.has_all_usage) == (counted.usage, True)
+        await upstream.aclose()
+
+
+async def test_a_run_that_the_fallback_replaced_is_a_cost_that_is_not_known() -> None:
+    whole = bodies.response(bodies.HELLO + bodies.end(usage=bodies.USAGE) + bodies.DONE)
+    async with RawUpstream(lambda _: CUT) as raw, serving(whole) as second:
+        upstream = Upstream([folyam(raw), Endpoint(second.base_url, "key")], TIME_OUTS, retries=0)
+        stream = upstream.stream(question(), last_seq=1)
+        while await stream.read():
+            pass
+        assert (stream.usage is not None, stream.has_all_usage) == (True, False)
+        await upstream.aclose()

@@ -215,6 +215,7 @@ class UpstreamStream:
             client.stop(self.attached.run)
             self.attached = None
             self._is_own_run = False
+            self._has_lost_usage = True
             await self._log_run(NO_RUN)
 
     async def _first(self) -> Sequence[Event]:
@@ -235,8 +236,9 @@ class UpstreamStream:
                 deltas = await body.read()
             except UpstreamError as error:
                 self.close()
-                # It may have begun to generate, and tells no more of it. A refusal costs nothing.
-                lost = self._body is not None or error.reason == "status_timeout"
+                # It may have begun to generate, and tells no more of it. A refusal costs nothing. A run that is
+                # followed again tells all at its end.
+                lost = self.attached is None and (self._body is not None or error.reason == "status_timeout")
                 self._has_lost_usage = self._has_lost_usage or lost
                 following = _next_try(tries, client, error, continues=self._said is not None)
                 if following is not client:

@@ -136,6 +136,45 @@ async def test_an_unknown_reason_behind_a_break_is_counted_as_any_end(
 
 
 @pytest.mark.parametrize("continuation", ["assistant", "vllm", "prefix"])
+@pytest.mark.parametrize(
+    ("said", "rest", "voices"),
+    [
+        (["<think>", "Hm. ", "Well"], [" so it is.", "</think>", "Hello"], ("Hm. Well so it is.", "Hello")),
+        (["<think>", "Hm. ", "Well"], ["<think>Hm. ", "Well so it is.</think>Hello"], ("Hm. Well so it is.", "Hello")),
+        (["<think>", "Well", "</think>"], ["</think>", "Hello"], ("Well", "Hello")),
+    ],
+)
+async def test_reasoning_between_tags_goes_on_where_it_broke_off(
+    url: str,
+    upstream: UpstreamProcess,
+    key: str,
+    continuation: Continuation,
+    said: list[str],
+    rest: list[str],
+    voices: tuple[str, str],
+) -> None:
+    first = Endpoint(upstream.base_url, "key", continuation=continuation, think_tags="on")
+    async with worker(url, upstream, first=first) as here:
+        producer = await here.start(key, texts=rest, first=[{"texts": said, "cut_after": len(said)}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == voices
+    assert seams(events) == [Seam("continued", "cut")]
+    assert isinstance(events[-1], Done)
+
+
+async def test_text_behind_reasoning_between_tags_goes_on_as_text(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    texts = ["Hello", " there", " again"]
+    said = ["<think>Hm.</think>", "Hello", " there"]
+    first = Endpoint(upstream.base_url, "key", continuation="assistant", think_tags="on")
+    async with worker(url, upstream, first=first) as here:
+        producer = await here.start(key, texts=texts, first=[{"texts": said, "cut_after": 3}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == ("Hm.", "Hello there again")
+
+
+@pytest.mark.parametrize("continuation", ["assistant", "vllm", "prefix"])
 @pytest.mark.parametrize("place", [600, 900, 1500])
 async def test_an_answer_goes_on_from_its_reasoning(
     url: str, upstream: UpstreamProcess, key: str, continuation: Continuation, place: int

@@ -9,9 +9,11 @@ from service.upstream.think_tags import BLANKS, ThinkTagDecoder, thinks_inline
 from tests.upstream.bodies import DONE, chunk, data, end, say
 
 
-def decoded(*pieces: bytes) -> tuple[str, str]:
+def decoded(*pieces: bytes, in_reasoning: bool = False) -> tuple[str, str]:
     """The reasoning and the text of a stream that comes in these pieces."""
     decoder = ThinkTagDecoder(1)
+    if in_reasoning:
+        decoder.begin_in_reasoning()
     deltas = [delta for piece in pieces for delta in decoder.feed(piece)] + decoder.finish()
     assert decoder.failure is None
     assert [delta.seq for delta in deltas] == list(range(2, 2 + len(deltas)))
@@ -42,6 +44,28 @@ def test_tags_at_the_start_are_reasoning_wherever_the_text_is_split(written: str
     assert decoded(*(say(character) for character in written)) == (reasoning, text)
     for cut in range(len(written) + 1):
         assert decoded(say(written[:cut]), say(written[cut:])) == (reasoning, text)
+
+
+@pytest.mark.parametrize(
+    ("written", "reasoning", "text"),
+    [
+        (" so.</think>\n\nHello", " so.", "Hello"),
+        ("</think>Hello", "", "Hello"),
+        ("</thin k", "</thin k", ""),
+        (" so.</thi", " so.</thi", ""),
+        ("\n", "\n", ""),
+        ("\n so", "\n so", ""),
+        ("<think>\nHm, so.</think>Hello", "Hm, so.", "Hello"),
+        ("\n<think>Hm, so", "Hm, so", ""),
+        ("<thi", "<thi", ""),
+        ("<thing> <think></think>Hello </think>", "<thing> <think>", "Hello </think>"),
+    ],
+)
+def test_what_continues_a_reasoning_is_reasoning_up_to_the_second_tag(written: str, reasoning: str, text: str) -> None:
+    assert decoded(say(written), in_reasoning=True) == (reasoning, text)
+    assert decoded(*(say(character) for character in written), in_reasoning=True) == (reasoning, text)
+    for cut in range(len(written) + 1):
+        assert decoded(say(written[:cut]), say(written[cut:]), in_reasoning=True) == (reasoning, text)
 
 
 def test_the_bytes_of_a_stream_may_be_split_anywhere() -> None:

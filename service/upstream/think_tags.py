@@ -6,7 +6,7 @@ second one alone. Its reasoning cannot be told from text before that one comes, 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
@@ -28,20 +28,28 @@ def thinks_inline(model: str) -> bool:
     return _KNOWN.search(model) is not None
 
 
+_Parts = Iterator[tuple[str, str]]
+"""Voices and their pieces of a text."""
+_Split = Callable[["ThinkTagDecoder", str], _Parts]
+
+
 class ThinkTagDecoder(ChunkDecoder):
     """A decoder that takes the text between the tags for reasoning, without the blanks around it."""
 
     def __init__(self, last_seq: int) -> None:
         super().__init__(last_seq)
-        self._split = (
-            ThinkTagDecoder._at_first
-        )  # not bound: a decoder that refers to itself would wait for the collector
+        # Not bound: a decoder that refers to itself would wait for the collector.
+        self._split: _Split = ThinkTagDecoder._at_first
         self._kept = ""
         self._expects_rest = False  # of a reasoning whose first tag was not in this stream
 
     def begin_in_reasoning(self) -> None:
-        """Expect the rest of a reasoning whose first tag came before: the answer is continued from its middle."""
-        self._split = ThinkTagDecoder._in_reasoning
+        """Expect the rest of a reasoning whose first tag came before: the answer is continued from its middle.
+
+        A model that thinks anew writes the tag once more. It is dropped, so that the reasoning that it repeats can be
+        recognised.
+        """
+        self._split = ThinkTagDecoder._at_rest
         self._expects_rest = True
 
     def finish(self) -> list[Delta]:
@@ -49,7 +57,8 @@ class ThinkTagDecoder(ChunkDecoder):
         deltas: list[Delta] = []
         kept, self._kept = self._kept, ""
         if kept and (self.failure is None or self.keeps_halves):
-            voice = "reasoning" if self._split is ThinkTagDecoder._in_reasoning else "text"
+            in_reasoning = self._split in (ThinkTagDecoder._at_rest, ThinkTagDecoder._in_reasoning)
+            voice = "reasoning" if in_reasoning else "text"
             super()._append(voice, kept, deltas)
         return deltas + super().finish()
 
@@ -64,7 +73,13 @@ class ThinkTagDecoder(ChunkDecoder):
         for part_voice, part in self._split(self, text):
             super()._append(part_voice, part, deltas)
 
-    def _at_first(self, text: str) -> Iterator[tuple[str, str]]:
+    def _at_first(self, text: str) -> _Parts:
+        return self._behind_tag(text, ThinkTagDecoder._in_text)
+
+    def _at_rest(self, text: str) -> _Parts:
+        return self._behind_tag(text, ThinkTagDecoder._in_reasoning)
+
+    def _behind_tag(self, text: str, without: _Split) -> _Parts:
         text = self._take(text)
         start = text.lstrip()
         if start.startswith(_OPEN):
@@ -73,15 +88,15 @@ class ThinkTagDecoder(ChunkDecoder):
         elif _OPEN.startswith(start) and len(text) <= BLANKS:
             self._kept = text
         else:
-            self._split = ThinkTagDecoder._in_text
-            yield "text", text
+            self._split = without
+            yield from without(self, text)
 
-    def _before_reasoning(self, text: str) -> Iterator[tuple[str, str]]:
+    def _before_reasoning(self, text: str) -> _Parts:
         if text := text.lstrip():
             self._split = ThinkTagDecoder._in_reasoning
             yield from self._split(self, text)
 
-    def _in_reasoning(self, text: str) -> Iterator[tuple[str, str]]:
+    def _in_reasoning(self, text: str) -> _Parts:
         reasoning, tag, rest = self._take(text).partition(_CLOSE)
         if not tag:
             self._kept = _start_of_tag(reasoning)
@@ -92,12 +107,12 @@ class ThinkTagDecoder(ChunkDecoder):
             self._split = ThinkTagDecoder._before_text
             yield from self._split(self, rest)
 
-    def _before_text(self, text: str) -> Iterator[tuple[str, str]]:
+    def _before_text(self, text: str) -> _Parts:
         if text := text.lstrip():
             self._split = ThinkTagDecoder._in_text
             yield "text", text
 
-    def _in_text(self, text: str) -> Iterator[tuple[str, str]]:
+    def _in_text(self, text: str) -> _Parts:
         yield "text", text
 
     def _take(self, text: str) -> str:

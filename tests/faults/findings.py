@@ -40,6 +40,8 @@ class Findings:
     unreached: int = 0
     refused_without_retry_after: int = 0
     takeovers: int = 0
+    seams: Counter[str] = field(default_factory=Counter)
+    """Seams in the logs that are there in the end: how they were made, and why."""
     moves: Counter[str] = field(default_factory=Counter)
     """Moves of producers: the state and the cause."""
     waits: dict[str, list[float]] = field(default_factory=dict)
@@ -94,6 +96,8 @@ class Findings:
             *(f"  {name:34}{count:9}" for name, count in sorted(self.ends.items())),
             f"{'logs checked':36}{self.logs:9}",
             f"{'take-overs':36}{self.takeovers:9}",
+            f"{'seams':36}{self.seams.total():9}",
+            *(f"  {name:34}{count:9}" for name, count in sorted(self.seams.items())),
             f"{'moves of producers':36}{self.moves.total():9}",
             *(f"  {name:34}{count:9}" for name, count in sorted(self.moves.items())),
             f"{'resumes':36}{self.resumes:9}",

@@ -403,7 +403,9 @@ class Run:
         around = self._around(answer, asked, time.monotonic())
         if age > CLAIMS_SECONDS:
             around = replace(around, claims_forgotten=True)
-        wrong = check_log(log_of(self._stack.logs, answer), asked.question, around, asked_stop=asked.stop)
+        log = log_of(self._stack.logs, answer)
+        self.findings.seams.update("{how}, {why}".format(**event["seam"]) for event in log if event.get("seam"))
+        wrong = check_log(log, asked.question, around, asked_stop=asked.stop)
         for what in wrong:
             self.findings.violate(what, answer)
         if wrong:

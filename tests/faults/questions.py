@@ -1,11 +1,12 @@
 """The clients' questions: each has a script for the upstream, and the ends that are true for it."""
 
 import random
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.upstream.body import whole_text
+from tests.upstream.body import Body, End, whole_text
 from tests.upstream.script import command, parse
 
 SILENCE_SECONDS = 6.0
@@ -27,9 +28,21 @@ class Question:
     """Whether the upstream writes evenly, so that a gap is the service's fault."""
     fields: tuple[tuple[str, object], ...] = ()
     """Further fields of the body of POST /generate."""
+    mended: bool = False
+    """Whether the codes are true only where breaks are not mended."""
 
 
-PLAIN_WEIGHT = 12
+WEIGHTS = {"plain": 12, "broken": 4}
+"""The kinds that are asked more often than others."""
+BROKEN = {
+    "reset": "upstream_cut",
+    "stall": "upstream_timeout",
+    "truncate": "upstream_truncated",
+    "garbage": "upstream_malformed",
+}
+"""The ways in which an answer breaks off at a random byte, with the codes of breaks that are not mended."""
+ECHOES = ("", "word", "all", "stripped")
+"""What a continuation repeats of the given text (see `tests.upstream.script`)."""
 
 
 def plain(
@@ -52,9 +65,32 @@ def rate_limited(key: str) -> Question:
     )
 
 
+def broken(numbers: random.Random, key: str) -> Question:
+    """Return a question whose answer breaks off once, at a random byte, and is continued in one of the manners.
+
+    The byte is behind the first piece: a break before that is no break in the middle. Each piece has a word of five
+    letters, which a seam can tell from chance, and a character of several bytes.
+    """
+    how, echo = numbers.choice(list(BROKEN)), numbers.choice(ECHOES)
+    script: dict[str, Any] = {
+        "chunks": numbers.randint(10, 60),
+        "text": "árvíz{n}🌊 ",
+        "reasoning": [f"gondolat{n} " for n in range(numbers.choice([0, 0, 10]))],
+        "escape": numbers.random() < 0.5,
+    }
+    whole = Body(parse(script), model="test-model", include_usage=True)
+    body = b"".join(b"".join(beat) for beat in whole if not isinstance(beat, End))
+    first_piece = re.search(rb'"(reasoning_)?content":"[^"]', body)
+    assert first_piece is not None
+    begun = body.index(b"\n\n", first_piece.end()) + 2
+    first = [{"break_at": numbers.randrange(begun, len(body)), "break_how": how}]
+    question = _question("broken", key, BROKEN[how], **script, pace=0.03, echo=echo, first=first)
+    return replace(question, mended=True)
+
+
 def draw(numbers: random.Random, key: str) -> Question:
     """Draw a question at random."""
-    kind = numbers.choices(list(KINDS), [PLAIN_WEIGHT if kind == "plain" else 1 for kind in KINDS])[0]
+    kind = numbers.choices(KINDS, [WEIGHTS.get(kind, 1) for kind in KINDS])[0]
     return _make(kind, numbers, key)
 
 
@@ -68,6 +104,7 @@ KINDS = (
     "late",
     "late status",
     "flaky",
+    "broken",
     "reset",
     "closed",
     "stall",
@@ -102,6 +139,8 @@ def _make(kind: str, numbers: random.Random, key: str) -> Question:  # noqa: C90
             return _question(kind, key, **given, status_delay=numbers.uniform(0.5, 3))
         case "flaky":
             return _question(kind, key, **given, first=[{"cut_after": 0}])
+        case "broken":
+            return broken(numbers, key)
         case "reset":
             return _question(kind, key, "upstream_cut", **given, cut_after=place)
         case "closed":

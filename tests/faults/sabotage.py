@@ -12,6 +12,9 @@ from service.eventlog.files.lease import FileLease
 from service.eventlog.files.reader import FileReader
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
 from service.lifecycle import Cause, State
+from service.upstream.overlap import Overlap
+
+Sabotage = Callable[[], None]
 
 
 def no_lease() -> None:
@@ -142,7 +145,28 @@ def undeclared_move() -> None:
     _replace(producer.Producer, "_move", stray)
 
 
-SABOTAGES: dict[str, Callable[[], None]] = {
+def doubled_seam() -> None:
+    """What a continuation repeats of the given text is not dropped."""
+
+    def keep(_: Overlap, piece: str, *, last: bool = False) -> str:
+        del last
+        return piece
+
+    _replace(Overlap, "add", keep)
+
+
+def lost_seam() -> None:
+    """A continuation loses the first character that is new."""
+    add = Overlap.add
+
+    def drop(self: Overlap, piece: str, *, last: bool = False) -> str | None:
+        new = add(self, piece, last=last)
+        return new and new[1:]
+
+    _replace(Overlap, "add", drop)
+
+
+SABOTAGES: dict[str, Sabotage] = {
     each.__name__: each
     for each in (
         no_lease,
@@ -154,6 +178,8 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         doubled_delta,
         deaf_to_leaving,
         undeclared_move,
+        doubled_seam,
+        lost_seam,
     )
 }
 

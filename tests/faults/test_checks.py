@@ -2,10 +2,12 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from service.lifecycle import Cause, State, Transition
+from service.upstream.chunks import ChunkDecoder
 from tests.e2e.logfile import Event
 from tests.faults import questions, viewing
 from tests.faults.checks import (
@@ -24,6 +26,8 @@ from tests.faults.questions import Question
 from tests.faults.soak import is_flat, thirds
 from tests.faults.viewing import Manner, Refusal, Viewing
 from tests.faults.wire import Response
+from tests.upstream.body import Body, End
+from tests.upstream.script import parse
 
 ID = "0" * 32
 QUESTION = Question("plain", "k", "", "w1 w2 w3 ", frozenset({"upstream_cut"}))
@@ -217,6 +221,25 @@ def test_clients_and_questions_follow_from_the_seed() -> None:
     drawn = [(questions.draw(numbers, "k"), viewing.draw(numbers)) for numbers in (seeded(1), seeded(1))]
     assert drawn[0] == drawn[1]
     assert {questions.draw(seeded(seed), "k").kind for seed in range(2000)} == set(questions.KINDS)
+
+
+def test_a_broken_question_is_of_every_way_and_every_manner_of_continuing() -> None:
+    scripts = [parse(json.loads(questions.broken(seeded(seed), "k").query)) for seed in range(200)]
+    asked = {(script.first[0]["break_how"], script.echo) for script in scripts}
+    assert asked == {(how, echo) for how in questions.BROKEN for echo in questions.ECHOES}
+    for script in scripts:
+        course = Body(replace(script, first=(), **script.first[0]), model="test-model", include_usage=True)
+        sent = b"".join(b"".join(beat) for beat in course if not isinstance(beat, End))
+        decoder = ChunkDecoder(0)
+        assert decoder.feed(sent), "nothing came before the break"
+
+
+@pytest.mark.parametrize(("recovery", "is_true"), [("continue", False), ("restart", False), ("fail", True)])
+def test_a_break_that_can_be_mended_may_end_an_answer_only_where_none_is(recovery: str, *, is_true: bool) -> None:
+    failed = log(delta("w1 "), {"type": "failed", "code": "upstream_cut"})
+    question = replace(QUESTION, mended=True)
+    assert (check_log(failed, question, Circumstances(recovery), asked_stop=False) == []) is is_true
+    assert not check_log(failed, QUESTION, Circumstances(recovery), asked_stop=False)
 
 
 def test_growth_after_the_warm_up_is_told_from_noise() -> None:

@@ -44,6 +44,9 @@ def test_nothing_is_lost_whatever_happens_to_the_processes_the_upstream_and_the_
 
     findings = attack(tmp_path, work)
     assert findings.answers > 50
+    assert findings.questions["broken"]
+    assert findings.seams["continued, takeover"]
+    assert findings.seams.total() > findings.seams["continued, takeover"]
     assert not findings.violations, "\n".join(findings.lines())
 
 

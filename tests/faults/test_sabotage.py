@@ -81,6 +81,8 @@ def has_one(found: set[str], signs: tuple[str, ...]) -> bool:
         ("doubled_delta", ("what was seen", "lost:")),
         ("deaf_to_leaving", ("no terminal event",)),
         ("undeclared_move", ("not in the table",)),
+        ("doubled_seam", ("not how the upstream's begins",)),
+        ("lost_seam", ("not how the upstream's begins",)),
     ],
 )
 def test_a_broken_service_is_caught(tmp_path: Path, sabotage: str, signs: tuple[str, ...]) -> None:

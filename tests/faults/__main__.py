@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.disk import can_mount
 from tests.e2e.stack import ROOT
-from tests.faults import breaks, cancels, restarts, stalls
+from tests.faults import breaks, cancels, model_breaks, restarts, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
     parser.add_argument("--rolling", action="store_true", help="only a rolling and a full restart under 100 streams")
     parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
-    parser.add_argument("--real-model", action="store_true", help="with --kills: the local model is the upstream")
+    parser.add_argument("--real-model", action="store_true", help="with --kills or --breaks: the local model is asked")
     parser.add_argument("--cancels", type=int, default=0, help="only so many answers that are left or stopped")
     parser.add_argument("--breaks", type=int, default=0, help="only so many answers whose upstream breaks off")
     parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
@@ -122,7 +122,14 @@ class Session:
     async def _breaks(self, count: int) -> None:
         """Run without the stack: what is tested is a producer and its upstream."""
         self._directory.mkdir(parents=True)
-        outcome = await breaks.breaks(self._directory, count, self._options.seed)
+        seed = self._options.seed
+        outcome: breaks.Outcome | model_breaks.Outcome
+        if self._options.real_model:
+            with local_model(self._directory) as settings:
+                base_url, model = settings["OPENAI_BASE_URL"], settings["FOLYAM_MODEL"]
+                outcome = await model_breaks.breaks(self._directory, base_url, model, count, seed)
+        else:
+            outcome = await breaks.breaks(self._directory, count, seed)
         report = "\n".join([*outcome.lines(), *outcome.violations()])
         say(report)
         (self._directory / "report.txt").write_text(report + "\n")

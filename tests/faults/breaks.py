@@ -175,7 +175,7 @@ def _place(script: dict[str, object], place: str, numbers: random.Random) -> int
 
 
 @contextmanager
-def _pauses(into: list[float]) -> Iterator[None]:
+def pauses(into: list[float]) -> Iterator[None]:
     """Collect the pauses that the metrics see."""
     counted = AnswerMetrics.break_ended
 
@@ -197,7 +197,7 @@ async def breaks(directory: Path, count: int, seed: int) -> Outcome:
     logs.mkdir(mode=0o700)
     time_outs = TimeOuts(connect=5, status=10, first_chunk=10, silence=SILENCE_SECONDS)
     began_at = time.monotonic()
-    with UpstreamProcess.start(children=CHILDREN) as upstream, _pauses(outcome.pauses):
+    with UpstreamProcess.start(children=CHILDREN) as upstream, pauses(outcome.pauses):
         log = open_event_log(logs.as_uri(), Retention())
         async with (
             worker(log, upstream, recovery="continue", time_outs=time_outs, retries=1) as here,

@@ -5,6 +5,7 @@ each test for a group, without a word, and each process starts every module's se
 """
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 WITH_SERVERS = ("e2e", "run", "bench", "containers", "faults")
@@ -48,10 +49,10 @@ class Groups(LoadScopeScheduling):
         return group_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> Groups:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
     """Return the scheduler, whatever `--dist` says."""
     config.option.loadscopereorder = False  # by number of tests, which says little of their time
-    return Groups(config)
+    return Groups(config, log)  # Without the log, the scheduler prints a line after each test.
 
 
 @pytest.hookimpl(trylast=True)

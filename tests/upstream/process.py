@@ -100,8 +100,10 @@ class UpstreamProcess:
         """Return the number of text chunks of this key's last answer, once it is over, including the given ones."""
         record = self.wait_closed(key)[-1]
         last = record["messages"][-1]
-        given = last["content"].split() if last["role"] == "assistant" else []
-        return len(given) + int(record["chunks_sent"])
+        given = last["content"] if last["role"] == "assistant" else ""
+        # A text is given without the white space at its end, which is then the first chunk.
+        begun = given != given.rstrip() or not given
+        return len(given.split()) + int(record["chunks_sent"]) - (not begun)
 
     def wait_until(
         self,

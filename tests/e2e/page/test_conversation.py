@@ -91,7 +91,7 @@ def test_asking_again_keeps_the_old_answer_until_there_is_a_new_one(reader: Read
 
 
 def test_a_failure_says_why_and_offers_a_way_on(reader: Reader) -> None:
-    reader.ask(command(key="broken", chunks=6, pace=0.01, first=[{"cut_after": 3}]))
+    reader.ask(command(key="broken", chunks=6, pace=0.01, first=[{"cut_after": 3}, {"status": 401}]))
     reader.sees_phase("failed")
     assert reader.sentence == "The answer failed: the connection to the model broke."
     assert reader.words == numbered(3)

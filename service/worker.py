@@ -139,17 +139,27 @@ class FolyamWorker(UvicornWorker):
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
-        """Send gunicorn the heartbeat, and end this worker if only a new one can serve.
+        """Send gunicorn the heartbeat, and end this worker if only a new one can serve, or if the master is dead.
 
         A confined worker cannot write to a directory that replaced the one of its start, and no probe of a platform
         restarts gunicorn for that. The worker that gunicorn starts instead creates the directory if it is missing.
+
+        The kernel's signal at the master's death is lost if it comes before this worker handles signals. Four workers
+        that were starting then held the port for 13 minutes.
         """
         await super().callback_notify()
+        if self._server.should_exit:
+            return
         answers = self._answers()
-        if answers is not None and answers.needs_replacing and not self._server.should_exit:
-            self.log.error("The directory of the answers' logs was removed or replaced: leaving for a new worker.")
-            self._leave()
-            self._server.should_exit = True
+        if os.getppid() != self.ppid:
+            reason = "The master is dead: leaving."
+        elif answers is not None and answers.needs_replacing:
+            reason = "The directory of the answers' logs was removed or replaced: leaving for a new worker."
+        else:
+            return
+        self.log.error(reason)
+        self._leave()
+        self._server.should_exit = True
 
     def _leave(self) -> None:
         answers = self._answers()

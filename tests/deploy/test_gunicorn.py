@@ -262,6 +262,16 @@ def test_the_workers_end_when_the_master_is_killed(gunicorn: Gunicorn) -> None:
     assert ports.refusal(gunicorn.address) is None
 
 
+def test_workers_that_missed_the_signal_of_the_masters_death_end_too(tmp_path: Path) -> None:
+    unsignalled = tmp_path / "unsignalled.conf.py"
+    unsignalled.write_text(f"import runpy\nglobals().update(runpy.run_path({str(CONFIGURATION)!r}))\ndel post_fork\n")
+    with started(tmp_path, unsignalled) as gunicorn:
+        workers = gunicorn.workers()
+        gunicorn.master.kill()
+        assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+        assert ports.refusal(gunicorn.address) is None
+
+
 def test_a_worker_that_stands_still_in_its_start_is_replaced(tmp_path: Path) -> None:
     impatient = tmp_path / "impatient.conf.py"
     impatient.write_text(

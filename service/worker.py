@@ -28,7 +28,8 @@ from uvicorn_worker import UvicornWorker
 from service.succession import Place, Succession
 
 NOTIFY_SECONDS = 1.0
-"""Heartbeat interval while the worker drains."""
+"""Heartbeat interval. uvicorn's own takes half of gunicorn's timeout and ten turns of its loop, of which each waits
+behind all other work: gunicorn killed a worker that was flooded and served."""
 UNSENT_BYTES = 1 << 14
 """Write buffer per connection at which sending pauses, so that the rest stays in the log (default: 64 KiB)."""
 LATE_SECONDS = 1.0
@@ -171,7 +172,7 @@ class FolyamWorker(UvicornWorker):
 
 
 class DrainingServer(Server):
-    """uvicorn's server with a gentle shutdown. It calls `leave` when the shutdown begins, and `notify` during it."""
+    """uvicorn's server with a gentle shutdown. It calls `leave` when the shutdown begins, and `notify` all the time."""
 
     def __init__(self, config: Config, *, place: Place, leave: Callable[[], None], notify: Callable[[], None]) -> None:
         super().__init__(config)
@@ -179,10 +180,12 @@ class DrainingServer(Server):
         self._leave = leave
         self._tell = notify
         self._told_to_end = False
+        self._notifying: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and record that this worker serves."""
         await super().startup(sockets)
+        self._notifying = asyncio.create_task(self._notify())
         self._place.serve()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -208,7 +211,6 @@ class DrainingServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, serve the connections that have been made, and end."""
-        notifying = asyncio.create_task(self._notify())
         try:
             # Duplicates: closing a listener's last descriptor would reset the connections in its backlog.
             listening = [sock.dup() for sock in sockets or []]
@@ -218,9 +220,8 @@ class DrainingServer(Server):
             await self._hear_the_late()
             await super().shutdown(sockets)
         finally:
-            notifying.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await notifying
+            if self._notifying is not None:
+                self._notifying.cancel()
 
     async def _take_the_waiting(self, listening: list[socket.socket]) -> None:
         # Accept the backlog: there may be no other worker to accept it.

@@ -1,7 +1,9 @@
 """A minimal app for tests of gunicorn's configuration: it returns its worker's process id and metrics."""
 
+import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +25,9 @@ requests = Counter("trial_requests", "Requests.")
 live = Gauge("trial_live", "Workers that serve.", multiprocess_mode="livesum")
 
 Message = MutableMapping[str, Any]
+SLOW_SECONDS = 0.5
+SLOW_TURNS = 16
+"""Turns of the loop, each so slow, that a request for /slow takes."""
 
 
 async def app(
@@ -37,6 +42,10 @@ async def app(
         own_slot.leave()
         await send({"type": "lifespan.shutdown.complete"})
         return
+    if scope["path"] == "/slow":
+        for _ in range(SLOW_TURNS):
+            time.sleep(SLOW_SECONDS)  # noqa: ASYNC251 (each turn of the loop is to take so long)
+            await asyncio.sleep(0)
     if scope["path"] != "/metrics":
         requests.inc()
     body = exposition() if scope["path"] == "/metrics" else str(os.getpid()).encode()

@@ -286,6 +286,15 @@ def test_a_worker_that_stands_still_in_its_start_is_replaced(tmp_path: Path) -> 
         assert gunicorn.is_complete()
 
 
+def test_a_worker_that_is_slow_and_serves_is_not_killed(tmp_path: Path) -> None:
+    hasty = tmp_path / "hasty.conf.py"
+    hasty.write_text(f"import runpy\nglobals().update(runpy.run_path({str(CONFIGURATION)!r}))\ntimeout = 4\n")
+    with started(tmp_path, hasty) as gunicorn:
+        workers = gunicorn.workers()
+        assert int(gunicorn.get("/slow")) in workers
+        assert gunicorn.workers() == workers
+
+
 def test_a_start_may_take_longer_than_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(monkeypatch)
     worker, server = SimpleNamespace(tmp=WorkerTmp(Config())), SimpleNamespace(cfg=SimpleNamespace(timeout=10))

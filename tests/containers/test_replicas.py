@@ -90,7 +90,9 @@ def test_a_killed_container_s_answer_goes_on_on_another(three: Project, replicas
     log = read_log(three.logs_directory(tmp_path), answer)
     assert_equals_log(*pieces, log=log)
     assert "".join(event.get("text", "") for event in log) == WHOLE
-    assert [event["type"] for event in log] == ["start", *["delta"] * CHUNKS, "done"]
+    assert [event["seam"]["why"] for event in log if "seam" in event] == ["takeover"]
+    kinds = [event["type"] for event in log if "seam" not in event]
+    assert kinds == ["start", *["delta"] * CHUNKS, "done"]
     assert len(pieces) > 1, "it was cut, and went on"
     assert len(replicas) == REPLICAS
 

@@ -131,5 +131,5 @@ class Connector:
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[AddressInfo]:
-    """Return the addresses of a host. A literal address is its own, and asks nobody."""
+    """Return the addresses of a host. A literal address is returned without a query."""
     return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

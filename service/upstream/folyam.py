@@ -32,7 +32,7 @@ _LOST = (
     ProxyRefusedError,
     BrokenConnectionError,
 )
-"""What may come of a stop. The upstream then stops the run later, because nobody follows it."""
+"""Errors of a stop that are passed over: the upstream stops a run without a follower by itself, later."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +63,7 @@ class FolyamClient(Client):
         return self._body(exchange, FolyamDecoder(last_seq, run, known))
 
     def stop(self, run: Run) -> None:
-        """Stop a run. Returns at once; the upstream stops a run that nobody follows by itself, only later."""
+        """Stop a run. Returns at once. If the stop fails, the upstream stops the run later, for want of a follower."""
         task = asyncio.create_task(self._stop(run))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)

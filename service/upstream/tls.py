@@ -30,7 +30,7 @@ def client_tls(certificate: ClientCertificate | None = None) -> ssl.SSLContext:
     """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
-    # OpenSSL takes an empty variable for the name of a file, and trusts nobody.
+    # OpenSSL takes an empty variable for the name of a file, and trusts no certificate.
     paths = ssl.get_default_verify_paths()
     if os.environ.get(FILE_VARIABLE) == "" and Path(paths.openssl_cafile).is_file():
         context.load_verify_locations(cafile=paths.openssl_cafile)
@@ -49,7 +49,7 @@ def client_tls(certificate: ClientCertificate | None = None) -> ssl.SSLContext:
 
 
 def check_authorities(environment: Mapping[str, str]) -> None:
-    """Check SSL_CERT_FILE and SSL_CERT_DIR. OpenSSL passes over what it cannot read, and then trusts nobody.
+    """Check SSL_CERT_FILE and SSL_CERT_DIR. OpenSSL passes over what it cannot read, and then trusts no certificate.
 
     Raises:
         UnusableCertificate: a file cannot be read or holds no certificate, or there is no such directory.

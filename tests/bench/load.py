@@ -74,6 +74,10 @@ class Client(asyncio.Protocol):
         without slowing it down.
         """
         self._begin(request, timed=timed)
+        return await self.end()
+
+    async def end(self) -> Reading:
+        """Read the response that `start` began to its end."""
         assert self._ended is not None
         async with asyncio.timeout(ANSWER_SECONDS):
             return await self._ended
@@ -84,6 +88,11 @@ class Client(asyncio.Protocol):
         self._started = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(ANSWER_SECONDS):
             await self._started
+
+    @property
+    def reading(self) -> Reading:
+        """The response so far."""
+        return self._reading
 
     def close(self) -> None:
         """Close the connection, also before the response's end."""

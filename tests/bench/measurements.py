@@ -5,15 +5,18 @@ import os
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from tests.bench.load import BrokenAnswer, Client, Reading, connect_all
 from tests.bench.percentiles import median, percentile
-from tests.bench.stacks import Stack, get
+from tests.bench.stacks import Stack
 from tests.bench.usage import cpu_seconds, machine_busy_seconds, resident_bytes
 from tests.upstream.script import command
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CHUNKS = 64
 PACE_SECONDS = 0.02
@@ -23,6 +26,8 @@ are reading, and answers begin and end meanwhile as they do in life."""
 LONG_CHUNKS = 20_000
 BEFORE_THE_END = 10
 UNPACED_READERS = 8
+LOOP_READERS = 32
+LOOP_CHUNKS = 50
 SHORT_READERS = 8
 HELD = 400
 WARM_UP = 20
@@ -169,7 +174,7 @@ async def first_chunks(stacks: list[Stack], around: Surroundings, requests: int)
     for number in range(warm_up + requests):
         for name, client in clients.items():
             reading = await client.ask(request[name])
-            _check([reading], 1)
+            check([reading], 1)
             if number >= warm_up:
                 times[name].append((reading.first_at - reading.asked_at) / 1000)
             # A stack's work after its answer must not delay the next stack's answer.
@@ -204,7 +209,7 @@ async def paced(stack: Stack, around: Surroundings, streams: int, answers: int =
     meter.stop()
     for client in clients:
         client.close()
-    _check(readings, CHUNKS)
+    check(readings, CHUNKS)
     first = [(reading.first_at - reading.asked_at) / 1000 for reading in readings]
     lags = [lag / 1000 for reading in readings for lag in reading.lags]
     return Paced(
@@ -236,7 +241,7 @@ async def short(stack: Stack, around: Surroundings, answers: int) -> Short:
     meter.stop()
     for client in clients:
         client.close()
-    _check(readings, 1)
+    check(readings, 1)
     seconds = (max(r.ended_at for r in readings) - min(r.asked_at for r in readings)) / 1e6
     return Short(
         answers_a_second=len(readings) / seconds,
@@ -248,16 +253,22 @@ async def short(stack: Stack, around: Surroundings, answers: int) -> Short:
     )
 
 
-async def unpaced(stack: Stack, around: Surroundings, chunks: int) -> Unpaced:
-    """A few long answers at once, from an upstream that sends as fast as it is read."""
+async def unpaced(
+    stack: Stack, around: Surroundings, chunks: int, readers: int = UNPACED_READERS, answers: int = 1
+) -> Unpaced:
+    """So many readers at once, each with answers one after the other, from an upstream that sends as it is read."""
     request = stack.ask(command(chunks=chunks, stamp=True))
-    clients = await connect_all(stack.address, UNPACED_READERS)
+    clients = await connect_all(stack.address, readers)
+
+    async def read(client: Client) -> list[Reading]:
+        return [await client.ask(request, timed=False) for _ in range(answers)]
+
     meter = Meter(stack.pids, around)
-    readings = await asyncio.gather(*(client.ask(request, timed=False) for client in clients))
+    readings = [reading for some in await asyncio.gather(*map(read, clients)) for reading in some]
     meter.stop()
     for client in clients:
         client.close()
-    _check(readings, chunks)
+    check(readings, chunks)
     events = chunks * len(readings)
     seconds = (max(r.ended_at for r in readings) - min(r.asked_at for r in readings)) / 1e6
     return Unpaced(
@@ -293,9 +304,10 @@ async def memory_a_stream(stack: Stack, held: int = HELD) -> float:
 
 async def resume_and_replay(stack: Stack, times: int) -> dict[str, Followed]:
     """The end of a long finished answer, and the whole of it."""
+    assert stack.follow
     client = await Client.connect(stack.address)
     long = await client.ask(stack.ask(command(chunks=LONG_CHUNKS, stamp=True)), timed=False)
-    _check([long], LONG_CHUNKS)
+    check([long], LONG_CHUNKS)
     answer = long.header("x-answer-id")
     last = LONG_CHUNKS + 2  # start, the deltas, done
     measured = {}
@@ -306,8 +318,8 @@ async def resume_and_replay(stack: Stack, times: int) -> dict[str, Followed]:
         milliseconds = []
         cpu = sum(cpu_seconds(pid) for pid in stack.pids)
         for _ in range(times):
-            reading = await client.ask(get(path), timed=False)
-            _check([reading], events)
+            reading = await client.ask(stack.follow(path), timed=False)
+            check([reading], events)
             milliseconds.append((reading.ended_at - reading.asked_at) / 1000)
         cpu = sum(cpu_seconds(pid) for pid in stack.pids) - cpu
         measured[name] = Followed(median(milliseconds), cpu * 1000 / times, events)
@@ -315,7 +327,7 @@ async def resume_and_replay(stack: Stack, times: int) -> dict[str, Followed]:
     return measured
 
 
-Figures = TypeVar("Figures", Paced, Short, Unpaced)
+Figures = TypeVar("Figures", bound="DataclassInstance")
 
 
 def middle(runs: list[Figures]) -> Figures:
@@ -324,7 +336,7 @@ def middle(runs: list[Figures]) -> Figures:
     return msgspec.convert(figures, type(runs[0]))
 
 
-def _check(readings: Iterable[Reading], chunks: int) -> None:
+def check(readings: Iterable[Reading], chunks: int) -> None:
     """Check that no chunk is lost: a stack must not gain speed by losing chunks."""
     for reading in readings:
         if reading.chunks != chunks:

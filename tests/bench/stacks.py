@@ -137,7 +137,7 @@ def _nginx(folder: Path, configuration: str, port: int) -> Iterator[tuple[int, .
     folder.mkdir(parents=True)
     (folder / "nginx.conf").write_text(configuration)
     command = [str(web.program()), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    with _process(command, {}, folder) as process:
+    with process_of(command, {}, folder) as process:
         wait_until_open(port, process)
         yield _workers(process)
 
@@ -153,7 +153,7 @@ def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
         *("--bind", f"127.0.0.1:{port}", "--backlog", "1024", "--keep-alive", "75", "--timeout", "120"),
         "tests.bench.textbook:app",
     ]
-    with _process(command, upstream_settings(upstream), folder) as process:
+    with process_of(command, upstream_settings(upstream), folder) as process:
         wait_until_open(port, process)
         yield Stack("textbook", ("127.0.0.1", port), ask_textbook, _workers(process))
 
@@ -174,7 +174,7 @@ def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[S
         "FOLYAM_MAX_ANSWERS_PER_CLIENT": UNLIMITED,
     }
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
-    with _process(command, settings, folder) as process:
+    with process_of(command, settings, folder) as process:
         wait_until_open(port, process)
         yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process, workers), follow)
 
@@ -215,7 +215,7 @@ def post(path: str, value: Mapping[str, object], accept: str) -> bytes:
     body = json.dumps(value).encode()
     lines = [
         f"POST {path} HTTP/1.1",
-        "Host: bench",
+        "Host: localhost",
         f"Accept: {accept}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
@@ -225,7 +225,7 @@ def post(path: str, value: Mapping[str, object], accept: str) -> bytes:
 
 def get(path: str, accept: str) -> bytes:
     """A request's bytes."""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: {accept}\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n".encode()
 
 
 def free_port() -> int:
@@ -277,7 +277,8 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _process(command: list[str], settings: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process_of(command: list[str], settings: Mapping[str, str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on the core of those that are measured. If it fails, the error has the end of its output."""
     # Nothing set for the shell we were started from changes what is measured.
     inherited = {name: value for name, value in os.environ.items() if not re.match("FOLYAM_|OPENAI_", name)}
     output = folder / "output.txt"

@@ -136,6 +136,8 @@ class Connection(asyncio.Protocol):
             case "GET", "/v1/models":
                 models = [{"id": MODEL, "object": "model", "created": 1_700_000_000, "owned_by": "test"}]
                 self.reply(200, {"object": "list", "data": models})
+            case "GET", "/health":  # as vLLM and SGLang have it; routers wait for it
+                self.reply(200, {})
             case "GET", "/requests":
                 self.reply(200, self.upstream.records.select(wanted.get("key"), wanted.get("query")))
             case "POST", "/end":

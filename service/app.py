@@ -83,6 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
+    # The first to be looked at: FastAPI goes through its own pages and each router for every other address.
+    app.router.routes.insert(0, generate.route(key))
     app.include_router(generate.router, dependencies=key)
     app.include_router(answers.router, dependencies=key)
     app.include_router(health.router)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, params
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
@@ -17,6 +17,7 @@ from service.question import MAX_TEMPERATURE, MAX_TOKENS, Question, decode, to_r
 from service.renderings import Rendering
 from service.request import Turn
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
+from service.routes.plain import PlainRoute
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
@@ -37,9 +38,6 @@ class QuestionInUrl(BaseModel):
     last_event_id: str | None = None
 
 
-@router.post(
-    "/generate", operation_id="generate", response_class=Response, responses=RESPONSES, openapi_extra=LAST_EVENT_ID
-)
 async def generate(request: Request) -> Response:
     """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
     try:
@@ -77,6 +75,19 @@ async def generate_from_url(request: Request, question: Annotated[QuestionInUrl,
             temperature=question.temperature,
             max_tokens=question.max_tokens,
         ),
+    )
+
+
+def route(dependencies: Sequence[params.Depends]) -> PlainRoute:
+    """Return the route of `generate`. The dependencies are for its description."""
+    return PlainRoute(
+        "/generate",
+        generate,
+        methods=["POST"],
+        operation_id="generate",
+        responses=RESPONSES,
+        openapi_extra=LAST_EVENT_ID,
+        dependencies=dependencies,
     )
 
 

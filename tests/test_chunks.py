@@ -670,6 +670,10 @@ def test_a_word_for_no_finish_reason_is_none(word: str) -> None:
     assert decoder.finish_reason is None
 
 
+CACHED = Usage(3, 5, 8, {"cached_tokens": 2})
+WITH_AUDIO = Usage(3, 5, 8, {"audio_tokens": 1, "cached_tokens": 2})
+
+
 @pytest.mark.parametrize(
     ("written", "counted"),
     [
@@ -680,6 +684,22 @@ def test_a_word_for_no_finish_reason_is_none(word: str) -> None:
             {"input_tokens": 3, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 2}},
             Usage(3, 5, 8, {"cached_tokens": 2}),
         ),
+        ({**USAGE, "prompt_cache_hit_tokens": 2, "prompt_cache_miss_tokens": 1}, Usage(3, 5, 8, {"cached_tokens": 2})),
+        ({**USAGE, "num_cached_tokens": 0}, Usage(3, 5, 8, {"cached_tokens": 0})),
+        ({**USAGE, "cached_tokens": 2, "prompt_tokens_details": {"audio_tokens": 1}}, WITH_AUDIO),
+        ({**USAGE, "cached_tokens": 9, "prompt_tokens_details": {"audio_tokens": 1, "cached_tokens": 2}}, WITH_AUDIO),
+        ({**USAGE, "cached_tokens": 2, "prompt_tokens_details": {"cached_tokens": None}}, CACHED),
+        ({**USAGE, "cached_tokens": "2", "total_tokens": "8"}, CACHED),
+        ({**USAGE, "cached_tokens": -1}, Usage(3, 5, 8)),
+        ({**USAGE, "prompt_token_details": {"cached_tokens": 2}}, CACHED),
+        ({**USAGE, "cache_read_input_tokens": 2}, CACHED),
+        ({**USAGE, "reasoning_tokens": 4}, Usage(3, 5, 8, None, {"reasoning_tokens": 4})),
+        # Anthropic counts the cache beside its `input_tokens`, and has no total.
+        (
+            {"input_tokens": 1, "output_tokens": 5, "cache_read_input_tokens": 2, "cache_creation_input_tokens": 4},
+            Usage(7, 5, 12, {"cached_tokens": 2}),
+        ),
+        ({"input_tokens": 3, "output_tokens": 5, "total_tokens": 8, "cache_read_input_tokens": 2}, CACHED),
     ],
 )
 @pytest.mark.parametrize("place", ['"usage":{}', '"x_groq":{{"usage":{}}}'])

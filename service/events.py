@@ -100,6 +100,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The base URL of the upstream."""
     restarts: int = 0
     """The number of times that the upstream has begun the run anew."""
+    tells_all: bool = False
+    """Whether the usage that the run ends with is all of the answer's: no request before it cost anything."""
 
 
 NO_RUN = Run("", "")

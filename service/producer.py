@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
@@ -78,8 +79,9 @@ class Producer:
         self._had_begun = False
         self._usage: Usage | None = None
         self._run = taken_over.attached.run if taken_over and taken_over.attached else None
-        # What the requests of a dead worker cost is unknown.
-        self._has_all_usage = taken_over is None
+        # What the requests of a dead worker cost is unknown, unless its run tells all of it.
+        self._untold_run = self._run if self._run is not None and self._run.tells_all else None
+        self._has_all_usage = taken_over is None or self._untold_run is not None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
@@ -206,11 +208,17 @@ class Producer:
 
     def _add_usage(self, stream: UpstreamStream) -> None:
         self._usage = sum_usage(self._usage, stream.usage)
-        self._has_all_usage = self._has_all_usage and stream.has_all_usage
+        left = self._untold_run
+        if left is not None and (stream.attached is None or stream.attached.run.id != left.id):
+            self._has_all_usage = False
+        # A run that broke off tells all of its usage at its end, to the stream that follows it again.
+        self._untold_run = None if stream.has_all_usage else stream.untold_run
+        self._has_all_usage = self._has_all_usage and (stream.has_all_usage or self._untold_run is not None)
 
     def _spent(self) -> tuple[Usage | None, bool, Timing]:
         """Return the usage as far as it is known, whether that is all of it, and the timing so far."""
-        return self._usage, self._has_all_usage and self._usage is not None, self._report.timing()
+        is_complete = self._has_all_usage and self._untold_run is None and self._usage is not None
+        return self._usage, is_complete, self._report.timing()
 
     async def _ask(self) -> UpstreamStream:
         """Ask the upstream, again after each break that can be mended. Return the stream that came to its end.
@@ -272,6 +280,8 @@ class Producer:
         )
 
     async def _log_run(self, run: Run) -> None:
+        if not self._has_all_usage or self._untold_run is not None:
+            run = replace(run, tells_all=False)
         self._run = run
         await self._lease.append([Delta(self._lease.last_seq + 1, run=run)])
 

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import structlog
 
-from service.answer import AnswerState, Said
+from service.answer import AnswerState, Attached, Said
 from service.errors import UpstreamError
 from service.eventlog import Lease, Retention
 from service.eventlog.files.log import FileEventLog
-from service.events import Delta, Event, Start, Usage, new_answer_id
+from service.events import Delta, Event, Run, Start, Usage, new_answer_id
 from service.lifecycle import PRODUCED, STARTS, State
 from service.producer import Limits, Producer
 from service.question import to_request
@@ -39,6 +39,8 @@ class ToldUpstream:
     finish_reason = "stop"
     usage: Usage | None = None
     has_all_usage = False
+    untold_run: Run | None = None
+    attached: Attached | None = None
     has_tool_calls = False
     is_anew = False
     run_ended = False

@@ -71,6 +71,20 @@ def test_a_run_that_ended_without_an_answer_is_no_answer(end: Event) -> None:
     assert got == [Delta(11, text="A")]
     assert decoder.failure is not None
     assert (decoder.failure.code, decoder.run_ended, decoder.done) == ("upstream_error", True, False)
+    assert (decoder.usage, decoder.usage_complete) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Done(3, "stop", USAGE, Timing(0.1, 0.2), usage_complete=False),
+        Stopped(3, "shutdown", USAGE, usage_complete=False),
+        Failed(3, "upstream_cut", "Cut.", retryable=True, usage=USAGE, usage_complete=True),
+    ],
+)
+def test_each_end_of_a_run_tells_its_usage_and_whether_that_is_all(end: Done | Stopped | Failed) -> None:
+    _, decoder = decoded([Delta(2, text="A"), end])
+    assert (decoder.usage, decoder.usage_complete) == (USAGE, end.usage_complete)
 
 
 def test_a_cut_is_no_end() -> None:

@@ -1,17 +1,19 @@
 """Another Folyam as the upstream that fails before its first word. tests/e2e/test_reattach.py has a real one."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from structlog.testing import capture_logs
 
 from service import recovery as recovering
 from service.answer import Attached, fold
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines
+from service.events import Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
 from service.question import to_request
 from service.recovery import Policy
 from service.request import Request
@@ -74,7 +76,7 @@ async def test_a_run_that_is_cut_before_its_first_word_is_followed_again_and_not
         assert await read_all(upstream, log) == [Delta(3, text="A river flows")]
         await upstream.aclose()
     assert [(asked.method, asked.path) for asked in raw.requests] == [("POST", "/generate"), ("GET", f"/answers/{ID}")]
-    assert runs == [Run(ID, raw.address)]
+    assert runs == [Run(ID, raw.address, tells_all=True)]
 
 
 async def test_the_fallbacks_answer_is_not_taken_for_the_run_that_it_replaced(tmp_path: Path) -> None:
@@ -196,6 +198,87 @@ async def test_an_answer_that_breaks_off_behind_its_last_word_is_not_counted_as_
             got = await here.follow((await here.ask(question())).answer_id)
     assert text_of(got) == "A river flows"
     assert [line["outcome"] for line in lines if line["event"] == "answer"] == ["done"]
+
+
+USAGE = Usage(1, 2, 3)
+BROKEN = events(*WHOLE[:2], length="Content-Length: 9999\r\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "usage_complete"),
+    [
+        (Done(3, "stop", USAGE, Timing(0.1, 0.2)), UNSET),
+        (Done(3, "stop", USAGE, Timing(0.1, 0.2), usage_complete=False), False),
+        (Done(3, "stop", None, Timing(0.1, 0.2)), UNSET),
+    ],
+)
+async def test_a_run_that_broke_off_and_is_followed_again_is_counted_once_and_tells_all(
+    tmp_path: Path, end: Done, usage_complete: object
+) -> None:
+    async with (
+        RawUpstream(lambda asked: BROKEN if asked.method == "POST" else events(*WHOLE[:2], end)) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw)) as here,
+    ):
+        done = (await here.follow((await here.ask(question())).answer_id))[-1]
+    assert isinstance(done, Done)
+    assert (done.usage, done.usage_complete) == (end.usage, usage_complete)
+
+
+async def test_what_a_run_cost_is_unknown_once_it_is_gone(tmp_path: Path) -> None:
+    whole = bodies.response(bodies.HELLO + bodies.end(usage=bodies.USAGE) + bodies.DONE)
+    gone = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        RawUpstream(lambda asked: BROKEN if asked.method == "POST" else gone) as raw,
+        serving(whole) as second,
+        worker(
+            tmp_path.as_uri(),
+            second,
+            first=folyam(raw),
+            fallback=Endpoint(second.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        done = (await here.follow((await here.ask(question())).answer_id))[-1]
+    assert isinstance(done, Done)
+    assert done.usage is not None
+    assert done.usage_complete is False
+
+
+async def test_a_run_tells_not_all_where_another_request_may_have_cost_something_before(tmp_path: Path) -> None:
+    cut = bodies.response(b"", "Content-Length: 9999")
+    async with (
+        RawUpstream(lambda _: events(*WHOLE)) as raw,
+        serving(cut) as first,
+        worker(
+            tmp_path.as_uri(),
+            first,
+            first=Endpoint(first.base_url, "key"),
+            fallback=Endpoint(raw.address, "key", kind="folyam", role="fallback"),
+        ) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+    assert [event.run for event in got if isinstance(event, Delta) and event.run] == [Run(ID, raw.address)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_take_over_that_follows_the_run_knows_what_it_cost_if_the_run_is_all(
+    tmp_path: Path,
+    whole: bool,  # noqa: FBT001
+) -> None:
+    counted = Done(3, "stop", USAGE, Timing(0.1, 0.2))
+    async with (
+        RawUpstream(lambda _: events(*WHOLE[:2], counted)) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw)) as here,
+    ):
+        answer = new_answer_id()
+        lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
+        await lease.append([Delta(2, run=Run(ID, raw.address, tells_all=whole))])
+        lease.release()
+        here.supervisor.adopt(answer)
+        done = (await here.follow(answer))[-1]
+    assert isinstance(done, Done)
+    assert (done.usage, done.usage_complete) == (USAGE, UNSET if whole else False)
 
 
 async def test_a_run_that_is_followed_again_tells_all_that_it_cost() -> None:

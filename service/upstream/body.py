@@ -24,6 +24,7 @@ class Decoder(Protocol):
     last_seq: int
     finish_reason: str | None
     usage: Usage | None
+    usage_complete: bool
     done: bool
     failure: UpstreamError | None
     run_ended: bool

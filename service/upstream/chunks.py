@@ -69,6 +69,7 @@ class ChunkDecoder:
 
     keeps_halves = True
     run_ended = False
+    usage_complete = True
 
     def __init__(self, last_seq: int) -> None:
         self.last_seq = self._first_seq = last_seq

@@ -30,6 +30,7 @@ class FolyamDecoder:
         self.last_seq = last_seq
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
+        self.usage_complete = True
         self.done = False
         self.failure: UpstreamError | None = None
         self.run_ended = False
@@ -75,8 +76,10 @@ class FolyamDecoder:
                 self._restart(events)
             case Done():
                 self.finish_reason, self.usage = event.finish_reason, event.usage
+                self.usage_complete = event.usage_complete is not False
                 self.done = True
             case Stopped() | Failed():
+                self.usage, self.usage_complete = event.usage or None, event.usage_complete is True
                 self.failure = UpstreamError("upstream_error")
                 self.run_ended = True
 

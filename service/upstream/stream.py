@@ -5,6 +5,8 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from service.answer import Attached, Said
 from service.errors import UpstreamError
 from service.events import NO_RUN, Event, Run, Usage
@@ -149,8 +151,15 @@ class UpstreamStream:
         if self._has_lost_usage or self._body is None:
             return False
         decoder = self._body.decoder
-        has_ended = self._body.ended or decoder.done or decoder.finish_reason is not None
-        return has_ended and decoder.usage is not None
+        has_ended = self._body.ended or decoder.done or decoder.run_ended or decoder.finish_reason is not None
+        return has_ended and decoder.usage is not None and decoder.usage_complete
+
+    @property
+    def untold_run(self) -> Run | None:
+        """The run that still goes on and tells its usage at its end; None if that would not be all of this stream's."""
+        if self.attached is None or self.run_ended or self._has_lost_usage:
+            return None
+        return self.attached.run
 
     @property
     def status(self) -> int | None:
@@ -194,7 +203,7 @@ class UpstreamStream:
         body = await client.open(self._request, self._last_seq, self._said)
         if body.run is not None:
             try:
-                await self._log_run(body.run)
+                await self._log_run(msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage))
             except BaseException:
                 body.close()
                 raise

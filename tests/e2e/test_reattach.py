@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 
 from deploy.local.ports import Address
 from service import recovery as recovering
@@ -66,6 +67,13 @@ def reasoning_of(events: list[Event]) -> str:
     return "".join(event.reasoning or "" for event in events if isinstance(event, Delta))
 
 
+def assert_all_is_told(done: Event, tokens: int) -> None:
+    """The run's usage, once, and that it is all."""
+    assert isinstance(done, Done)
+    assert done.usage is not None
+    assert (done.usage.completion_tokens, done.usage_complete) == (tokens, UNSET)
+
+
 async def test_an_answer_that_is_cut_anywhere_is_followed_again_and_asked_for_once(
     tmp_path: Path, upstream: UpstreamProcess, inner: Service, key: str
 ) -> None:
@@ -84,6 +92,7 @@ async def test_an_answer_that_is_cut_anywhere_is_followed_again_and_asked_for_on
     assert isinstance(events[1], Delta)
     assert events[1].run is not None, "it is logged before the first piece"
     assert len(upstream.requests(key)) == 1
+    assert_all_is_told(events[-1], CHUNKS + len(THOUGHTS))
 
 
 async def test_a_take_over_follows_the_same_run(
@@ -100,6 +109,7 @@ async def test_a_take_over_follows_the_same_run(
     assert text_of(events) == WHOLE
     assert seams(events) == {Seam("reattached", "takeover")}
     assert len(upstream.requests(key)) == 1
+    assert_all_is_told(events[-1], CHUNKS)
 
 
 async def test_a_stop_stops_the_run(tmp_path: Path, upstream: UpstreamProcess, inner: Service, key: str) -> None:

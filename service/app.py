@@ -24,7 +24,7 @@ from service.renderings import NAMES
 from service.routes import answers, generate, health
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
-from service.telemetry import metrics, own_slot, tracing
+from service.telemetry import metrics, own_slot, sending
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 from service.upstream.tls import ClientCertificate
@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
                 own_slot.serve()
                 yield
         finally:
-            await tracing.aclose()
+            await sending.aclose()
             own_slot.leave()
 
     middleware = [Middleware(RequestLine)]  # the outermost first

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -17,7 +18,8 @@ from service.config import Settings, SettingsError, read_settings
 from service.eventlog import UnusableLog, prepare_event_log
 from service.logging import configure_logging
 from service.sandbox import confine
-from service.telemetry import tracing
+from service.telemetry import sending
+from service.telemetry.gen_ai import Server
 from service.upstream.proxy import UnusableProxy, proxy_for
 from service.upstream.tls import UnusableCertificate, check_authorities, client_tls
 from service.worker import CANNOT_LOAD
@@ -40,19 +42,19 @@ def _confine(settings: Settings) -> None:
         structlog.get_logger().warning("not_confined", reason="this kernel has no Landlock")
 
 
-def _import_otlp() -> Callable[[], None] | None:
-    """Return the function that starts traces; None if traces are not configured.
+def _import_otlp() -> Callable[[dict[str, Server]], None] | None:
+    """Return the function that starts traces and metrics by OTLP; None if neither is configured.
 
     Call this before the confinement, which forbids writing .pyc files. Call the returned function after it: it starts a
     thread, which must be confined too.
     """
-    if not tracing.wanted():
+    if not sending.is_any_wanted():
         return None
     try:
         from service.telemetry.otlp import start  # noqa: PLC0415 (an extra)
     except ImportError:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT switches on traces, and their packages are not installed. Run"
+            "OTEL_EXPORTER_OTLP_ENDPOINT switches on traces and metrics, and their packages are not installed. Run"
             " uv sync --extra tracing, or pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http."
         ) from None
     return start
@@ -72,17 +74,22 @@ def _check_ways_to_upstreams(settings: Settings) -> None:
             client_tls(endpoint.certificate)
 
 
+def _server(base_url: str) -> Server:
+    url = urlsplit(base_url)
+    return Server(url.hostname or "", url.port or (443 if url.scheme.lower() == "https" else 80))
+
+
 try:
     settings = read_settings()
     _check_ways_to_upstreams(settings)
     configure_logging()
-    start_traces = _import_otlp()
+    start_otlp = _import_otlp()
     _confine(settings)
 except (SettingsError, UnusableProxy, UnusableCertificate) as error:
     print(f"Folyam cannot start: {error}", file=sys.stderr)  # noqa: T201 (the log may not be configured yet)
     raise SystemExit(CANNOT_LOAD) from None
-if start_traces is not None:
-    start_traces()
+if start_otlp is not None:
+    start_otlp({endpoint.role: _server(endpoint.base_url) for endpoint in endpoints(settings)})
 app = create_app(settings)
 # Imported objects live as long as the process. Frozen, they are left out of garbage collections, each of which would
 # otherwise pause every stream for tens of milliseconds.

@@ -295,8 +295,8 @@ class Producer:
             if first:
                 first = False
                 await self._log_first(deltas, stream, mending)
-                self._report.first_chunk(now, asked_at)
                 self._report.answered(stream.endpoint)
+                self._report.first_chunk(now, asked_at)
                 first_at, shows_reasoning = now, isinstance(said := deltas[0], Delta) and said.reasoning is not None
             else:
                 await self._lease.append(deltas)

@@ -131,12 +131,13 @@ class Report:
         timing = self.timing()
         outcome = self._done_as if isinstance(terminal, Done) else type(terminal).__name__.lower()
         usage = terminal.usage or None
+        error = terminal.code if isinstance(terminal, Failed) else None
         is_complete = usage is not None and terminal.usage_complete is not False
         # An answer that was whole but for its end goes on without a further chunk.
         self._count_break("continued" if isinstance(terminal, Done) else outcome)
         if isinstance(terminal, Stopped):
             self._metrics.stopped(terminal.by)
-        self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete)
+        self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete, error=error)
         _logger.info(
             "answer",
             answer=self._answer_id,

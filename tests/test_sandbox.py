@@ -101,14 +101,15 @@ for place in os.environ["PLACES"].split(os.pathsep):
     assert ('"event":"confined"' if KERNEL_CAN else '"event":"not_confined"') in ended.stderr
 
 
-def test_what_sends_traces_is_compiled_once_and_not_at_each_start(tmp_path: Path) -> None:
+def test_what_sends_traces_and_metrics_is_compiled_once_and_not_at_each_start(tmp_path: Path) -> None:
     environment = {
         "FOLYAM_LOG_URL": (tmp_path / "answers").as_uri(),
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"),
     }
     assert import_service(environment).returncode == 0
-    for module in ("service/telemetry/otlp", "opentelemetry/exporter/otlp/proto/http/trace_exporter/__init__"):
+    exporters = (f"opentelemetry/exporter/otlp/proto/http/{signal}_exporter/__init__" for signal in ("trace", "metric"))
+    for module in ("service/telemetry/otlp", "service/telemetry/otlp_metrics", *exporters):
         assert [*(tmp_path / "compiled").rglob(f"{module}.*.pyc")], module
 
 

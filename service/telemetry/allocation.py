@@ -21,6 +21,10 @@ BESIDE_THE_KEY_BYTES = 4 + 8 + 16
 """Maximum bytes of an entry beside its key: the key's length, its padding, the value and its timestamp."""
 
 
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+"""A value's name and its labels."""
+
+
 class AllocatedValues:
     """Create the values of one process's metrics in the files of its slot. `on_error` gets each failed allocation."""
 
@@ -30,6 +34,8 @@ class AllocatedValues:
         self._on_error = on_error
         self._mapped = _without_lock(values.MultiProcessValue(lambda: number))  # type: ignore[no-untyped-call]
         self._allocated: dict[Path, int] = {}
+        self.inherited: dict[Sample, float] = {}
+        """What counters and histograms of the slot's earlier processes had counted, which this one's go on from."""
 
     def __call__(
         self,
@@ -51,7 +57,10 @@ class AllocatedValues:
         except OSError as error:
             self._on_error(error)
             made = values.MutexValue
-        return made(kind, metric, name, labels, label_values, description, multiprocess_mode=multiprocess_mode, **more)
+        value = made(kind, metric, name, labels, label_values, description, multiprocess_mode=multiprocess_mode, **more)
+        if kind != "gauge" and (counted := value.get()):
+            self.inherited[name, tuple(zip(labels, label_values, strict=True))] = counted
+        return value
 
     def _make_room(self, path: Path, entry_bytes: int) -> None:
         with path.open("a+b") as file:

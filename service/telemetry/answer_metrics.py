@@ -1,13 +1,13 @@
 """One answer's metrics."""
 
-from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Self
 
 from prometheus_client import Histogram
 
 from service.telemetry import series
+from service.telemetry.gen_ai import Operation, counts_of
 from service.telemetry.usage import Usage, cached_tokens, reasoning_tokens
 
 OTHER = "other"
@@ -20,7 +20,8 @@ class AnswerMetrics:
     def __init__(self, model: str) -> None:
         self._model = model
         self._series = _series_of(model)
-        self._between_chunks = _Batch(self._series.between_chunks)
+        self._operation = Operation.of(model)
+        self._between_chunks = _Batch(self._series.between_chunks, self._operation.chunks if self._operation else None)
         self.chunks_arrived = self._between_chunks.observe
         """Observe the time since the last arrival of chunks, in seconds."""
 
@@ -42,10 +43,15 @@ class AnswerMetrics:
     def upstream_first_chunk(self, seconds: float) -> None:
         """Observe the time from the upstream request to its first chunk."""
         self._series.upstream_first_chunk.observe(seconds)
+        if self._operation is not None:
+            self._operation.first_chunk(seconds)
 
     def answered(self, endpoint: str) -> None:
         """Count a request to the upstream that brought a first chunk. `endpoint` is one of `series.ENDPOINTS`."""
         self._series.answered[endpoint].inc()
+        if self._operation is not None:
+            self._between_chunks.flush()  # They were the last endpoint's.
+            self._operation.answered(endpoint)
 
     def generated(self, endpoint: str, tokens: int, seconds: float) -> None:
         """Observe the time that each of the tokens took that came in the seconds after the first chunk."""
@@ -69,12 +75,22 @@ class AnswerMetrics:
         if outcome in series.MENDED:
             series.BREAK.observe(seconds)
 
-    def finished(self, outcome: str, seconds: float, usage: Usage | None, *, usage_complete: bool = True) -> None:
-        """Count an ended answer, its duration and its tokens as far as they are known."""
+    def finished(
+        self,
+        outcome: str,
+        seconds: float,
+        usage: Usage | None,
+        *,
+        usage_complete: bool = True,
+        error: str | None = None,
+    ) -> None:
+        """Count an ended answer, its duration and its tokens as far as they are known. `error` is a failure's code."""
         self._between_chunks.flush()
         self._series.finished[outcome].inc()
         self._series.duration[outcome].observe(seconds)
         series.IN_FLIGHT.dec()
+        if self._operation is not None:
+            self._operation.ended(seconds, error, usage)
         if not usage_complete:
             series.USAGE_INCOMPLETE.labels(self._model, outcome).inc()
         if usage is not None:
@@ -113,35 +129,36 @@ _series_of = cache(_Series)  # `AnswerMetrics.of` limits the models to the setti
 
 
 class _Batch:
-    """Observations of a histogram, counted here and added to it every `SIZE` observations.
+    """Observations of a histogram, kept here and added to it every `SIZE` observations.
 
     Observing each chunk would cost 4 µs, a tenth of a chunk's whole cost. prometheus_client has no public way to
     observe many at once. `tests/test_metrics.py` checks that the private one used here counts the same.
+    `also` gets the same observations, in order of size.
     """
 
     SIZE = 64
 
-    def __init__(self, histogram: Histogram) -> None:
+    def __init__(self, histogram: Histogram, also: Callable[[Sequence[float]], None] | None) -> None:
         self._histogram = histogram
-        self._bounds = histogram._upper_bounds  # noqa: SLF001
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-        self._pending = 0
+        self._also = also
+        self._values: list[float] = []
 
     def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-        self._pending += 1
-        if self._pending == self.SIZE:
+        values = self._values
+        values.append(value)
+        if len(values) == self.SIZE:
             self.flush()
 
     def flush(self) -> None:
-        if not self._pending:
+        values = self._values
+        if not values:
             return
-        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):  # noqa: SLF001
+        values.sort()
+        bounds = self._histogram._upper_bounds[:-1]  # noqa: SLF001 # the last is infinite
+        for bucket, count in zip(self._histogram._buckets, counts_of(values, bounds), strict=True):  # noqa: SLF001
             if count:
                 bucket.inc(count)
-        self._histogram._sum.inc(self._sum)  # noqa: SLF001
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-        self._pending = 0
+        self._histogram._sum.inc(sum(values))  # noqa: SLF001
+        if self._also is not None:
+            self._also(values)
+        values.clear()

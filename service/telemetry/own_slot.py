@@ -7,13 +7,14 @@ import structlog
 from prometheus_client import values
 
 from service.telemetry import worker_slots
-from service.telemetry.allocation import AllocatedValues
+from service.telemetry.allocation import AllocatedValues, Sample
 
 _logger = structlog.get_logger()
 
 _disk_errors: list[OSError] = []
 """Errors that left a metric in memory, where no scrape sees it. The first is logged."""
 _slot: worker_slots.Slot | None = None
+_values: AllocatedValues | None = None
 
 
 def directory() -> Path | None:
@@ -28,7 +29,7 @@ def claim() -> None:
     A metric takes the names of its files from the value class when it is made, and the module `series` makes all of
     them. Without a slot that class would use the process id.
     """
-    global _slot  # noqa: PLW0603 (as the metrics, one for the process)
+    global _slot, _values  # noqa: PLW0603 (as the metrics, one for the process)
     if (meeting := directory()) is None:
         return
     try:
@@ -37,7 +38,12 @@ def claim() -> None:
         _disk_errors.append(error)
         values.ValueClass = values.MutexValue
         return
-    values.ValueClass = AllocatedValues(meeting, _slot.number, _disk_errors.append)
+    values.ValueClass = _values = AllocatedValues(meeting, _slot.number, _disk_errors.append)
+
+
+def inherited(sample: Sample) -> float:
+    """Return what the slot's earlier workers had counted of a counter, or of a part of a histogram."""
+    return 0.0 if _values is None else _values.inherited.get(sample, 0.0)
 
 
 def deaths_found() -> int:

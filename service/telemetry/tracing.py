@@ -1,14 +1,11 @@
-"""OpenTelemetry traces, where `OTEL_EXPORTER_OTLP_ENDPOINT` asks for them. Otherwise every span is a no-op one.
+"""OpenTelemetry traces, where the environment asks for them (`sending.wanted`). Otherwise every span is a no-op one.
 
 A request is one span. The generation of an answer is another: it outlives its request and may continue in another
 worker. Names follow OpenTelemetry's conventions for HTTP and for generative AI; names that those do not have begin with
 `folyam.`. No span holds people's words, nor a path or a query string, which may contain them.
 """
 
-import asyncio
-import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -22,11 +19,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from service.telemetry.gen_ai import OPERATION, PROVIDER
 from service.telemetry.usage import Usage, cached_tokens, reasoning_tokens
-
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-FLUSH_SECONDS = 2.0
-"""Maximum time a leaving worker waits for the collector to take its last spans."""
 
 Span = trace.Span
 """The API's span, named here for modules that may not import OpenTelemetry."""
@@ -36,28 +30,12 @@ NO_SPAN: Span = INVALID_SPAN
 
 _propagator = TraceContextTextMapPropagator()
 _tracer: Tracer | None = None
-_shutdown: Callable[[], None] | None = None
 
 
-def wanted() -> bool:
-    """Return whether the environment asks for traces."""
-    return any(os.environ.get(name, "").strip() for name in ENDPOINTS)
-
-
-def use(tracer: Tracer, shutdown: Callable[[], None]) -> None:
-    """Start all spans from the tracer from now on. `shutdown` sends the remaining spans, and may block."""
-    global _tracer, _shutdown  # noqa: PLW0603 (one for the process, as the metrics)
+def use(tracer: Tracer) -> None:
+    """Start all spans from the tracer from now on."""
+    global _tracer  # noqa: PLW0603 (one for the process, as the metrics)
     _tracer = tracer
-    _shutdown = shutdown
-
-
-async def aclose() -> None:
-    """Send unsent spans, waiting at most `FLUSH_SECONDS`."""
-    if _shutdown is not None:
-        # A daemon thread: a collector that does not answer must not delay the worker's exit.
-        sending = threading.Thread(target=_shutdown, daemon=True)
-        sending.start()
-        await asyncio.to_thread(sending.join, FLUSH_SECONDS)
 
 
 def log_fields(span: Span) -> Mapping[str, str]:
@@ -120,13 +98,12 @@ def start_generation(
     taken_over: str | None,
 ) -> Span:
     """Start the span of a generation, or of the rest of one: `taken_over` is the way of a take-over."""
-    span = _start(f"chat {model}", traceparent, SpanKind.CLIENT)
+    span = _start(f"{OPERATION} {model}", traceparent, SpanKind.CLIENT)
     _set(
         span,
         {
-            "gen_ai.operation.name": "chat",
-            # The API that is spoken. Which provider stands behind it is unknown.
-            "gen_ai.provider.name": "openai",
+            "gen_ai.operation.name": OPERATION,
+            "gen_ai.provider.name": PROVIDER,
             "gen_ai.request.model": model,
             "gen_ai.request.stream": True,
             "gen_ai.request.temperature": temperature,

@@ -1,11 +1,8 @@
 """Traces, as a real collector receives them."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from gunicorn.arbiter import Arbiter
 from tests.e2e.client import JSON_LINES, Client, question, script
 from tests.e2e.collector import Collector, ReceivedSpan
 from tests.e2e.stack import Service, eventually, import_service
+from tests.otlp_receiver import receiving
 from tests.upstream.process import UpstreamProcess
 
 WORDS = "somebody's own words"
@@ -162,6 +160,7 @@ def test_a_worker_that_leaves_sends_its_spans_before_it_goes(traced: Traced, ups
 
 def test_a_collector_that_is_gone_holds_up_nothing(tmp_path: Path, upstream: UpstreamProcess) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    settings["OTEL_METRIC_EXPORT_INTERVAL"] = "100"
     with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
         client = Client(service.address)
         assert client.generate(script()).events[-1]["type"] == "done"
@@ -170,41 +169,16 @@ def test_a_collector_that_is_gone_holds_up_nothing(tmp_path: Path, upstream: Ups
     assert service.process.returncode == 0
 
 
-@contextmanager
-def recorder() -> Iterator[tuple[str, set[str]]]:
-    """A collector that takes everything: its address, and the paths that it was sent something at."""
-    paths: set[str] = set()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.add(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", paths
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_the_framework_sends_nothing_by_itself(tmp_path: Path, upstream: UpstreamProcess) -> None:
     """FastAPI's own telemetry has addresses and exceptions' messages, which may quote a client's words."""
-    with recorder() as (endpoint, paths):
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+    with receiving() as receiver:
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
         with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
             # FastAPI reports a parameter that it refuses.
             assert Client(service.address).request("GET", "/generate?temperature=hot").status == 422
-    # A leaving worker sends its remaining spans before it ends.
-    assert paths == {"/v1/traces"}
+    # A leaving worker sends its remaining spans and its metrics before it ends.
+    assert set(receiver.paths) == {"/v1/traces", "/v1/metrics"}
+    assert all(name.startswith(("folyam_", "gen_ai.")) for export in receiver.exports for name in export.metrics)
 
 
 def test_without_the_variable_nothing_of_it_is_loaded(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ class AllocatedValues:
 def _without_lock(mapped: Any) -> Any:  # noqa: ANN401 (a class that prometheus_client makes)
     """Return the class with a cheaper `inc`, which an answer calls 15 times.
 
-    prometheus_client takes a lock and looks at the process id. Only the event loop's thread counts here, and the slot
-    takes the place of the process id.
+    prometheus_client takes a lock and looks at the process id. Here the event loop's thread counts everything but the
+    deaths of workers, which only a scrape counts, and the slot takes the place of the process id.
     """
 
     class Value(mapped):  # type: ignore[misc]

@@ -132,6 +132,60 @@ async def test_an_unknown_reason_behind_a_break_is_counted_as_any_end(
     assert sample("folyam_upstream_breaks_total", reason="cut", outcome="continued") == ended + 1
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"code": "content_filter"}, "upstream_moderated"),
+        ({"code": "context_length_exceeded", "type": "invalid_request_error"}, "upstream_too_long"),
+        ({"code": None, "type": "invalid_request_error"}, "upstream_bad_request"),
+        ({"code": "insufficient_quota"}, "upstream_no_credit"),
+        ({"code": 402}, "upstream_no_credit"),
+        ({"code": "invalid_api_key"}, "upstream_credentials"),
+        ({"code": "model_not_found"}, "upstream_not_found"),
+    ],
+)
+async def test_a_refusal_in_the_middle_ends_the_answer_at_once_with_its_code(
+    url: str, upstream: UpstreamProcess, key: str, error: dict[str, Any], code: str
+) -> None:
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=4, first=[{"error_after": 2, "error": {"message": "no", **error}}])
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, events[-1].retryable, text_of(events)) == (code, False, "w1 w2 ")
+    assert len(upstream.requests(key)) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "overloaded", "type": "overloaded_error"},
+        {"code": None, "type": "server_error"},
+        {"code": "rate_limit_exceeded", "type": "invalid_request_error"},
+        {"code": 429},
+        {"code": 400, "type": "BadRequestError"},
+    ],
+)
+async def test_a_failure_that_passes_is_continued(
+    url: str, upstream: UpstreamProcess, key: str, error: dict[str, Any]
+) -> None:
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=4, first=[{"error_after": 2, "error": {"message": "no", **error}}])
+        events = await here.follow(producer.answer_id)
+    assert (text_of(events), seams(events)) == (FOUR, [Seam("continued", "error")])
+
+
+async def test_a_refusal_of_a_continuation_that_was_accepted_ends_the_answer_with_what_broke_it(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    refused = {"error_after": 0, "error": {"message": "no", "code": "insufficient_quota"}}
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=4, **refused, first=[{"error_after": None, "cut_after": 2}])
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, text_of(events)) == ("upstream_cut", "w1 w2 ")
+    assert len(upstream.requests(key)) == 2
+
+
 # Reasoning
 
 

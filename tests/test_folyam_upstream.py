@@ -1,6 +1,7 @@
 """Another Folyam as the upstream that fails before its first word. tests/e2e/test_reattach.py has a real one."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -185,6 +186,25 @@ async def test_a_run_is_stopped_only_if_the_answer_ends_here(
             await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         assert not here.supervisor._running
     assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops
+
+
+@pytest.mark.parametrize("in_the_middle", [False, True])
+@pytest.mark.parametrize(("code", "status"), [("upstream_moderated", 403), ("upstream_credentials", 502)])
+async def test_a_refusal_that_a_folyam_passes_on_is_the_same_one_here(
+    tmp_path: Path, code: str, status: int, *, in_the_middle: bool
+) -> None:
+    failed = events(*WHOLE[:2], Failed(3, code, "It was refused.", retryable=False))
+    body = json.dumps({"error": {"code": code, "message": "It was refused.", "request_id": "r"}}).encode()
+    refused = b"HTTP/1.1 %d No\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+    async with (
+        RawUpstream(lambda _: failed if in_the_middle else refused) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw), recovery="restart") as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+    assert isinstance(got[-1], Failed)
+    assert (got[-1].code, got[-1].retryable) == (code, False)
+    assert [asked.path for asked in raw.requests if not asked.path.endswith("/stop")] == ["/generate"]
 
 
 async def test_an_answer_that_breaks_off_behind_its_last_word_is_not_counted_as_empty(tmp_path: Path) -> None:

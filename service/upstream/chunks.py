@@ -30,6 +30,7 @@ from service.upstream.chunk_json import (
 from service.upstream.error_body import read_error, word
 from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.odd_chunks import decode_loosely, decode_rarities_loosely
+from service.upstream.refusals import reported
 from service.upstream.token_usage import usage_of
 
 EVENT_BYTES = 1 << 20
@@ -346,8 +347,7 @@ def _rarities_of(event: bytes) -> Rarities:
 
 def _reported(error: msgspec.Raw | bytes) -> UpstreamError:
     """Return the error that the upstream describes in JSON."""
-    said = read_error(bytes(error))
-    return UpstreamError("upstream_error").told_by_upstream(None, said.code, said.type)
+    return reported(read_error(bytes(error)))
 
 
 def _in_whole_characters(text: str) -> str:

@@ -20,9 +20,10 @@ from service.upstream.connection import Exchange, MalformedResponseError
 from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
 from service.upstream.dialect import Dialects
 from service.upstream.endpoint import Endpoint, TimeOuts, continuing, request_to
-from service.upstream.errors import BAD_REQUEST, is_accepted, status_error
+from service.upstream.errors import is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 from service.upstream.redirects import MOST_REDIRECTS, redirected_to
+from service.upstream.refusals import BAD_REQUEST
 from service.upstream.think_tags import ThinkTagDecoder, thinks_inline
 
 BREAKER_QUESTIONS = 5

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from service.answer import Attached
 from service.errors import UpstreamError
 from service.events import Delta, Done, Event, Failed, Restart, Run, Stopped, Usage, decode_any
+from service.upstream.refusals import refusal_of_folyam
 
 LINE_BYTES = 1 << 20
 """Limit on a line. A merged delta is far shorter."""
@@ -80,7 +81,8 @@ class FolyamDecoder:
                 self.done = True
             case Stopped() | Failed():
                 self.usage, self.usage_complete = event.usage or None, event.usage_complete is True
-                self.failure = UpstreamError("upstream_error")
+                refusal = refusal_of_folyam(event.code) if isinstance(event, Failed) else None
+                self.failure = refusal or UpstreamError("upstream_error")
                 self.run_ended = True
 
     def _delta(self, delta: Delta, events: list[Event]) -> None:

@@ -90,11 +90,15 @@ class Policy:
         # version knows.
         return Mending("fail" if how == "fail" else "restart", TAKEOVER)
 
-    def after_break(self, state: AnswerState, why: str, *, attaches: bool = True) -> Mending:
-        """Return how an answer goes on whose upstream broke off. `attaches` is whether its run may be there still."""
+    def after_break(self, state: AnswerState, why: str, *, attaches: bool = True, continues: bool = True) -> Mending:
+        """Return how an answer goes on whose upstream broke off.
+
+        `attaches` is whether its run may be there still, `continues` whether a continuation may succeed. A restart,
+        which is paid for again, comes last.
+        """
         if attaches and (attached := self._attached(state)):
             return Mending("attach", why, attached=attached)
-        if self.chosen in (None, "continue") and (said := self._said(state, all_known=True)):
+        if continues and self.chosen != "fail" and (said := self._said(state, all_known=True)):
             return Mending("continue", why, said)
         if self.chosen == "restart":
             return Mending("restart", why, discards=bool(state.deltas) or state.run is not None)
@@ -116,8 +120,9 @@ class Recoverer:
         self._policy = policy
         self._why = why
         self._state = state
-        self._attaching = why == TAKEOVER
-        self._attaches = True
+        self._last: How | None = "attach" if why == TAKEOVER else None
+        self._gone: set[tuple[str, str]] = set()  # ids and addresses of runs that cannot be followed again
+        self._continues = True
         self._attempts = 0
         self._without_progress = 0
         self._restarts = 0
@@ -135,7 +140,8 @@ class Recoverer:
     async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
         """Return what to do after a failure; None if the answer fails. `progress` is whether anything new had come.
 
-        A run that ended, or that the upstream does not give out any more, is not followed again.
+        A run that ended, or that the upstream does not give out any more, is not followed again. A text that no
+        upstream continues is not handed back again, and restarted if the setting says so.
 
         Raises:
             Unavailable: the log cannot be read.
@@ -145,18 +151,28 @@ class Recoverer:
             self._why = error.reason
         self._attempts += 1
         self._without_progress += 1
-        is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS or self._attempts > ATTEMPTS
+        is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS
         is_refused = not progress and not error.retryable
-        if run_ended or (is_refused and self._attaching):
-            self._attaches = is_refused = False
+        is_gone = run_ended or (is_refused and self._last == "attach")
+        if is_gone and not run_ended:
+            is_refused = False  # It is the run that is refused, and not the question.
+        elif (is_over or is_refused) and self._last == "continue" and self._policy.chosen == "restart":
+            self._continues = is_over = is_refused = False
+            self._without_progress = 1
+        is_over = is_over or self._attempts > ATTEMPTS
         if is_over or is_refused or (progress and error.reason not in BREAKS) or not self.may_mend:
             return None
-        mending = self._policy.after_break(await self._state(), self._why, attaches=self._attaches)
-        self._attaching = mending.how == "attach"
-        self._attaches = True  # The next run is another one.
+        mending = self._after_break(await self._state(), is_gone=is_gone)
+        self._last = mending.how
         if mending.how == "restart" and mending.discards:
             self._restarts += 1
         return None if mending.how == "fail" or self._restarts > RESTARTS else mending
+
+    def _after_break(self, state: AnswerState, *, is_gone: bool) -> Mending:
+        run = (state.run.id, state.run.at) if state.run is not None else None
+        if is_gone and run is not None:
+            self._gone.add(run)
+        return self._policy.after_break(state, self._why, attaches=run not in self._gone, continues=self._continues)
 
     def pause(self, error: UpstreamError) -> float:
         """Return the seconds to wait before the next attempt."""

@@ -305,7 +305,7 @@ async def test_the_answers_bytes_bound_it_over_its_breaks(url: str, upstream: Up
 
 @walks((State.BROKEN, Cause.RESTART))
 async def test_a_break_restarts_only_where_the_setting_says_so(url: str, upstream: UpstreamProcess, key: str) -> None:
-    async with worker(url, upstream, recovery="restart") as here:
+    async with worker(url, upstream, recovery="restart", continuation="none") as here:
         producer = await here.start(key, chunks=4, first=[{"cut_after": 2}, {"status": 503}])
         events = await here.follow(producer.answer_id)
     assert [event.seq for event in events if isinstance(event, Restart)] == [4]
@@ -326,10 +326,47 @@ async def test_a_break_that_may_not_be_mended_fails_at_once(
 
 
 async def test_restarts_are_few(url: str, upstream: UpstreamProcess, key: str) -> None:
-    async with worker(url, upstream, recovery="restart") as here:
+    async with worker(url, upstream, recovery="restart", continuation="none") as here:
         events = await here.follow((await here.start(key, chunks=4, cut_after=2)).answer_id)
     assert isinstance(events[-1], Failed)
     assert len(upstream.requests(key)) == 1 + RESTARTS
+
+
+async def test_where_a_text_can_be_continued_nothing_restarts(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream, recovery="restart") as here:
+        producer = await here.start(key, chunks=4, first=[{"cut_after": 2}, {"status": 503}, {"cut_after": 1}])
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == FOUR
+    assert set(seams(events)) == {Seam("continued", "cut")}
+    assert not any(isinstance(event, Restart) for event in events)
+
+
+@pytest.mark.parametrize("refusal", [{"accept_reasoning": False, "reasoning": ["hm "]}, {"status": 404}])
+async def test_a_continuation_that_is_refused_becomes_a_restart_where_the_setting_says_so(
+    url: str, upstream: UpstreamProcess, key: str, refusal: dict[str, Any]
+) -> None:
+    # 404 is one server's way to say that it knows no such thing. The reasoning is refused before it is recorded.
+    first = [{"cut_after": 2, **refusal, "status": 200}, *[refusal] * ("status" in refusal)]
+    script = {name: value for name, value in refusal.items() if name != "status"}
+    async with worker(url, upstream, recovery="restart") as here:
+        producer = await here.start(key, chunks=4, first=first, **script)
+        events = await here.follow(producer.answer_id)
+    [place] = [number for number, event in enumerate(events) if isinstance(event, Restart)]
+    assert text_of(events[place:]) == FOUR
+    assert is_well_formed(events)
+    assert isinstance(events[-1], Done)
+
+
+async def test_a_continuation_that_is_never_answered_becomes_a_restart_where_the_setting_says_so(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    fallback = Endpoint("http://127.0.0.1:1/v1", "key", model="spare", continuation="assistant")
+    async with worker(url, upstream, recovery="restart", continuation="none", fallback=fallback) as here:
+        producer = await here.start(key, chunks=4, first=[{"cut_after": 2}])
+        events = await here.follow(producer.answer_id)
+    assert [event.seq for event in events if isinstance(event, Restart)] == [4]
+    assert text_of(events[4:]) == FOUR
+    assert [record["model"] for record in upstream.requests(key)] == ["test-model"] * 2
 
 
 @walks((State.WAITING, Cause.RESTART))

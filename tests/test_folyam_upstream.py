@@ -24,7 +24,7 @@ from service.upstream.stream import Upstream
 from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.piecewise import serving
-from tests.upstream.raw import RawRequest, RawUpstream
+from tests.upstream.raw import GOOD_STREAM, RawRequest, RawUpstream
 from tests.waiting import DEADLINE_SECONDS
 from tests.working import TIME_OUTS, text_of, worker
 
@@ -186,6 +186,35 @@ async def test_a_run_is_stopped_only_if_the_answer_ends_here(
             await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         assert not here.supervisor._running
     assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops
+
+
+@pytest.mark.parametrize("how", ["gone", "ended"])
+async def test_a_run_that_is_gone_is_never_followed_again(tmp_path: Path, how: str) -> None:
+    # The fallback goes on, after some failures.
+    ended = events(*WHOLE[:2], Failed(3, "upstream_cut", "It was cut.", retryable=True))
+    cut = events(*WHOLE[:2], length="Content-Length: 9999\r\n")
+    gone = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    away = b"HTTP/1.1 503 Not Now\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    answers = [away, away, away, GOOD_STREAM]
+
+    def respond(asked: RawRequest) -> bytes:
+        return (ended if how == "ended" else cut) if asked.path == "/generate" else gone
+
+    async with (
+        RawUpstream(respond) as raw,
+        RawUpstream(lambda _: answers.pop(0)) as second,
+        worker(
+            tmp_path.as_uri(),
+            second,
+            first=folyam(raw),
+            fallback=Endpoint(second.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+    assert isinstance(got[-1], Done)
+    assert text_of(got) == "A river flowsHello world"
+    assert len(second.requests) == 4
+    assert [asked.path for asked in raw.requests] == ["/generate", *[f"/answers/{ID}"] * (how == "gone")]
 
 
 @pytest.mark.parametrize("in_the_middle", [False, True])

@@ -31,7 +31,9 @@ TIME_OUTS = TimeOuts(10, 10, 10, 10)
 class Addressed(Protocol):
     """An upstream, by its address."""
 
-    base_url: str
+    @property
+    def base_url(self) -> str:
+        """The value for `OPENAI_BASE_URL`."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ class Settings(BaseSettings):
         None,
         description="How to recover an answer whose worker died, or whose upstream broke off in the middle: `continue`"
         " (the default if an upstream can), `restart` or `fail`. If unset, and no upstream can continue, a death"
-        " restarts, and a break fails: a restart is paid for again.",
+        " restarts, and a break fails: a restart is paid for again. With `restart`, a break restarts only what no"
+        " upstream continues.",
     )
 
     connect_seconds: PositiveSeconds = Field(5, description="Timeout for connecting to the upstream.")

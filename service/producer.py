@@ -236,7 +236,7 @@ class Producer:
             except UpstreamError as error:
                 error.upstream_status = error.upstream_status or stream.status
                 stream.close()
-                if mending is None and not self._has_grown:
+                if (mending is None and not self._has_grown) or error.code == "answer_too_long":
                     raise
                 grown, self._has_grown = self._has_grown, False
                 broken_by = error if grown or broken_by is None else broken_by
@@ -275,6 +275,7 @@ class Producer:
             attempt=self._recoverer.attempt,
             passes_breaker=self._taken_over is not None,
             may_break=self._recoverer.may_mend,
+            most_bytes=self._limits.answer_bytes - self._lease.size,
             on_status=self._status_came,
             on_run=self._log_run,
         )

@@ -11,9 +11,12 @@ from structlog.testing import capture_logs
 from service import recovery as recovering
 from service.events import Delta, Done, Event, Failed, Restart, Seam, Terminal, Usage, new_answer_id
 from service.lifecycle import Cause, State
-from service.producer import sum_usage
+from service.producer import Limits, sum_usage
+from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
+from tests.listening import listening
+from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
 from tests.walking import walks
 from tests.working import PATIENT, text_of, worker
@@ -298,6 +301,38 @@ async def test_the_answers_bytes_bound_it_over_its_breaks(url: str, upstream: Up
         events = await here.follow(producer.answer_id)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "answer_too_long"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (replace(PATIENT, answer_bytes=20_000), "answer_too_long"),
+        (replace(PATIENT, answer_seconds=1.0), "answer_timeout"),
+    ],
+)
+async def test_the_answers_limits_bound_a_model_that_thinks_again_behind_its_text(
+    url: str, limits: Limits, code: str
+) -> None:
+    thought = bodies.data(bodies.chunk({"reasoning_content": "Hm. "}))
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(bodies.response(bodies.HELLO if asked == 1 else b"", *["Content-Length: 999"] * (asked == 1)))
+        while asked > 1:
+            writer.write(thought * 10)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    async with listening(serve) as address:
+        first = Endpoint(f"http://{address}/v1", "key", continuation="assistant")
+        async with worker(url, first, first=first, limits=limits) as here:
+            events = await here.follow((await here.ask(to_request("hello", model="test-model"))).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, text_of(events), reasoning_of(events)) == (code, "Hello", "")
+    assert asked == 2
 
 
 # Restarts

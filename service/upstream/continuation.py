@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from service.answer import Said
-from service.events import Delta, Event
+from service.errors import UpstreamError
+from service.events import Delta, Event, encode_lines
 from service.upstream.overlap import Overlap
 
 
@@ -14,8 +15,10 @@ class Continuation:
     answer instead.
     """
 
-    def __init__(self, said: Said, last_seq: int) -> None:
+    def __init__(self, said: Said, last_seq: int, most_bytes: int | None = None) -> None:
+        """`most_bytes` limits what is held back, in bytes of the log: a model may think again without an end."""
         self.last_seq = last_seq
+        self._bytes_left = most_bytes
         self.is_anew = False
         self._new: list[Delta] = []
         self._in_text = bool(said.text)
@@ -28,7 +31,11 @@ class Continuation:
         return self._text is None and self._reasoning is None
 
     def add(self, events: Sequence[Event]) -> list[Delta]:
-        """Return the new deltas so far, as soon as all is found: until then it might be another answer."""
+        """Return the new deltas so far, as soon as all is found: until then it might be another answer.
+
+        Raises:
+            UpstreamError: what is held back is too long.
+        """
         for delta in events:
             if not isinstance(delta, Delta):
                 continue  # A continuation has nothing else.
@@ -72,4 +79,9 @@ class Continuation:
     def _append(self, *, text: str | None = None, reasoning: str | None = None, refusal: str | None = None) -> None:
         if text or reasoning or refusal:
             self.last_seq += 1
-            self._new.append(Delta(self.last_seq, text, reasoning, refusal))
+            delta = Delta(self.last_seq, text, reasoning, refusal)
+            self._new.append(delta)
+            if self._bytes_left is not None:
+                self._bytes_left -= len(encode_lines([delta]))
+                if self._bytes_left < 0:
+                    raise UpstreamError("answer_too_long")

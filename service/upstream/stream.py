@@ -69,6 +69,7 @@ class Upstream:
         attempt: int = 0,
         passes_breaker: bool = False,
         may_break: bool = False,
+        most_bytes: int | None = None,
         on_status: Callable[[], None] | None = None,
         on_run: Callable[[Run], Awaitable[None]] | None = None,
     ) -> "UpstreamStream":
@@ -77,8 +78,9 @@ class Upstream:
         The deltas are numbered on from `last_seq`. With `said`, those endpoints alone are asked that can continue it.
         With `attached`, that run is followed again. Each `attempt` to go on begins at another endpoint, so that one
         that accepts each time and then falls silent does not keep the others from being asked. Set `may_break` if a
-        stream that breaks off may be continued. `on_status` is called at each status that is accepted, `on_run` with
-        each new run before its first delta: it adds one event to the log.
+        stream that breaks off may be continued. `most_bytes` is what the answer's log may still grow by. `on_status` is
+        called at each status that is accepted, `on_run` with each new run before its first delta: it adds one event to
+        the log.
         """
         clients: Sequence[Client] = self._clients if said is None else self._continuing()
         if attached is not None:
@@ -89,6 +91,7 @@ class Upstream:
         stream = UpstreamStream(tries, request, last_seq, said, on_status)
         stream.passes_breaker = passes_breaker
         stream.may_break = may_break
+        stream.most_bytes = most_bytes
         stream.attached = attached
         stream.on_run = on_run
         return stream
@@ -104,6 +107,7 @@ class UpstreamStream:
 
     passes_breaker = False
     may_break = False
+    most_bytes: int | None = None
     attached: Attached | None = None
     on_run: Callable[[Run], Awaitable[None]] | None = None
 
@@ -262,7 +266,7 @@ class UpstreamStream:
             else:
                 if self._said is None or not deltas:
                     return deltas
-                self._continuation = Continuation(self._said, self._last_seq)
+                self._continuation = Continuation(self._said, self._last_seq, self.most_bytes)
                 return await self._continued(body, self._continuation, deltas)
 
     async def _continued(

@@ -256,6 +256,7 @@ def _parse(data: bytes) -> Head | None:
     lower = data.lower()
     if (
         is_1_1
+        and not is_odd  # A folded line may be a part of the coding.
         and status not in _WITHOUT_BODY
         and (lower.endswith(_USUAL_LAST) or lower.find(_USUAL) > 0)
         and lower.count(b"\ntransfer-encoding") == 1

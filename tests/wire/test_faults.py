@@ -466,6 +466,17 @@ async def test_a_stream_is_read_whole_in_each_framing_that_servers_send(response
         assert await answer(upstream, question()) == "Hello world"
 
 
+@pytest.mark.parametrize("folded", [b"\r\n , gzip", b"\r\n\tgzip", b"\n\t, x-last"])
+async def test_a_coding_behind_the_chunks_on_a_folded_line_leaves_the_body_as_it_is(
+    sender: Sender, folded: bytes
+) -> None:
+    # RFC 9112, 6.3: chunks are not the last coding, so the body ends with the connection.
+    coded = b"5\r\nhello\r\n0\r\n\r\n"
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" + folded + b"\r\n\r\n" + coded
+    async with server(saying(said)) as port:
+        assert await whole(await sender.ask(f"http://127.0.0.1:{port}/v1")) == coded
+
+
 async def test_nothing_that_follows_a_body_of_two_framings_is_read_as_the_next_response(sender: Sender) -> None:
     connections = 0
 

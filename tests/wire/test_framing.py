@@ -118,6 +118,9 @@ def test_a_head_that_is_none_or_has_no_end_is_malformed_however_it_is_cut(data: 
         ((b"Transfer-Encoding: gzip, chunked",), Chunked, False),
         ((b"Transfer-Encoding: gzip", b"Content-Length: 5"), UntilClose, False),  # 6.3: not chunked last
         ((b"Transfer-Encoding: chunked, gzip",), UntilClose, False),
+        ((CHUNKED.strip(), b" , gzip"), UntilClose, False),
+        ((CHUNKED.strip(), b"\tgzip", b"X: y"), UntilClose, False),
+        ((CHUNKED.strip(), b"X: y", b" z"), Chunked, True),
         ((b"Transfer-Encoding: identity", b"Content-Length: 5"), Sized, True),
         ((b"Content-Length: 5", b"Connection: Close"), Sized, False),
         ((b"Content-Length: 5", b"Connection: keep-alive, x", b"Connection: close"), Sized, False),

@@ -197,7 +197,7 @@ def _head(request: httpx2.Request, url: httpx2.URL, proxy: ProxyAddress | None) 
     target = url.raw_path
     authorization = b""
     if proxy is not None and url.scheme == "http":
-        target = str(url).encode("ascii")
+        target = b"%b://%b%b" % (url.raw_scheme, url.netloc, url.raw_path)  # without the fragment of a redirect
         if proxy.authorization is not None:
             authorization = f"Proxy-Authorization: {proxy.authorization}\r\n".encode("ascii")
     lines = [b"%b: %b\r\n" % header for header in request.headers.raw if header[0].lower() != b"content-length"]

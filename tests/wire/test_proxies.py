@@ -12,6 +12,7 @@ import pytest
 from service.upstream.connection import MalformedResponseError
 from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
 from service.upstream.pool import ConnectTimeOutError, UnreachableError
+from service.upstream.redirects import redirected_to
 from tests.wire.certificates import Authority
 from tests.wire.servers import CHUNKED, END, HELLO, Sender, Serve, request_on, saying, server, whole
 
@@ -80,6 +81,27 @@ async def test_an_http_upstream_is_asked_for_by_its_whole_address_and_with_the_c
     lines = seen[0].split(b"\r\n")
     assert lines[0] == b"POST http://upstream.example/v1 HTTP/1.1"
     assert AS_ME in lines
+
+
+async def test_a_redirects_fragment_is_not_sent_to_a_proxy(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append((await request_on(reader)).split(b"\r\n")[0])
+        writer.write(CHUNKED + HELLO + END)
+
+    async with server(proxy) as port:
+        monkeypatch.setenv("http_proxy", f"http://localhost:{port}")
+        pool = sender.to("http://upstream.example:8080/v1?x=1")
+        for location in ("/moved?a=b#part", "http://upstream.example:8080#", "#/v1"):
+            target = redirected_to(pool.url, 308, [(b"Location", location.encode())])
+            assert target is not None
+            await whole(await pool.send(b'{"question": 1}', target))
+    assert seen == [
+        b"POST http://upstream.example:8080/moved?a=b HTTP/1.1",
+        b"POST http://upstream.example:8080/ HTTP/1.1",
+        b"POST http://upstream.example:8080/v1?x=1 HTTP/1.1",
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -14,7 +14,7 @@ from service.lifecycle import Cause, State
 from service.producer import Limits, sum_usage
 from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
-from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
+from service.upstream.endpoint import Continuation, Endpoint, ThinkTags, TimeOuts
 from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
@@ -217,6 +217,43 @@ async def test_reasoning_between_tags_goes_on_where_it_broke_off(
     assert (reasoning_of(events), text_of(events)) == voices
     assert seams(events) == [Seam("continued", "cut")]
     assert isinstance(events[-1], Done)
+
+
+@pytest.mark.parametrize("continuation", ["assistant", "vllm", "prefix"])
+@pytest.mark.parametrize("think_tags", ["on", "off"])
+@pytest.mark.parametrize(
+    ("rest", "voices"),
+    [
+        ([" so", " it is.</th", "ink>\n\n", "Hello"], ("Hm. Well so it is.", "Hello")),
+        (["</think>", "Hello", " </think>"], ("Hm. Well", "Hello </think>")),
+        (["Hello", " you"], ("Hm. Well", "Hello you")),
+        (["<think>Hm. ", "Well so.</think>Hello"], ("Hm. Well so.", "Hello")),
+    ],
+)
+async def test_reasoning_in_a_field_may_go_on_as_text_up_to_a_tag(
+    url: str,
+    upstream: UpstreamProcess,
+    key: str,
+    continuation: Continuation,
+    think_tags: ThinkTags,
+    rest: list[str],
+    voices: tuple[str, str],
+) -> None:
+    endpoint = Endpoint(upstream.base_url, "key", continuation=continuation, think_tags=think_tags)
+    async with worker(url, upstream, first=endpoint) as here:
+        producer = await here.start(key, texts=rest, first=[{"reasoning": ["Hm. ", "Well"], "cut_after": 0}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == voices
+    assert is_well_formed(events)
+
+
+async def test_blanks_behind_a_reasoning_hand_it_back_as_whole(url: str, upstream: UpstreamProcess, key: str) -> None:
+    thoughts = ["Hm. ", "Well"]
+    async with worker(url, upstream, continuation="vllm") as here:
+        producer = await here.start(key, texts=["\n\n", "Hello"], reasoning=thoughts, first=[{"cut_after": 1}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == ("Hm. Well", "\n\nHello")
+    assert upstream.requests(key)[-1]["messages"][-1]["content"] == "<think>\nHm. Well\n</think>\n\n"
 
 
 async def test_text_behind_reasoning_between_tags_goes_on_as_text(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.events import Delta
-from service.upstream.think_tags import BLANKS, ThinkTagDecoder, thinks_inline
+from service.upstream.think_tags import BLANKS, REST, Manner, ThinkTagDecoder, thinks_inline
 from tests.upstream.bodies import DONE, chunk, data, end, say
 
 
@@ -127,6 +127,43 @@ def test_reasoning_that_is_continued_between_tags_ends_with_its_tag() -> None:
     decoder.begin_in_reasoning()
     deltas = decoder.feed(say("so.</think>Hello") + end() + DONE)
     assert deltas == [Delta(2, reasoning="so."), Delta(3, text="Hello")]
+
+
+@pytest.mark.parametrize("looks_for_tags", [False, True])
+@pytest.mark.parametrize(
+    ("pieces", "reasoning", "text"),
+    [
+        ((say("so.</thi"), say("nk>\n\nHel"), say("lo</think>")), "so.", "Hello</think>"),
+        ((say("Hel"), say("lo")), "", "Hello"),
+        ((say("Hello"), data(chunk({"reasoning_content": "so."})), say(" you </think>")), "so.", "Hello you </think>"),
+        ((say("x" * REST), say("x"), say("</think>Hello")), "", "x" * REST + "x</think>Hello"),
+    ],
+)
+def test_a_text_behind_a_reasoning_in_a_field_is_its_rest_if_a_tag_ends_it(
+    pieces: tuple[bytes, ...], reasoning: str, text: str, *, looks_for_tags: bool
+) -> None:
+    decoder = ThinkTagDecoder(1, Manner(in_field=looks_for_tags))
+    decoder.begin_in_reasoning(looks_for_tags=looks_for_tags)
+    deltas = [delta for piece in (*pieces, end(), DONE) for delta in decoder.feed(piece)] + decoder.finish()
+    assert [delta.seq for delta in deltas] == list(range(2, 2 + len(deltas)))
+    assert "".join(delta.reasoning or "" for delta in deltas) == reasoning
+    assert "".join(delta.text or "" for delta in deltas) == text
+
+
+def test_a_text_behind_a_reasoning_in_a_field_waits_for_no_more_than_its_limit() -> None:
+    decoder = ThinkTagDecoder(1, Manner(in_field=True))
+    decoder.begin_in_reasoning()
+    assert decoder.feed(say("x" * REST)) == []
+    assert decoder.feed(say("y")) == [Delta(2, text="x" * REST + "y")]
+    assert decoder.feed(say("z")) == [Delta(3, text="z")]
+
+
+def test_a_server_that_writes_tags_again_is_believed() -> None:
+    manner = Manner(in_field=True)
+    ThinkTagDecoder(1, manner).feed(say("<think>Hm."))
+    decoder = ThinkTagDecoder(1, manner)
+    decoder.begin_in_reasoning()
+    assert decoder.feed(say("so")) == [Delta(2, reasoning="so")]
 
 
 def test_blanks_without_end_are_text_and_fill_no_memory() -> None:

@@ -24,7 +24,7 @@ from service.upstream.errors import is_accepted, status_error
 from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
 from service.upstream.redirects import MOST_REDIRECTS, redirected_to
 from service.upstream.refusals import BAD_REQUEST
-from service.upstream.think_tags import ThinkTagDecoder, thinks_inline
+from service.upstream.think_tags import Manner, ThinkTagDecoder, thinks_inline
 
 BREAKER_QUESTIONS = 5
 """Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
@@ -52,6 +52,7 @@ class Client:
         self._time_outs = time_outs
         self._breakers = Breakers(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic)
         self._dialects = Dialects()
+        self._manners: dict[str, Manner] = {}  # by model, of which the settings allow some
         self._pool = Pool(request_to(endpoint), time_outs.connect, endpoint.certificate)
 
     def admit(self, request: Request) -> None:
@@ -84,10 +85,7 @@ class Client:
 
     async def _open(self, request: Request, last_seq: int, said: Said | None) -> "Body":
         exchange = await self._accepted(self._ask(request, said))
-        decoder = self._decoder(request)(last_seq)
-        if said is not None and said.reasoning and not said.text and isinstance(decoder, ThinkTagDecoder):
-            decoder.begin_in_reasoning()
-        return self._body(exchange, decoder)
+        return self._body(exchange, self._decoder(request, last_seq, said))
 
     def _body(self, exchange: Exchange, decoder: Decoder) -> Body:
         return Body(decompressed(exchange), decoder, self._time_outs)
@@ -117,10 +115,16 @@ class Client:
             raise UpstreamError("upstream_unreachable") from error
         return exchange
 
-    def _decoder(self, request: Request) -> type[ChunkDecoder]:
-        setting = self.endpoint.think_tags
-        has_tags = setting == "on" or (setting == "auto" and thinks_inline(self.endpoint.model or request.model))
-        return ThinkTagDecoder if has_tags else ChunkDecoder
+    def _decoder(self, request: Request, last_seq: int, said: Said | None) -> ChunkDecoder:
+        setting, model = self.endpoint.think_tags, self._model(request)
+        has_tags = setting == "on" or (setting == "auto" and thinks_inline(model))
+        in_reasoning = said is not None and bool(said.reasoning) and not said.text
+        if not has_tags and not in_reasoning:
+            return ChunkDecoder(last_seq)
+        decoder = ThinkTagDecoder(last_seq, self._manners.setdefault(model, Manner()))
+        if in_reasoning:
+            decoder.begin_in_reasoning(looks_for_tags=has_tags)
+        return decoder
 
     async def aclose(self) -> None:
         """Close the endpoint's connections."""

@@ -65,7 +65,8 @@ def continuing(continuation: Continuation, said: Said) -> tuple[dict[str, Any], 
     if continuation == "vllm":
         fields = {"continue_final_message": True, "add_generation_prompt": False}
         if reasoning:
-            message["content"] = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if text else "")
+            # Blanks are a text, too: the reasoning has ended.
+            message["content"] = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if said.text else "")
     elif reasoning:
         message["reasoning_content"] = reasoning
     if continuation == "prefix":

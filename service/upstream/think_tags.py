@@ -7,12 +7,16 @@ second one alone. Its reasoning cannot be told from text before that one comes, 
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
 
 BLANKS = 1000
 """Limit on the blanks before the first tag. More of them are text: held back, they would fill the memory."""
+REST = 4000
+"""Limit on the text behind a reasoning that may be its rest, of a server that sends reasoning in a field. More of it is
+text: models that answer at once would be held back."""
 _OPEN = "<think>"
 _CLOSE = "</think>"
 _KNOWN = re.compile(
@@ -28,6 +32,14 @@ def thinks_inline(model: str) -> bool:
     return _KNOWN.search(model) is not None
 
 
+@dataclass(slots=True)
+class Manner:
+    """How a server sends one model's reasoning, as its streams showed."""
+
+    in_field: bool = False
+    """Whether it came in a field of its own. Unset by tags."""
+
+
 _Parts = Iterator[tuple[str, str]]
 """Voices and their pieces of a text."""
 _Split = Callable[["ThinkTagDecoder", str], _Parts]
@@ -36,21 +48,30 @@ _Split = Callable[["ThinkTagDecoder", str], _Parts]
 class ThinkTagDecoder(ChunkDecoder):
     """A decoder that takes the text between the tags for reasoning, without the blanks around it."""
 
-    def __init__(self, last_seq: int) -> None:
+    def __init__(self, last_seq: int, manner: Manner | None = None) -> None:
         super().__init__(last_seq)
+        self._manner = manner or Manner()
         # Not bound: a decoder that refers to itself would wait for the collector.
         self._split: _Split = ThinkTagDecoder._at_first
         self._kept = ""
         self._expects_rest = False  # of a reasoning whose first tag was not in this stream
+        self._behind_rest: _Split = ThinkTagDecoder._at_first
 
-    def begin_in_reasoning(self) -> None:
+    def begin_in_reasoning(self, *, looks_for_tags: bool = True) -> None:
         """Expect the rest of a reasoning whose first tag came before: the answer is continued from its middle.
 
         A model that thinks anew writes the tag once more. It is dropped, so that the reasoning that it repeats can be
         recognised.
+
+        A server that sends reasoning in a field may have lost its place in it, and send the rest as text. It is the
+        rest if a tag ends it, and else the text behind a reasoning that was whole. Without `looks_for_tags` this is the
+        only place where a tag counts.
         """
-        self._split = ThinkTagDecoder._at_rest
+        in_field = self._manner.in_field or not looks_for_tags
+        self._split = ThinkTagDecoder._at_rest_or_text if in_field else ThinkTagDecoder._at_rest
         self._expects_rest = True
+        if not looks_for_tags:
+            self._behind_rest = ThinkTagDecoder._in_text
 
     def finish(self) -> list[Delta]:
         """Return what was kept because it might have been the start of a tag, and the held surrogates."""
@@ -64,10 +85,14 @@ class ThinkTagDecoder(ChunkDecoder):
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         if voice != "text":
+            if voice == "reasoning":
+                self._manner.in_field = True
             if voice == "reasoning" and self._expects_rest:
                 # The server has a parser for the reasoning, and no tag will end it.
                 self._expects_rest = False
-                self._split = ThinkTagDecoder._at_first
+                self._split = self._behind_rest
+                if kept := self._take(""):
+                    super()._append("text", kept, deltas)
             super()._append(voice, text, deltas)
             return
         for part_voice, part in self._split(self, text):
@@ -83,6 +108,7 @@ class ThinkTagDecoder(ChunkDecoder):
         text = self._take(text)
         start = text.lstrip()
         if start.startswith(_OPEN):
+            self._manner.in_field = False
             self._split = ThinkTagDecoder._before_reasoning
             yield from self._split(self, start[len(_OPEN) :])
         elif _OPEN.startswith(start) and len(text) <= BLANKS:
@@ -90,6 +116,19 @@ class ThinkTagDecoder(ChunkDecoder):
         else:
             self._split = without
             yield from without(self, text)
+
+    def _at_rest_or_text(self, text: str) -> _Parts:
+        text = self._take(text)
+        if text.lstrip().startswith(_OPEN):
+            yield from self._behind_tag(text, ThinkTagDecoder._in_text)
+        elif _CLOSE in text:
+            self._split = ThinkTagDecoder._in_reasoning
+            yield from self._split(self, text)
+        elif len(text) <= REST:
+            self._kept = text
+        else:
+            self._split = ThinkTagDecoder._in_text
+            yield "text", text
 
     def _before_reasoning(self, text: str) -> _Parts:
         if text := text.lstrip():

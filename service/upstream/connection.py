@@ -274,7 +274,9 @@ class Connection(asyncio.Protocol):
         exchange.wake()
         self._exchange = self._take_chunk = None
         # A proxy that refuses a tunnel would get the next request in plain text, with the upstream's key.
-        if self._is_tunnel or not (reusable and self._head is not None and self._head.reusable):
+        reusable = reusable and not self._is_tunnel and self._head is not None and self._head.reusable
+        # The server may have refused a long question, and read no more of it. The next one would wait behind it.
+        if not reusable or (self._transport is not None and self._transport.get_write_buffer_size()):
             self.close()
             return
         if self._transport is not None and not self._transport.is_reading():

@@ -57,6 +57,54 @@ SAMPLES = {
 """Valid values. Any other setting is a number or a text that may be 7, or the path of the file of keys."""
 
 
+PARTNERS = {
+    "FOLYAM_UPSTREAM_CERTIFICATE_KEY": "FOLYAM_UPSTREAM_CERTIFICATE",
+    "FOLYAM_FALLBACK_API_KEY": "FOLYAM_FALLBACK_BASE_URL",
+    "FOLYAM_FALLBACK_MODEL": "FOLYAM_FALLBACK_BASE_URL",
+    "FOLYAM_FALLBACK_CONTINUE": "FOLYAM_FALLBACK_BASE_URL",
+    "FOLYAM_FALLBACK_UPSTREAM": "FOLYAM_FALLBACK_BASE_URL",
+}
+"""Settings that have no effect without another one."""
+
+
+def set_partner(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    if partner := PARTNERS.get(variable):
+        monkeypatch.setenv(partner, SAMPLES.get(partner, "/srv/client.pem"))
+
+
+@pytest.mark.parametrize(("variable", "partner"), PARTNERS.items())
+def test_a_setting_that_has_no_effect_without_another_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, partner: str
+) -> None:
+    value = sample(variable, tmp_path)
+    refusal = f"^{variable}: Should be set together with {partner}, and has no effect alone$"
+    with pytest.raises(SettingsError, match=refusal):
+        read(monkeypatch, **{variable: value})
+    with pytest.raises(SettingsError, match=refusal):
+        read(monkeypatch, **{variable: value, partner: " "})
+    set_partner(monkeypatch, variable)
+    read_settings()
+    monkeypatch.delenv(variable)
+    monkeypatch.delenv(partner)
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / variable.lower()).write_text(value)
+    with pytest.raises(SettingsError, match=refusal):
+        read_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "default"), [("FOLYAM_FALLBACK_CONTINUE", "none"), ("FOLYAM_FALLBACK_UPSTREAM", "chat")]
+)
+def test_a_default_needs_no_other_setting(monkeypatch: pytest.MonkeyPatch, variable: str, default: str) -> None:
+    read(monkeypatch, **{variable: default})
+
+
+def test_a_certificate_for_an_upstream_without_tls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"^FOLYAM_UPSTREAM_CERTIFICATE: Should be set together with an https://"):
+        read(monkeypatch, FOLYAM_UPSTREAM_CERTIFICATE="/srv/client.pem", OPENAI_BASE_URL="http://upstream.example/v1")
+    read(monkeypatch, OPENAI_BASE_URL="HTTPS://upstream.example/v1")
+
+
 def sample(variable: str, tmp_path: Path) -> str:
     if variable != "FOLYAM_API_KEYS_FILE":
         return SAMPLES.get(variable, "7000000")[: 1 if variable == "FOLYAM_RETRIES" or "_SECONDS" in variable else None]
@@ -70,6 +118,7 @@ def sample(variable: str, tmp_path: Path) -> str:
 def test_a_variable_or_file_that_is_empty_counts_as_unset(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
 ) -> None:
+    set_partner(monkeypatch, variable)
     unset = read_settings()
     assert read(monkeypatch, **{variable: value}) == unset
     monkeypatch.delenv(variable)
@@ -86,6 +135,7 @@ def test_a_variable_or_file_that_is_empty_counts_as_unset(
 def test_blanks_and_line_ends_around_a_value_are_dropped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
 ) -> None:
+    set_partner(monkeypatch, variable)
     value = sample(variable, tmp_path)
     settings = read(monkeypatch, **{variable: value})
     assert VARIABLES[variable] in settings.model_fields_set
@@ -377,6 +427,7 @@ def test_secrets_and_prompts_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> N
             monkeypatch,
             OPENAI_API_KEY="sk-secret",
             FOLYAM_FALLBACK_API_KEY="sk-secret",
+            FOLYAM_FALLBACK_BASE_URL="http://fallback.example/v1",
             OPENAI_CUSTOM_HEADERS="X-Key: sk-secret",
             FOLYAM_SYSTEM_PROMPT="sk-secret",
             FOLYAM_API_KEYS="sk-secret-0123456789",

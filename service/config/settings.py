@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -278,6 +278,7 @@ def read_settings() -> Settings:
     ]
     try:
         settings = Settings(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+        sentences += _without_partner(settings)
     except UnusableSource as error:
         raise SettingsError(_unusable_file(error)) from None
     except ValidationError as error:
@@ -285,6 +286,28 @@ def read_settings() -> Settings:
     if sentences:
         raise SettingsError("; ".join(sentences))
     return settings
+
+
+_PARTNERS = {
+    "upstream_certificate_key": "upstream_certificate",
+    "fallback_api_key": "fallback_base_url",
+    "fallback_model": "fallback_base_url",
+    "fallback_continuation": "fallback_base_url",
+    "fallback_upstream": "fallback_base_url",
+}
+"""Settings that have an effect only beside another one."""
+
+
+def _without_partner(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each setting that would be passed over, because the one that it belongs to is missing."""
+    for name, partner in _PARTNERS.items():
+        if getattr(settings, name) != Settings.model_fields[name].default and getattr(settings, partner) is None:
+            yield f"{variable_of(name)}: Should be set together with {variable_of(partner)}, and has no effect alone"
+    if settings.upstream_certificate is not None and not settings.openai_base_url.startswith("https:"):
+        yield (
+            f"{variable_of('upstream_certificate')}: Should be set together with an https:// address in"
+            f" {variable_of('openai_base_url')}, because it is shown over TLS alone"
+        )
 
 
 def _unusable_file(error: UnusableSource) -> str:

@@ -32,7 +32,10 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def canaries(cloned: Path) -> Canaries:
     # A fallback's key is passed on like the first one's, but leaves the local model to answer.
-    environment = {"FOLYAM_FALLBACK_API_KEY": CANARY_IN_ENVIRONMENT}
+    environment = {
+        "FOLYAM_FALLBACK_API_KEY": CANARY_IN_ENVIRONMENT,
+        "FOLYAM_FALLBACK_BASE_URL": "http://127.0.0.1:9/v1",
+    }
     for name in ("key", "service/key", "frontend/src/key", "deploy/nginx/key"):
         (cloned / name).write_text(f"{CANARY_IN_FILE}\n")
     (cloned / "frontend" / ".env").write_text(f"VITE_KEY={CANARY_IN_FILE}\n")

@@ -48,6 +48,7 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ("https_proxy", "socks5://proxy:port"),
         ("SSL_CERT_FILE", "/nowhere/authorities.pem"),
         ("FOLYAM_UPSTREAM_CERTIFICATE", "/nowhere/client.pem"),
+        ("FOLYAM_UPSTREAM_CERTIFICATE_KEY", "/nowhere/client.key"),
         ("FOLYAM_WORKERS", "zero"),
         ("FOLYAM_DRAIN_SECONDS", "inf"),
         ("FOLYAM_BIND", "127.0.0.1:99999"),

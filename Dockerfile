@@ -63,14 +63,15 @@ RUN install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/folyam
 COPY --from=service-packages /app/.venv .venv
 COPY deploy/gunicorn.conf.py deploy/gunicorn.conf.py
 COPY --from=service-packages /app/service service
-ENV FOLYAM_BIND=0.0.0.0:8000 \
-    FOLYAM_LOG_URL=file:///var/lib/folyam/answers
+# The logs are in /var/lib/folyam/answers, unless FOLYAM_LOG_URL says otherwise.
+ENV XDG_STATE_HOME=/var/lib
 USER 10001:10001
 EXPOSE 8000
 # The same request as a platform's readiness probe. It does not depend on the upstream.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
-CMD ["gunicorn", "--config", "deploy/gunicorn.conf.py"]
+# Other containers reach the service at any address of this one, also if FOLYAM_BIND is set and empty.
+CMD ["sh", "-c", "export FOLYAM_BIND=\"${FOLYAM_BIND:-0.0.0.0:8000}\"; exec gunicorn --config deploy/gunicorn.conf.py"]
 
 
 # Writes to /tmp only.
@@ -83,17 +84,6 @@ LABEL org.opencontainers.image.title="Folyam's door" \
 COPY --chmod=0755 deploy/nginx/start.sh /usr/local/bin/start-nginx
 COPY nginx.conf /etc/folyam/nginx.conf
 COPY --from=page /page/dist /usr/share/folyam
-# The variables of nginx.conf. FOLYAM_RESOLVER is Docker's name server; other platforms have another address.
-ENV FOLYAM_LISTEN=8080 \
-    FOLYAM_SERVICE=service:8000 \
-    FOLYAM_RESOLVER=127.0.0.11 \
-    FOLYAM_WEB_ROOT=/usr/share/folyam \
-    FOLYAM_NGINX_DIR=/tmp/nginx \
-    FOLYAM_NGINX_USER=nobody \
-    FOLYAM_ACCESS_LOG=/dev/stdout \
-    FOLYAM_CLIENT_CONNECTIONS=1000 \
-    FOLYAM_CLIENT_REQUESTS=100 \
-    FOLYAM_MAX_BODY_BYTES=1048576
 USER 10001:10001
 EXPOSE 8080
 # QUIT lets open streams end; TERM would cut them.

@@ -1,6 +1,7 @@
 """The Dockerfile, the compose files and nginx.conf as a container has it, without an engine."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import service
+from deploy.local import web
 from service.config import Settings, variable_of
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,9 @@ BIN = Path(sys.executable).parent
 COMPOSE = ROOT / "docker-compose.yml"
 OVERRIDES = sorted((ROOT / "deploy" / "compose").glob("*.yml"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+START = (ROOT / "deploy" / "nginx" / "start.sh").read_text()
+FILLED: list[tuple[str, str]] = re.findall(r"^fill (FOLYAM_[A-Z_]+) (\S+)$", START, re.MULTILINE)
+"""The variables of nginx's image, with their defaults."""
 
 NOT_PROBLEMS = {
     "host_spoofing": "the service needs the port that the client used, which $host has not",
@@ -59,7 +64,7 @@ def test_the_compose_files_are_as_their_schema_says(path: Path, tmp_path: Path) 
 
 
 def test_nginx_conf_passes_its_linter(tmp_path: Path) -> None:
-    values = dict(re.findall(r"(FOLYAM_[A-Z_]+)=(\S+)", DOCKERFILE))
+    values = dict(FILLED)
     text = re.sub(r"\$\{(FOLYAM_[A-Z_]+)\}", lambda match: values[match[1]], (ROOT / "nginx.conf").read_text())
     (tmp_path / "server.d").mkdir()
     (tmp_path / "server.d" / "tls.conf").write_text((ROOT / "deploy" / "compose" / "tls.conf").read_text())
@@ -70,9 +75,62 @@ def test_nginx_conf_passes_its_linter(tmp_path: Path) -> None:
 
 def test_the_nginx_image_fills_in_every_variable() -> None:
     wanted = variables_of((ROOT / "nginx.conf").read_text())
-    assert variables_of((ROOT / "deploy" / "nginx" / "start.sh").read_text()) == wanted
-    [stage] = re.findall(r"^FROM nginx:.*?(?=^FROM )", DOCKERFILE, re.DOTALL | re.MULTILINE)
-    assert set(re.findall(r"(FOLYAM_[A-Z_]+)=", stage)) == wanted
+    assert variables_of(START) == wanted
+    assert {name for name, _ in FILLED} == wanted
+
+
+def rendered(directory: Path, **environment: str) -> str:
+    """Run the start script of nginx's image below the directory; return the configuration that nginx accepted."""
+    for name in ("bin", "etc/folyam/server.d", "tmp"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    text = (ROOT / "nginx.conf").read_text()
+    (directory / "etc" / "folyam" / "nginx.conf").write_text(text)
+    (directory / "start.sh").write_text(re.sub(r"/etc/folyam|/tmp(?=/nginx)", rf"{directory}\g<0>", START))
+    # It checks the configuration that nginx would get. Not each machine has the user of the image.
+    program = directory / "bin" / "nginx"
+    check = f"""sed 's/^user nobody;//' "$2" >"$2.here"\nexec "{web.program()}" -t -q -c "$2.here" -e stderr\n"""
+    program.write_text(f"#!/bin/sh\n{check}")
+    program.chmod(0o755)
+    ended = subprocess.run(
+        ["sh", directory / "start.sh"],
+        env={"PATH": f"{directory}/bin:{os.environ['PATH']}"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    [found] = directory.rglob("nginx/nginx.conf")
+    return found.read_text()
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_an_empty_variable_of_the_nginx_image_is_unset(tmp_path: Path, value: str) -> None:
+    usual = rendered(tmp_path)
+    assert "listen 8080" in usual
+    for name, _ in FILLED:
+        assert rendered(tmp_path, **{name: value}) == usual, name
+    assert rendered(tmp_path, **dict.fromkeys(dict(FILLED), value)) == usual
+
+
+def test_a_variable_of_the_nginx_image_counts_without_the_blanks_around_it(tmp_path: Path) -> None:
+    text = rendered(tmp_path, FOLYAM_LISTEN=" 127.0.0.1:8081\n", FOLYAM_CLIENT_REQUESTS="7")
+    assert "listen 127.0.0.1:8081" in text
+    assert "rate=7r/s" in text
+
+
+@pytest.mark.parametrize(("given", "bind"), [(None, "0.0.0.0:8000"), ("", "0.0.0.0:8000"), ("[::]:80", "[::]:80")])
+def test_an_empty_variable_of_the_service_image_is_unset(tmp_path: Path, given: str | None, bind: str) -> None:
+    [stage] = re.findall(r"^FROM runtime AS service\n.*?(?=^FROM )", DOCKERFILE, re.DOTALL | re.MULTILINE)
+    [command] = re.findall(r"^CMD (.*)$", stage, re.MULTILINE)
+    program = tmp_path / "gunicorn"
+    program.write_text('#!/bin/sh\necho "$FOLYAM_BIND" "$@"\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({} if given is None else {"FOLYAM_BIND": given})
+    said = subprocess.run(json.loads(command), env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.split() == [bind, "--config", "deploy/gunicorn.conf.py"]
+    assert "XDG_STATE_HOME=/var/lib\n" in stage
+    assert "FOLYAM_" not in "".join(re.findall(r"^ENV .*?[^\\]$", stage, re.DOTALL | re.MULTILINE))
 
 
 def test_every_setting_reaches_the_service() -> None:

@@ -212,7 +212,7 @@ def test_every_hop_takes_a_body_as_long_as_the_service_does(settings: Settings) 
     [ingress] = yaml.safe_load_all((ROOT / "deploy/kubernetes/components/ingress/ingress.yaml").read_text())
     at_ingress = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    [image] = re.findall(r"FOLYAM_MAX_BODY_BYTES=(\d+)", (ROOT / "Dockerfile").read_text())
+    [image] = re.findall(r"FOLYAM_MAX_BODY_BYTES (\d+)", (ROOT / "deploy" / "nginx" / "start.sh").read_text())
     sizes = {
         "ingress": int(at_ingress.removesuffix("m")) * MIB,
         "make run": ClientLimits().body_bytes,

@@ -196,7 +196,10 @@ class EventLog(Protocol):
         """
 
     def lost(self) -> bool:
-        """Return whether the storage was removed or replaced, so that only a new process can use it."""
+        """Return whether the storage was removed or replaced, and only a new process can use what is there now.
+
+        False where a new process could not start either: this one still responds.
+        """
 
     async def aclose(self) -> None:
         """Release all leases and close everything."""

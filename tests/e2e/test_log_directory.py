@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.disk import can_mount, small_disk
 from tests.e2e.client import Client, Reply, script
 from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.upstream.process import UpstreamProcess
+
+LOOK_SECONDS = 7.0
+"""More than a worker takes to look whether only a new one can serve: half of gunicorn's `timeout`."""
 
 
 @pytest.fixture
@@ -52,6 +56,29 @@ def test_a_read_only_disk_refuses_what_would_be_written_and_is_read_from(
         assert remount(disk, "rw")
         assert ready(client)
         assert client.request("DELETE", f"/answers/{answer}").status == 204
+
+
+def test_workers_whose_directory_was_replaced_by_a_file_stay_and_say_so(
+    tmp_path: Path, upstream: UpstreamProcess
+) -> None:
+    answers = tmp_path / "answers"
+    with Service(tmp_path / "service", answers, upstream.base_url, workers=1) as service:
+        client = Client(service.address)
+        assert client.generate(script(chunks=1)).events[-1]["type"] == "done"
+        before = service.workers()
+        kept = answers.rename(tmp_path / "kept")
+        answers.touch()
+        end = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < end:
+            assert refused(client.request("GET", "/readyz"))
+            assert refused(client.generate(script()))
+            assert client.request("GET", "/livez").status == 200
+            time.sleep(0.5)
+        assert service.workers() == before
+        answers.unlink()
+        kept.rename(answers)
+        eventually(lambda: ready(client), READY_SECONDS)
+        assert client.generate(script(chunks=1)).events[-1]["type"] == "done"
 
 
 @pytest.mark.parametrize("made_again", [True, False])

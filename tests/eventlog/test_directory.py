@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gunicorn.arbiter import Arbiter
 
-from service.eventlog.files.directory import UnsafeDirectory, make_private
+from service.eventlog.files.directory import UnsafeDirectory, can_make_private, make_private
 from tests.e2e.stack import import_service
 
 ANOTHER_USER = 54_321
@@ -110,9 +110,18 @@ def behind_a_link_into_a_place_for_all(directory: Path) -> None:
 def test_one_that_others_may_have_a_hand_in_is_refused(tmp_path: Path, unsafe: Callable[[Path], None]) -> None:
     directory = tmp_path / "state" / "answers"
     directory.mkdir(parents=True)
+    assert can_make_private(directory)
     unsafe(directory)
     with pytest.raises(UnsafeDirectory):
         make_private(directory)
+    assert not can_make_private(directory)
+
+
+def test_one_that_is_missing_can_be_made_unless_its_way_is_a_file(tmp_path: Path) -> None:
+    assert can_make_private(tmp_path / "state" / "answers")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "state").touch()
+    assert not can_make_private(tmp_path / "state" / "answers")
 
 
 @as_root

@@ -165,6 +165,15 @@ async def test_a_directory_that_was_replaced_fails_the_check_though_it_can_be_wr
     assert await code_of(log.check()) == "log_unavailable"
 
 
+async def test_a_directory_that_no_new_process_could_use_is_not_left(log: FileEventLog, directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.touch()  # noqa: ASYNC240 (nothing else runs here)
+    assert not log.lost()
+    assert await code_of(log.check()) == "log_unavailable"
+    directory.unlink()  # noqa: ASYNC240
+    assert log.lost()
+
+
 async def test_an_id_is_never_used_twice(log: FileEventLog) -> None:
     answer, lease = await begin(log)
     (log.path(answer).with_suffix(".new")).touch()

@@ -22,6 +22,26 @@ def make_private(directory: Path) -> None:
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     for each in reversed(missing):  # not `parents=True`, which gives parents the umask's mode
         each.mkdir(mode=0o700, exist_ok=True)
+    _check_whole_way(directory)
+
+
+def can_make_private(directory: Path) -> bool:
+    """Return whether `make_private` would succeed in a new process, and leave a directory that it can write to.
+
+    Landlock, which confines this process, is not asked.
+    """
+    place = directory
+    try:
+        while not os.path.lexists(place):
+            place = place.parent
+        if place == directory:
+            _check_whole_way(directory)
+        return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    except (UnsafeDirectory, OSError):
+        return False
+
+
+def _check_whole_way(directory: Path) -> None:
     for each in {*directory.parents, *directory.resolve().parents}:
         _check_on_the_way(each, directory)
     _check(directory)

@@ -14,7 +14,7 @@ from service.errors import UnknownAnswer
 from service.eventlog.base import Claims, Retention
 from service.eventlog.channel import Channels
 from service.eventlog.files import claims, stops, unwatched
-from service.eventlog.files.directory import make_private
+from service.eventlog.files.directory import can_make_private, make_private
 from service.eventlog.files.failures import as_unavailable, unavailable
 from service.eventlog.files.inotify import Wakeups
 from service.eventlog.files.lease import FileLease
@@ -122,10 +122,13 @@ class FileEventLog:
         # Landlock. Writes nothing: on a full disk, answers can still be read, and expire.
         with as_unavailable():
             os.close(self._sweep.open_lock())
-        if self.lost():
+        if self._is_replaced():
             raise unavailable(FileNotFoundError())
 
     def lost(self) -> bool:
+        return self._is_replaced() and can_make_private(self._directory)
+
+    def _is_replaced(self) -> bool:
         try:
             return not os.path.samestat(os.stat(self._name), os.fstat(self._opened))  # noqa: PTH116 (see `name`)
         except (FileNotFoundError, NotADirectoryError):

@@ -282,6 +282,38 @@ async def test_an_answer_goes_on_from_its_reasoning(
     assert not any(isinstance(event, Restart) for event in events)
 
 
+@pytest.mark.parametrize(
+    ("cut_after", "given"),
+    [
+        (0, [{"type": "thinking", "thinking": [{"type": "text", "text": "hm so"}], "closed": False}]),
+        (
+            2,
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm so"}], "closed": True},
+                {"type": "text", "text": "w1 w2"},
+            ],
+        ),
+    ],
+)
+async def test_mistral_is_handed_reasoning_back_in_a_part_of_the_content(
+    url: str,
+    upstream: UpstreamProcess,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    cut_after: int,
+    given: list[dict[str, Any]],
+) -> None:
+    monkeypatch.setenv("http_proxy", upstream.base_url.removesuffix("/v1"))
+    mistral = Endpoint("http://api.mistral.ai/v1", "key", continuation="prefix")
+    async with worker(url, mistral, first=mistral) as here:
+        producer = await here.start(key, chunks=4, reasoning=["hm ", "so "], first=[{"cut_after": cut_after}])
+        events = await here.follow(producer.answer_id)
+    assert (reasoning_of(events), text_of(events)) == ("hm so ", FOUR)
+    assert isinstance(events[-1], Done)
+    message = upstream.requests(key)[-1]["messages"][-1]
+    assert message == {"role": "assistant", "content": given, "prefix": True}
+
+
 async def test_a_server_that_takes_no_reasoning_ends_the_answer_with_what_broke_it(
     url: str, upstream: UpstreamProcess, key: str
 ) -> None:

@@ -175,7 +175,7 @@ class Client:
         if (tokens := payload.pop("max_tokens", None)) is not None:
             payload.setdefault(self._max_tokens_name, tokens)
         if said is not None:
-            message, fields = continuing(endpoint.continuation, said)
+            message, fields = continuing(endpoint, said)
             if message["content"] or "reasoning_content" in message:  # else it was white space
                 messages.append(message)
                 payload |= fields

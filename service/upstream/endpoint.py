@@ -46,7 +46,7 @@ message with `continue_final_message` (vLLM); such a message with a `prefix` fla
 Role = Literal["primary", "fallback"]
 
 
-def continuing(continuation: Continuation, said: Said) -> tuple[dict[str, Any], dict[str, Any]]:
+def continuing(endpoint: "Endpoint", said: Said) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the message that hands the answer so far back to be continued, and the fields that go with it.
 
     The text is handed back without the white space at its end (`service.upstream.overlap`). Reasoning is handed back
@@ -56,17 +56,26 @@ def continuing(continuation: Continuation, said: Said) -> tuple[dict[str, Any], 
       older one refuses such a message of a model that thinks.
     - vLLM renders the message by the model's template, which leaves out the reasoning of most models. As text between
       the tags that these models write, it is continued, and vLLM's reasoning parser looks for them there, too.
-    - DeepSeek takes `reasoning_content` beside `prefix`. Mistral knows no such field, and refuses it.
+    - DeepSeek takes `reasoning_content` beside `prefix`.
+    - Mistral knows no such field, and refuses it. It takes the content in the parts in which it sends it. A thinking
+      part says whether it is `closed`, which is for a prefix
+      (https://github.com/mistralai/client-python/blob/main/docs/models/thinkchunk.md).
     """
     text, _ = split(said.text)
     reasoning, _ = split(said.reasoning)
     message: dict[str, Any] = {"role": "assistant", "content": text}
     fields: dict[str, Any] = {}
+    continuation = endpoint.continuation
     if continuation == "vllm":
         fields = {"continue_final_message": True, "add_generation_prompt": False}
         if reasoning:
             # Blanks are a text, too: the reasoning has ended.
             message["content"] = f"<think>\n{reasoning}" + (f"\n</think>\n\n{text}" if said.text else "")
+    elif reasoning and continuation == "prefix" and endpoint.is_mistral:
+        thoughts = [{"type": "text", "text": reasoning}]
+        message["content"] = [{"type": "thinking", "thinking": thoughts, "closed": bool(said.text)}]
+        if text:
+            message["content"].append({"type": "text", "text": text})
     elif reasoning:
         message["reasoning_content"] = reasoning
     if continuation == "prefix":
@@ -103,10 +112,17 @@ class Endpoint:
 
         OpenAI's newer models reject `max_tokens`; other servers may not know its successor.
         """
-        host = (urlsplit(self.base_url).hostname or "").rstrip(".")
         # OpenAI has addresses for regions, such as eu.api.openai.com.
-        official = host == "api.openai.com" or host.endswith(".api.openai.com")
-        return "max_completion_tokens" if official else "max_tokens"
+        return "max_completion_tokens" if self._is_at("api.openai.com") else "max_tokens"
+
+    @property
+    def is_mistral(self) -> bool:
+        """Whether it is Mistral's own API."""
+        return self._is_at("mistral.ai")
+
+    def _is_at(self, domain: str) -> bool:
+        host = (urlsplit(self.base_url).hostname or "").rstrip(".")
+        return host == domain or host.endswith(f".{domain}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,14 +376,19 @@ class Answer:
 
 
 def _given(message: dict[str, Any]) -> tuple[str, str]:
-    """Return the text and the reasoning that the message gives to be continued, in either of their forms."""
+    """Return the text and the reasoning that the message gives to be continued, in any of their forms."""
     if message["role"] != "assistant":
         return "", ""
     text = _text(message)
-    reasoning = message.get("reasoning_content") or ""
+    reasoning = message.get("reasoning_content") or _thinking(message)
     if text.startswith("<think>\n"):
         reasoning, _, text = text.removeprefix("<think>\n").partition("\n</think>\n\n")
     return text, reasoning
+
+
+def _thinking(message: dict[str, Any]) -> str:
+    parts = message["content"] if isinstance(message["content"], list) else []
+    return "".join(each["text"] for part in parts if part["type"] == "thinking" for each in part["thinking"])
 
 
 def _text(message: dict[str, Any]) -> str:

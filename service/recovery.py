@@ -115,12 +115,14 @@ class Policy:
 class Recoverer:
     """Decides for one answer how its breaks are mended, and how often."""
 
-    def __init__(self, policy: Policy, state: Callable[[], Awaitable[AnswerState]], *, why: str = "") -> None:
-        """`state` folds the answer's log. `why` is the reason of the seam that the answer begins with, if any."""
+    def __init__(
+        self, policy: Policy, state: Callable[[], Awaitable[AnswerState]], *, taken_over: Mending | None = None
+    ) -> None:
+        """`state` folds the answer's log. `taken_over` is how the answer goes on whose worker died."""
         self._policy = policy
-        self._why = why
+        self._why = taken_over.why if taken_over else ""
         self._state = state
-        self._last: How | None = "attach" if why == TAKEOVER else None
+        self._last = taken_over.how if taken_over else None
         self._gone: set[tuple[str, str]] = set()  # ids and addresses of runs that cannot be followed again
         self._continues = True
         self._attempts = 0
@@ -140,8 +142,8 @@ class Recoverer:
     async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
         """Return what to do after a failure; None if the answer fails. `progress` is whether anything new had come.
 
-        A run that ended, or that the upstream does not give out any more, is not followed again. A text that no
-        upstream continues is not handed back again, and restarted if the setting says so.
+        A run that ended, or that the upstream does not give out, is not followed again, and the text is continued. A
+        text that no upstream continues is not handed back again, and restarted if the setting says so.
 
         Raises:
             Unavailable: the log cannot be read.
@@ -153,12 +155,14 @@ class Recoverer:
         self._without_progress += 1
         is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS
         is_refused = not progress and not error.retryable
-        is_gone = run_ended or (is_refused and self._last == "attach")
-        if is_gone and not run_ended:
-            is_refused = False  # It is the run that is refused, and not the question.
-        elif (is_over or is_refused) and self._last == "continue" and self._policy.chosen == "restart":
-            self._continues = is_over = is_refused = False
-            self._without_progress = 1
+        is_gone = run_ended
+        if (is_over or is_refused) and not run_ended:
+            # It may be the run that is refused, or the continuation, and not the question.
+            is_gone = self._last == "attach"
+            if is_gone or (self._last == "continue" and self._policy.chosen == "restart"):
+                self._continues = self._continues and is_gone
+                is_over = is_refused = False
+                self._without_progress = 1
         is_over = is_over or self._attempts > ATTEMPTS
         if is_over or is_refused or (progress and error.reason not in BREAKS) or not self.may_mend:
             return None

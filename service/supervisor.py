@@ -175,7 +175,7 @@ class Supervisor:
         # Two machines share only the time of day, and it may have been set in between.
         age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)
         begun_at = asyncio.get_running_loop().time() - age
-        recoverer = Recoverer(self._recovery, lambda: self._state(lease.answer_id), why=TAKEOVER)
+        recoverer = Recoverer(self._recovery, lambda: self._state(lease.answer_id), taken_over=mending)
         producer = Producer(
             lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at, taken_over=mending
         )

@@ -16,7 +16,7 @@ from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
 from service.events import Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
 from service.question import to_request
-from service.recovery import Policy
+from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, Policy
 from service.request import Request
 from service.upstream import connector
 from service.upstream.endpoint import Endpoint
@@ -188,8 +188,10 @@ async def test_a_run_is_stopped_only_if_the_answer_ends_here(
     assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops
 
 
-@pytest.mark.parametrize("how", ["gone", "ended"])
-async def test_a_run_that_is_gone_is_never_followed_again(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "attempts"), [("gone", 1), ("ended", 0), ("away", ATTEMPTS_WITHOUT_PROGRESS)])
+async def test_a_run_that_is_not_given_out_is_never_followed_again_and_its_text_continued(
+    tmp_path: Path, how: str, attempts: int
+) -> None:
     # The fallback goes on, after some failures.
     ended = events(*WHOLE[:2], Failed(3, "upstream_cut", "It was cut.", retryable=True))
     cut = events(*WHOLE[:2], length="Content-Length: 9999\r\n")
@@ -198,7 +200,9 @@ async def test_a_run_that_is_gone_is_never_followed_again(tmp_path: Path, how: s
     answers = [away, away, away, GOOD_STREAM]
 
     def respond(asked: RawRequest) -> bytes:
-        return (ended if how == "ended" else cut) if asked.path == "/generate" else gone
+        if asked.path == "/generate":
+            return ended if how == "ended" else cut
+        return away if how == "away" else gone
 
     async with (
         RawUpstream(respond) as raw,
@@ -214,7 +218,7 @@ async def test_a_run_that_is_gone_is_never_followed_again(tmp_path: Path, how: s
     assert isinstance(got[-1], Done)
     assert text_of(got) == "A river flowsHello world"
     assert len(second.requests) == 4
-    assert [asked.path for asked in raw.requests] == ["/generate", *[f"/answers/{ID}"] * (how == "gone")]
+    assert [asked.path for asked in raw.requests] == ["/generate", *[f"/answers/{ID}"] * attempts]
 
 
 @pytest.mark.parametrize("in_the_middle", [False, True])

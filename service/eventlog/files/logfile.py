@@ -4,14 +4,14 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from service.eventlog.base import AheadOfLogError, DamagedLogError
 from service.eventlog.files.locks import LEASE, lock
-from service.eventlog.files.records import last_line, line_before, offset_after
+from service.eventlog.files.records import last_line, line_before, offset_after, offset_before
 from service.events import Event, Start, Terminal, UnknownEvent, decode_any
 
 _decode_lines = msgspec.json.Decoder(Event).decode_lines
@@ -43,6 +43,8 @@ def begin(name: str, new: str, line: bytes) -> int:
 def place(descriptor: int, after: int) -> tuple[int, bool]:
     """Return the offset behind the event `after`, and whether the log ends there.
 
+    The time depends on the number of events from there to the nearer end of the log.
+
     Raises:
         AheadOfLogError: the log has not ended and has no such event yet.
         DamagedLogError: another event has its place, or the log has no event that can be read.
@@ -52,16 +54,39 @@ def place(descriptor: int, after: int) -> tuple[int, bool]:
         if offset_after(descriptor, 1) is None:
             raise DamagedLogError
         return 0, False
-    offset = offset_after(descriptor, after)
-    if offset is None:
-        last, end = last_whole_event(descriptor)
-        if last is None:
-            raise DamagedLogError
+    last, end = last_whole_event(descriptor)
+    if last is not None and after > last.seq:
         if isinstance(last, Terminal):
             return end, True
         raise AheadOfLogError
-    events, _ = decode_lines(line_before(descriptor, offset), after - 1)
-    return offset, bool(events) and isinstance(events[0], Terminal)
+    for offset in _offsets(descriptor, after, last.seq if last else 0, end):
+        if (at_end := _ends_at(descriptor, offset, after)) is not None:
+            return offset, at_end
+    raise DamagedLogError
+
+
+def _offsets(descriptor: int, after: int, last_seq: int, end: int) -> Iterator[int]:
+    """Yield the offset behind the event `after`, counted from the nearer end of the log, then from the other.
+
+    They differ in a damaged log, whose lines are fewer than its numbers. `last_seq` is 0 if it cannot be read.
+    """
+    from_end = after > last_seq // 2
+    for backwards in (from_end, not from_end):
+        if not backwards:
+            offset = offset_after(descriptor, after)
+        else:
+            offset = offset_before(descriptor, end, last_seq - after) if last_seq else None
+        if offset:
+            yield offset
+
+
+def _ends_at(descriptor: int, offset: int, seq: int) -> bool | None:
+    """Return whether the event before the offset is terminal; None if it is not the event `seq`."""
+    try:
+        events, _ = decode_lines(line_before(descriptor, offset), seq - 1)
+    except DamagedLogError:
+        return None
+    return bool(events) and isinstance(events[0], Terminal)
 
 
 def first_event(descriptor: int) -> Start:
@@ -87,7 +112,7 @@ def decode_lines(lines: bytes, after: int) -> tuple[Sequence[Event], int]:
         events = _decode_lines(lines)
     except (ValueError, RecursionError):
         return _decode_each(lines, after)
-    if events[0].seq != after + 1:
+    if not events or events[0].seq != after + 1 or events[-1].seq != after + len(events):
         raise DamagedLogError  # The file was truncated, and its producer went on writing.
     return events, events[-1].seq
 
@@ -113,5 +138,5 @@ def last_whole_event(descriptor: int) -> tuple[Event | UnknownEvent | None, int]
     line, end = last_line(descriptor)
     try:
         return decode_any(line), end
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, 0

@@ -132,11 +132,13 @@ class Answers:
             UnknownAnswer: the answer is unknown, expired or not the caller's.
             Unavailable: the producer did not end it within STOP_TIMEOUT_SECONDS, or the log cannot be used.
         """
-        reader = await self._open(answer_id, caller)
+        (await self._open(answer_id, caller)).close()
+        last = await self._log.last(answer_id)
+        if isinstance(last, Terminal):
+            return
+        reader = await self._log.open(answer_id, last.seq, watch=False)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
-                if isinstance(await self._log.last(answer_id), Terminal):
-                    return
                 if not self._supervisor.stop(answer_id, by):
                     await self._log.request_stop(answer_id, by)
                 while True:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import resource
@@ -23,9 +24,12 @@ from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, Retention, UnusableLog, open_event_log, prepare_event_log
+from service.eventlog.files import inventory, steps
+from service.eventlog.files.inventory import LEFT_OVER_SECONDS
 from service.eventlog.files.lease import FileLease
 from service.eventlog.files.log import FileEventLog
-from service.eventlog.files.sweep import LEFT_OVER_SECONDS, STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Sweep
+from service.eventlog.files.steps import STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN
+from service.eventlog.files.sweep import Sweep
 from service.events import Delta, Done, Event, Failed, Start, Stopped, Timing, decode, encode, new_answer_id
 from tests.eventlog.another import ROOT, AnotherWorker, tended
 from tests.test_producer import closed, one_end, orphan_of, seqs_without_gaps, unwatched_orphan
@@ -232,11 +236,11 @@ async def test_a_log_without_a_start_is_no_answer_and_expires(directory: Path, r
     assert await tended(log) == []
     assert path.exists()
     os.utime(path, (0, time.time() - 101))
+    await log.aclose()
     later = FileEventLog(str(directory), Retention(seconds=100))  # This one has not seen when it was written.
     assert await tended(later) == []
     assert not path.exists()
     await later.aclose()
-    await log.aclose()
 
 
 async def test_an_unreadable_last_line_makes_no_orphan_that_cannot_be_adopted(log: FileEventLog) -> None:
@@ -431,8 +435,8 @@ async def test_a_stop_is_heard_where_its_file_cannot_be_removed(
 
 
 async def test_a_log_that_cannot_be_read_or_erased_keeps_no_sweep_from_the_others(directory: Path) -> None:
-    log = FileEventLog(str(directory), Retention(seconds=10))
     for _ in range(2):  # One of each comes before the other in any order.
+        log = FileEventLog(str(directory), Retention(seconds=10))
         expired, orphan = await expired_and_orphan(log)
         in_the_way = directory / f"{new_answer_id()}.jsonl"
         in_the_way.mkdir()
@@ -440,7 +444,7 @@ async def test_a_log_that_cannot_be_read_or_erased_keeps_no_sweep_from_the_other
         assert await code_of(log.tend(told.append)) == "log_unavailable"
         assert orphan in told
         assert not log.path(expired).exists()
-    await log.aclose()
+        await log.aclose()
 
 
 # Take-overs
@@ -496,8 +500,9 @@ async def test_only_time_with_a_producer_counts_as_time_without_a_follower(log: 
 
 
 async def test_the_time_without_a_follower_is_kept_while_it_lasts_and_then_swept(
-    log: FileEventLog, directory: Path
+    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(inventory, "LIST_SECONDS", 0)
     answer, lease = await begin(log)
     lease.mark_unwatched(300)
     mark = log.path(answer).with_suffix(".unwatched")
@@ -707,6 +712,11 @@ async def test_a_stop_is_never_seen_half_written(log: FileEventLog, another: Ano
 # Sweeping
 
 
+def a_sweep(directory: Path) -> Sweep:
+    """The sweep of a worker that knows nothing yet."""
+    return Sweep(str(directory), Retention(), lambda: True)
+
+
 def age(path: Path, seconds: float) -> None:
     at = time.time() - seconds
     os.utime(path, (at, at))
@@ -721,7 +731,7 @@ async def test_a_log_that_is_being_begun_stays_however_old_it_looks(
     def sweep_before(new: str, name: str) -> None:
         os.utime(new, (0, 0))
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, Sweep(directory, Retention()).run(lambda _: None)).result(DEADLINE_SECONDS)
+            thread.submit(asyncio.run, a_sweep(directory).run(lambda _: None)).result(DEADLINE_SECONDS)
         rename(new, name)
 
     monkeypatch.setattr("service.eventlog.files.log.os.rename", sweep_before)
@@ -793,6 +803,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that a sweep makes between its steps, which take no time here."""
     pauses: list[float] = []
     sleep = asyncio.sleep
+    monkeypatch.setattr(steps, "STEP_SECONDS", math.inf)  # by the number of files alone
 
     def counted(seconds: float) -> Coroutine[None, None, None]:
         pauses.append(seconds)
@@ -841,7 +852,7 @@ async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_befor
 
     monkeypatch.setattr(os, "open", counted)
     told: dict[str, tuple[int, int]] = {}
-    await Sweep(directory, Retention()).run(lambda answer: told.update({answer: (opened, len(pauses))}))
+    await a_sweep(directory).run(lambda answer: told.update({answer: (opened, len(pauses))}))
     assert set(told) == set(orphans)
     most_opened, most_paused = (max(seen) for seen in zip(*told.values(), strict=True))
     assert most_opened <= len(orphans) + 1, "the lock of the sweep, and the orphans themselves"
@@ -863,7 +874,7 @@ async def test_no_step_of_a_sweep_holds_up_the_event_loop(
         began = time.thread_time()
 
     monkeypatch.setattr(asyncio, "sleep", measured)
-    await Sweep(directory, Retention()).run(lambda _: None)
+    await a_sweep(directory).run(lambda _: None)
     steps.append(time.thread_time() - began)
     # Of some thirty steps, each takes about its share. The longest of them may have met the garbage collector.
     assert sorted(steps)[-3] <= sum(steps) / 10, steps
@@ -879,11 +890,11 @@ async def test_answers_expire_by_when_they_ended(directory: Path) -> None:
     assert await tended(log) == []
     assert names(directory) == {f"{young}.jsonl", f"{running}.jsonl"}
     age(log.path(young), 101)
+    await log.aclose()
     later = FileEventLog(str(directory), Retention(seconds=100))  # This one has not seen when it was written.
     await tended(later)
     assert names(directory) == {f"{running}.jsonl"}
     await later.aclose()
-    await log.aclose()
 
 
 @pytest.mark.parametrize("bound", [Retention(answers=3), Retention(bytes=3500)])

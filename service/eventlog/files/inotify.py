@@ -11,7 +11,8 @@ from inotify_simple import INotify, flags
 
 _LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
 """CLOSE_WRITE, because a producer's death closes its file: this tells its followers at once."""
-_STOP_WRITTEN = flags.MOVED_TO | flags.ONLYDIR
+_MOVED_IN = flags.MOVED_TO | flags.ONLYDIR
+"""New logs and stop requests are renamed when they are written."""
 
 _logger = structlog.get_logger()
 
@@ -27,10 +28,11 @@ def load_libc() -> None:
 
 
 class Wakeups:
-    """A worker's inotify descriptor. It watches the logs that readers follow, and the directory for stop requests.
+    """A worker's inotify descriptor. It watches the logs that readers follow, and the directory.
 
     Callbacks: `on_log` with the id of an answer whose log changed; `on_stop` with the id of an answer to stop;
-    `on_overflow` when the kernel dropped events, so that anything may have changed.
+    `on_file` with the name of any other file that was moved into the directory; `on_overflow` when the kernel dropped
+    events, so that anything may have changed.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class Wakeups:
         *,
         on_log: Callable[[str], None],
         on_stop: Callable[[str], None],
+        on_file: Callable[[str], None],
         on_overflow: Callable[[], None],
     ) -> None:
         self._on_log = on_log
         self._on_stop = on_stop
+        self._on_file = on_file
         self._on_overflow = on_overflow
         self._answers: dict[int, str] = {}
         self._watches: dict[str, tuple[int, int]] = {}  # by answer: the watch, and its number of readers
@@ -51,7 +55,7 @@ class Wakeups:
         self._polls = False
         try:
             inotify = INotify(nonblocking=True)
-            self._directory_watch = inotify.add_watch(directory, _STOP_WRITTEN)
+            self._directory_watch = inotify.add_watch(directory, _MOVED_IN)
         except OSError as error:
             # fs.inotify.max_user_instances or max_user_watches is reached, or the platform has no inotify.
             self._followers_poll(error)
@@ -63,6 +67,11 @@ class Wakeups:
     def working(self) -> bool:
         """Whether the kernel wakes this worker, so that it need not poll."""
         return self._inotify is not None
+
+    def catch_up(self) -> bool:
+        """Handle the notifications so far, also those that the event loop has not come to. Return `working`."""
+        self._read()
+        return self.working
 
     def watch(self, answer_id: str, path: str) -> bool:
         """Call `on_log` when the answer's file changes. Return False if the kernel cannot watch it."""
@@ -115,5 +124,7 @@ class Wakeups:
             elif event.wd == self._directory_watch:
                 if event.name.endswith(".stop"):
                     self._on_stop(event.name.removesuffix(".stop"))
+                else:
+                    self._on_file(event.name)
             elif answer_id := self._answers.get(event.wd):
                 self._on_log(answer_id)

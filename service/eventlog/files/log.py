@@ -36,10 +36,14 @@ class FileEventLog:
             # Held open so that a directory that replaces it cannot get the same inode number.
             self._opened = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._channels: Channels[FileLease] = Channels()
-        self._sweep = Sweep(self._directory, retention)
         self.wakeups = Wakeups(
-            self._directory, on_log=self._wake, on_stop=self._stop_written, on_overflow=self._wake_all
+            self._directory,
+            on_log=self._wake,
+            on_stop=self._stop_written,
+            on_file=self._appeared,
+            on_overflow=self._wake_all,
         )
+        self._sweep = Sweep(self._name, retention, self.wakeups.catch_up)
 
     async def create(self, start: Start) -> FileLease:
         with as_unavailable():
@@ -121,7 +125,7 @@ class FileEventLog:
         # Opens a file for writing, which fails on a read-only disk and under Landlock; os.access() does not know of
         # Landlock. Writes nothing: on a full disk, answers can still be read, and expire.
         with as_unavailable():
-            os.close(self._sweep.open_lock())
+            self._sweep.check()
         if self._is_replaced():
             raise unavailable(FileNotFoundError())
 
@@ -138,6 +142,7 @@ class FileEventLog:
 
     async def aclose(self) -> None:
         self.wakeups.close()
+        self._sweep.close()
         for lease in self._channels.leases():
             lease.release()
         if self._opened >= 0:
@@ -172,7 +177,11 @@ class FileEventLog:
         if channel := self._channels.get(answer_id):
             channel.wake()
 
+    def _appeared(self, file_name: str) -> None:
+        self._sweep.inventory.appeared(file_name)
+
     def _wake_all(self) -> None:
+        self._sweep.inventory.list_soon()
         for channel in self._channels:
             channel.wake()
         for lease in self._channels.leases():

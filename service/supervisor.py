@@ -63,6 +63,7 @@ class Supervisor:
         self._bounds = bounds
         self._clients: Counter[str] = Counter()
         self._running: dict[str, Producer] = {}
+        self._producing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._adopting: set[str] = set()
         self._handing_over = False
@@ -134,6 +135,7 @@ class Supervisor:
     def _run(self, producer: Producer) -> Producer:
         answer_id = producer.answer_id
         self._running[answer_id] = producer
+        self._producing.set()
         producer.task = self._spawn(producer.run())
         producer.task.add_done_callback(lambda _: self._running.pop(answer_id, None))
         return producer
@@ -194,11 +196,14 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while True:
+            await self._producing.wait()  # An idle worker wakes up less often.
             await asyncio.sleep(POLL_SECONDS)
             producers = list(self._running.values())
             for producer in producers:
                 producer.look()
             metrics.overdue(sum(producer.is_overdue() for producer in producers))
+            if not producers:
+                self._producing.clear()
 
     async def _tend(self) -> None:
         time_of_loop = asyncio.get_running_loop().time

@@ -23,6 +23,11 @@ ANSWER_MS = 0.35
 MANY = 100
 DELIVERED_US = 12.0
 MEMORY_KILOBYTES = 40.0
+LONG = 400_000
+RESUME_MS = 1.0
+FULL = 10_000
+IDLE_SHARE = 0.002
+"""Of a core."""
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,9 @@ def _others(results: Results) -> Iterator[Aim]:
         )
     if kilobytes := results.memory_kilobytes.get("folyam"):
         yield _most("memory of an open stream", MEMORY_KILOBYTES, "kB", kilobytes, 0)
+    if resumed := results.resumed.get(LONG):
+        yield _most(f"resume near the end of {LONG:,} chunks", RESUME_MS, "ms", resumed.milliseconds, 1)
+    if full := results.kept.get(FULL):
+        reached = full.core_share <= IDLE_SHARE
+        what = f"CPU of an idle worker with {FULL:,} kept answers"
+        yield Aim(what, f"≤ {IDLE_SHARE:.1%} of a core", f"{full.core_share:.2%}", reached)

@@ -6,6 +6,7 @@ from tests.bench.aims import aims
 from tests.bench.arrivals import ARRIVALS
 from tests.bench.followers import RESPONSES
 from tests.bench.measurements import (
+    BEFORE_THE_END,
     CHUNKS,
     DISTURBED,
     LONG_CHUNKS,
@@ -47,6 +48,8 @@ def report(results: Results) -> str:
         _idle(results),
         _memory(results),
         _followed(results),
+        _resumed(results),
+        _kept(results),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -208,6 +211,20 @@ def _idle(results: Results) -> str:
     ]
     heads = ("silent answers", "followers", "kB each", "CPU µs a second each")
     return _titled("Followers that wait", _table(heads, rows)) if rows else ""
+
+
+def _resumed(results: Results) -> str:
+    rows = [
+        (f"{chunks:,} chunks", f"{it.milliseconds:.1f}", f"{it.cpu_milliseconds:.1f}")
+        for chunks, it in results.resumed.items()
+    ]
+    title = f"Resuming {BEFORE_THE_END} events before the end of a finished answer, folyam"
+    return _titled(title, _table(("the answer's length", "ms", "CPU ms"), rows)) if rows else ""
+
+
+def _kept(results: Results) -> str:
+    rows = [(f"{answers:,} kept answers", f"{it.core_share:.2%}") for answers, it in results.kept.items()]
+    return _titled("An idle worker, folyam", _table(("beside", "CPU, of a core"), rows)) if rows else ""
 
 
 def _aims(results: Results) -> str:

@@ -17,6 +17,7 @@ import uvloop
 
 from tests.bench.arrivals import Arrivals, arrivals
 from tests.bench.followers import Followers, Idle, followers, idle_followers
+from tests.bench.kept import Kept, kept
 from tests.bench.machine import LOAD_CORE, pinned, steadied
 from tests.bench.measurements import (
     LOOP_CHUNKS,
@@ -61,6 +62,8 @@ class Size:
     idle_followers: int
     """Of each of IDLE_ANSWERS answers."""
     follows: int
+    kept_seconds: float
+    """Time for which idle workers are measured beside kept answers."""
     calm_wait_seconds: float
     """Limit on all waits for a calm machine."""
 
@@ -76,6 +79,7 @@ FULL = Size(
     crowd=400,
     idle_followers=100,
     follows=20,
+    kept_seconds=60,
     calm_wait_seconds=120,
 )
 QUICK = Size(
@@ -89,6 +93,7 @@ QUICK = Size(
     crowd=128,
     idle_followers=10,
     follows=5,
+    kept_seconds=10,
     calm_wait_seconds=10,
 )
 
@@ -112,6 +117,10 @@ class Results:
     idle: dict[str, Idle] = field(default_factory=dict)
     memory_kilobytes: dict[str, float] = field(default_factory=dict)
     followed: dict[str, Followed] = field(default_factory=dict)
+    resumed: dict[int, Followed] = field(default_factory=dict)
+    """The service's, by the length of the answer in chunks."""
+    kept: dict[int, Kept] = field(default_factory=dict)
+    """The service's, by the number of kept answers."""
 
 
 def machine() -> dict[str, str]:
@@ -159,6 +168,12 @@ def run(size: Size, wanted: tuple[str, ...], workers: int, say: Callable[[str], 
         upstream, stacks = running.enter_context(all_stacks(anew, workers, apart))
         stacks += [running.enter_context(peer(name, anew / name, upstream)) for name in apart if name in PEERS]
         runner.run(_measure_memory(results, stacks, say))
+        if "folyam" in wanted:
+            say("idle beside kept answers, and resumes")
+            measuring = kept(
+                Path(folder) / "kept", upstream, workers, idle_seconds=size.kept_seconds, follows=size.follows
+            )
+            results.kept, results.resumed = runner.run(measuring)
     results.seconds = time.monotonic() - began
     return results
 

@@ -161,7 +161,7 @@ def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
 @contextmanager
 def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[Stack]:
     """The service on so many gunicorn workers, its log in files."""
-    (folder / "log").mkdir(parents=True)
+    (folder / "log").mkdir(parents=True, exist_ok=True)  # There may be kept answers.
     port = free_port()
     settings = {
         **upstream_settings(upstream),

@@ -5,6 +5,7 @@ import pytest
 
 from tests.bench.arrivals import Arrivals
 from tests.bench.followers import Followers, Idle
+from tests.bench.kept import Kept
 from tests.bench.measurements import FirstChunk, Followed, Paced, Short, Unpaced, middle
 from tests.bench.report import BEGIN, END, report, written_into
 from tests.bench.run import FULL, RESPONSES_EACH, Results
@@ -42,6 +43,8 @@ def a_result() -> Results:
             results.followers[name] = {each: Followers(each, 12.0, 1.0, 0.0) for each in RESPONSES_EACH}
             results.idle[name] = Idle(2000, 31.0, 9.0)
     results.followed["replay, folyam"] = Followed(5.0, 4.0, 20_000)
+    results.resumed[400_000] = Followed(0.7, 0.6, 9)
+    results.kept[10_000] = Kept(0.0015)
     return results
 
 
@@ -68,6 +71,8 @@ MISSES: dict[str, Callable[[Results], None]] = {
         {100: Followers(100, 12.1, 1.0, 0.0)}
     ),
     "memory of an open stream": lambda it: it.memory_kilobytes.update(folyam=41.0),
+    "resume near the end of 400,000 chunks": lambda it: it.resumed.update({400_000: Followed(1.1, 0.9, 9)}),
+    "CPU of an idle worker with 10,000 kept answers": lambda it: it.kept.update({10_000: Kept(0.0021)}),
 }
 
 

@@ -135,6 +135,11 @@ class TimeOuts:
     silence: float
 
 
+def path_of(endpoint: Endpoint) -> str:
+    """Return the path of the endpoint's requests, behind its base URL."""
+    return _PATHS[endpoint.kind]
+
+
 def request_to(endpoint: Endpoint) -> httpx2.Request:
     """Return the openai package's request for the endpoint: the address, the credentials and the package's headers."""
     made: list[httpx2.Request] = []
@@ -155,5 +160,5 @@ def request_to(endpoint: Endpoint) -> httpx2.Request:
             default_headers={**dict(endpoint.headers), "Accept-Encoding": "identity"},
         ) as client,
     ):
-        client.post(_PATHS[endpoint.kind], body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
+        client.post(path_of(endpoint), body={}, cast_to=httpx2.Response, stream=True, stream_cls=openai.Stream[Any])
     return made[0]

@@ -1,7 +1,6 @@
 """Decode the events of another Folyam's answer into deltas. Pure: no I/O, no clock.
 
-The stream is JSON lines (docs/protocol.md). The upstream numbers its own events and may merge them, so that numbers do
-not say how much of an answer is known: its characters do.
+The stream is JSON lines (docs/protocol.md).
 """
 
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 from service.answer import Attached
 from service.errors import UpstreamError
 from service.events import Delta, Done, Event, Failed, Restart, Run, Stopped, Usage, decode_any
+from service.upstream.known import Known
 from service.upstream.refusals import refusal_of_folyam
 
 LINE_BYTES = 1 << 20
@@ -38,7 +38,7 @@ class FolyamDecoder:
         self._run = run
         self._restarts = 0
         self._known_restarts = known.run.restarts if known else 0
-        self._known = {"text": known.text, "reasoning": known.reasoning, "refusal": known.refusal} if known else {}
+        self._known = Known(known)
         self._tail = b""
 
     def feed(self, data: bytes) -> list[Event]:
@@ -89,18 +89,14 @@ class FolyamDecoder:
         if self._restarts < self._known_restarts:
             return
         voice = "text" if delta.text else "reasoning" if delta.reasoning else "refusal"
-        piece = delta.text or delta.reasoning or delta.refusal or ""
-        if known := self._known.get(voice, 0):
-            self._known[voice] = max(0, known - len(piece))
-            piece = piece[known:]
-        if piece:
+        if piece := self._known.new(voice, delta.text or delta.reasoning or delta.refusal or ""):
             self.last_seq += 1
             events.append(Delta(self.last_seq, **{voice: piece}))  # type: ignore[arg-type]
 
     def _restart(self, events: list[Event]) -> None:
         self._restarts += 1
         if self._restarts > self._known_restarts:
-            self._known.clear()
+            self._known.forget()
             events.append(Restart(self.last_seq + 1))
             run = Run(self._run.id, self._run.at, self._restarts)
             self.last_seq += 2

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,11 @@ from service.request import Request
 from service.upstream.body import Body
 from service.upstream.client import Client
 from service.upstream.continuation import Continuation
-from service.upstream.endpoint import Endpoint, Role, TimeOuts
+from service.upstream.endpoint import Endpoint, Kind, Role, TimeOuts
 from service.upstream.folyam import FolyamClient
+from service.upstream.run_keeper import RunKeeper
+
+_CLIENTS: Mapping[Kind, type[Client]] = {"chat": Client, "folyam": FolyamClient}
 
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
@@ -28,10 +31,7 @@ class Upstream:
     """The endpoints, in the order in which they are tried."""
 
     def __init__(self, endpoints: Sequence[Endpoint], time_outs: TimeOuts, *, retries: int) -> None:
-        self._clients = [
-            FolyamClient(endpoint, time_outs) if endpoint.kind == "folyam" else Client(endpoint, time_outs)
-            for endpoint in endpoints
-        ]
+        self._clients = [_CLIENTS[endpoint.kind](endpoint, time_outs) for endpoint in endpoints]
         self._retries = retries
 
     @property
@@ -45,14 +45,14 @@ class Upstream:
     @property
     def keeps_runs(self) -> bool:
         """Whether an endpoint keeps its runs, so that they can be followed again."""
-        return any(isinstance(client, FolyamClient) for client in self._clients)
+        return any(isinstance(client, RunKeeper) for client in self._clients)
 
     def keeps(self, run: Run) -> bool:
         """Return whether the run is one of these endpoints'."""
         return bool(self._keepers(run))
 
-    def _keepers(self, run: Run) -> list[FolyamClient]:
-        return [client for client in self._clients if isinstance(client, FolyamClient) and client.keeps(run)]
+    def _keepers(self, run: Run) -> list[RunKeeper]:
+        return [client for client in self._clients if isinstance(client, RunKeeper) and client.keeps(run)]
 
     def stop(self, run: Run) -> None:
         """Stop a run of the upstream. Returns at once."""
@@ -202,7 +202,7 @@ class UpstreamStream:
             self._body.close()
 
     async def _open(self, client: Client) -> Body:
-        if self.attached is not None and isinstance(client, FolyamClient):
+        if self.attached is not None and isinstance(client, RunKeeper):
             return await client.attach(self.attached, self._last_seq)
         body = await client.open(self._request, self._last_seq, self._said)
         if body.run is not None:
@@ -224,7 +224,7 @@ class UpstreamStream:
 
     async def _leave_run(self, client: Client) -> None:
         """Stop the run that this stream began, and log that what follows is not of it."""
-        if self._is_own_run and self.attached is not None and isinstance(client, FolyamClient):
+        if self._is_own_run and self.attached is not None and isinstance(client, RunKeeper):
             client.stop(self.attached.run)
             self.attached = None
             self._is_own_run = False

@@ -1,0 +1,109 @@
+"""The client of an upstream that keeps its runs: an answer that was cut is followed again, and not paid for twice."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import httpx2
+
+from service.answer import Attached
+from service.events import Run
+from service.upstream.body import Body, Decoder
+from service.upstream.client import Client
+from service.upstream.connection import BrokenConnectionError
+from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
+from service.upstream.endpoint import Endpoint, TimeOuts, path_of, request_to
+from service.upstream.pool import ConnectTimeOutError, Pool, UnreachableError, start_of_body
+
+STOP_SECONDS = 1.0
+"""Time that a leaving worker waits for its stops to be sent."""
+
+_LOST = (
+    TimeoutError,
+    ConnectTimeOutError,
+    UnreachableError,
+    ProxyUnreachableError,
+    ProxyRefusedError,
+    BrokenConnectionError,
+)
+"""Errors of a stop that are passed over: the answer has ended, and nothing here can be done about its run."""
+
+
+class RunRequest(NamedTuple):
+    """A request about one run."""
+
+    method: str
+    path: str
+    """Behind the upstream's base URL."""
+    headers: Mapping[str, str] = {}
+    """Headers in addition to those of each request to the endpoint."""
+
+
+class RunKeeper(Client, ABC):
+    """One endpoint with its connection pool. A kind of upstream says how its runs are begun, followed and stopped."""
+
+    def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
+        super().__init__(endpoint, time_outs)
+        self._request = request_to(endpoint)
+        self._base = str(self._request.url).removesuffix(path_of(endpoint))
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    def _following(self, known: Attached) -> RunRequest:
+        """Return the request that follows a run again."""
+
+    @abstractmethod
+    def _decoder_of(self, known: Attached, last_seq: int) -> Decoder:
+        """Return the decoder of a run that is followed again, which leaves out what is known of it."""
+
+    @abstractmethod
+    def _ending(self, run: Run) -> RunRequest:
+        """Return the request that stops a run."""
+
+    def keeps(self, run: Run) -> bool:
+        """Return whether the run is one of this upstream's."""
+        return run.at == self._base
+
+    async def attach(self, known: Attached, last_seq: int) -> Body:
+        """Follow a run again; return the response's body once the status is known and accepted.
+
+        Raises:
+            UpstreamError: the run cannot be followed.
+        """
+        exchange = await self._accepted(self._send(b"", self._pool_for(self._following(known))))
+        return self._body(exchange, self._decoder_of(known, last_seq))
+
+    def stop(self, run: Run) -> None:
+        """Stop a run. Returns at once. A stop that fails is not repeated."""
+        task = asyncio.create_task(self._stop(run))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def aclose(self) -> None:
+        """Send the stops that are under way, and close all connections."""
+        if self._stopping:
+            _, late = await asyncio.wait(self._stopping, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await super().aclose()
+
+    async def _stop(self, run: Run) -> None:
+        pool = self._pool_for(self._ending(run))
+        try:
+            async with asyncio.timeout(self._time_outs.status):
+                await start_of_body(await self._send(b"", pool))
+        except _LOST:
+            pass
+        finally:
+            pool.close()
+
+    def _pool_for(self, asked: RunRequest) -> Pool:
+        """Return a pool for one request."""
+        given = {name.lower(): value for name, value in self._request.headers.items()}
+        del given["content-length"]  # The pool adds it.
+        # Nothing would use the pool's connection again.
+        given["connection"] = "close"
+        request = httpx2.Request(asked.method, f"{self._base}{asked.path}", headers={**given, **asked.headers})
+        return Pool(request, self._time_outs.connect, connector=self._pool.connector)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.events import Delta, Usage
-from service.upstream.chunks import EVENT_BYTES, ChunkDecoder
+from service.upstream.chunks import ChunkDecoder
+from service.upstream.event_stream import EVENT_BYTES
 from service.upstream.token_usage import MAX_TOKENS
 
 DONE = b"data: [DONE]\n\n"

@@ -35,7 +35,7 @@ class IndiscreetWorker(FolyamWorker):
                 asyncio.get_running_loop().call_soon(_raise, said)
             return check(question, settings)
 
-        ChunkDecoder.feed = indiscreet_feed  # type: ignore[method-assign]
+        ChunkDecoder.feed = indiscreet_feed  # type: ignore[assignment, method-assign]
         generate._check = indiscreet_check
         super().init_process()
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from service.events import Delta
-from service.upstream import chunks
+from service.upstream import event_stream
 from service.upstream.chunks import ChunkDecoder
 from tests.fuzz import run as runner
 from tests.fuzz import targets
@@ -33,7 +33,7 @@ def test_a_case_can_be_seen_again() -> None:
 
 
 def test_it_notices_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "_is_whole", str.encode)  # raises for half a character
+    monkeypatch.setattr(event_stream, "_is_whole", str.encode)  # raises for half a character
     _, _, finding = run("chunks", SEED, range(CASES))
     assert finding is not None
     assert "chunks" in str(finding)

@@ -78,9 +78,11 @@ class Producer:
         self._has_grown = False
         self._had_begun = False
         self._usage: Usage | None = None
-        self._run = taken_over.attached.run if taken_over and taken_over.attached else None
+        self._run = taken_over.run if taken_over else None
+        self._left_run: Run | None = None  # not followed again, and not stopped yet
         # What the requests of a dead worker cost is unknown, unless its run tells all of it.
-        self._untold_run = self._run if self._run is not None and self._run.tells_all else None
+        followed = taken_over.attached.run if taken_over and taken_over.attached else None
+        self._untold_run = followed if followed is not None and followed.tells_all else None
         self._has_all_usage = taken_over is None or self._untold_run is not None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
@@ -255,6 +257,8 @@ class Producer:
 
     async def _begin(self, mending: Mending | None) -> None:
         """Move on to the next request. Take back what was said if it is to begin anew."""
+        if mending is not None and mending.how != "attach":
+            self._left_run, self._run = self._run or self._left_run, None
         if mending is None:
             self._move(Cause.STEP)
         elif mending.has_seam:
@@ -285,6 +289,13 @@ class Producer:
             run = replace(run, tells_all=False)
         self._run = run
         await self._lease.append([Delta(self._lease.last_seq + 1, run=run)])
+        self._stop_left_run()
+
+    def _stop_left_run(self) -> None:
+        # Not before something is logged: another worker that has the answer would follow the run.
+        if self._left_run is not None:
+            self._upstream.stop(self._left_run)
+            self._left_run = None
 
     async def _log(self, stream: UpstreamStream, mending: Mending | None) -> None:
         """Write the stream's deltas into the log, until its end."""
@@ -318,6 +329,7 @@ class Producer:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
         await self._lease.append(events)
+        self._stop_left_run()
         self._move(Cause.CHUNK)
         self._lease.grew()
         self._has_grown = True
@@ -354,6 +366,7 @@ class Producer:
         else:
             self._report.end(terminal, self._lease.size)
             # Not before: another worker that has the answer, or will have it, follows the run.
+            self._stop_left_run()
             if self._run is not None and not isinstance(terminal, Done):
                 self._upstream.stop(self._run)
         self._watch.end()

@@ -49,6 +49,8 @@ class Mending:
     """What the upstream goes on from; None where it is asked anew."""
     attached: Attached | None = None
     """The run that is followed again."""
+    run: Run | None = None
+    """The run that a dead worker followed. It is stopped if it is not followed again."""
     discards: bool = True
     """Whether a restart has something to take back from followers."""
 

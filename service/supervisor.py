@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -170,6 +170,7 @@ class Supervisor:
         claims = lease.claims
         if claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or claims.total > CLAIMS_LIMIT or request is None:
             mending = Mending("fail", TAKEOVER)
+        mending = replace(mending, run=state.run)
         if request is None:
             request = Request(start.model, ())
         counted = AnswerMetrics.of(start.model, self._models)

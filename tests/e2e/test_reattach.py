@@ -122,6 +122,21 @@ async def test_a_stop_stops_the_run(tmp_path: Path, upstream: UpstreamProcess, i
     assert isinstance(events[-1], Stopped)
 
 
+async def test_a_take_over_that_does_not_follow_the_run_stops_it(
+    tmp_path: Path, upstream: UpstreamProcess, inner: Service, key: str
+) -> None:
+    async with outer(tmp_path, upstream, inner.address) as here:
+        producer = await here.start(key, endless=True, pace=0.02)
+        await here.read_to(producer.answer_id, seq=5)
+        producer.hand_over()
+        await asyncio.wait_for(producer.task, 10)
+    async with outer(tmp_path, upstream, inner.address, "fail") as here:
+        here.supervisor.adopt(producer.answer_id)
+        events = await here.follow(producer.answer_id)
+        await asyncio.to_thread(upstream.wait_closed, key, STOP_SECONDS)
+    assert isinstance(events[-1], Failed)
+
+
 @pytest.mark.parametrize("recovery", [None, "restart"])
 async def test_a_run_that_is_gone_begins_anew_only_where_the_setting_says_so(
     tmp_path: Path, upstream: UpstreamProcess, inner: Service, key: str, recovery: Recovery | None

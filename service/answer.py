@@ -3,7 +3,7 @@
 Reading an answer as a whole, taking it over, and renderings that need more than the next event all begin here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import UNSET
@@ -43,6 +43,10 @@ class Attached(NamedTuple):
     """Number of characters."""
     reasoning: int
     refusal: int
+
+    def without(self, read: Mapping[str, int]) -> "Attached":
+        """Return what is known behind so many characters of each voice."""
+        return self._replace(**{voice: getattr(self, voice) - count for voice, count in read.items()})
 
 
 class AnswerState:

@@ -22,6 +22,7 @@ from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, He
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+Api = Literal["chat", "folyam", "responses"]
 
 
 SECRETS = Path("/run/secrets")
@@ -91,10 +92,11 @@ class Settings(BaseSettings):
         description="Whether `<think>…</think>` at the start of an answer's text is its reasoning: `on`, `off`, or"
         " `auto`, which is `on` for models that are known to write it.",
     )
-    upstream: Literal["chat", "folyam"] = Field(
+    upstream: Api = Field(
         "chat",
-        description="API of the upstream: `chat` (chat completions), or `folyam`: another Folyam, at its base URL"
-        " without `/v1`. It keeps its answers, so that one that was cut is followed again and not paid for twice.",
+        description="API of the upstream: `chat` (chat completions), or one that keeps its answers, so that an answer"
+        " that was cut is followed again and not paid for twice: `responses` (OpenAI's Responses API, in background"
+        " mode) or `folyam` (another Folyam, at its base URL without `/v1`).",
     )
     fallback_base_url: ApiAddress | None = Field(
         None,
@@ -111,7 +113,7 @@ class Settings(BaseSettings):
         description="How the second upstream continues a given text. It is asked to if the first one breaks off in the"
         " middle, cannot continue, and does not come back.",
     )
-    fallback_upstream: Literal["chat", "folyam"] = Field("chat", description="API of the second upstream.")
+    fallback_upstream: Api = Field("chat", description="API of the second upstream.")
     retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
 
     log_url: str = Field(

@@ -62,9 +62,12 @@ class Body:
         self._has_usage = False
         self.run: Run | None = None
         """The upstream's run of the answer, where it has one and it is new."""
+        self.early: Sequence[Event] | None = None
+        """What was read while the run was waited for: the first deltas; None if there are none yet."""
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence
+        self._first_chunk_seconds = time_outs.first_chunk
         self._give_up_at = self._loop.time() + time_outs.first_chunk
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
@@ -109,6 +112,12 @@ class Body:
             if deltas:
                 self.begun = True
                 return deltas
+
+    def await_first(self) -> None:
+        """Wait for the first delta, behind something that came before it."""
+        self.begun = False
+        self._give_up_at = self._loop.time() + self._first_chunk_seconds
+        self._set_timer()
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and the connection is back in the pool."""

@@ -28,14 +28,11 @@ from service.upstream.chunk_json import (
     is_error_event,
 )
 from service.upstream.error_body import read_error, word
-from service.upstream.event_stream import BYTE_ORDER_MARK, EventStreamDecoder, in_whole_characters
+from service.upstream.event_stream import BYTE_ORDER_MARK, EventStreamDecoder, reason_of
 from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.odd_chunks import decode_loosely, decode_rarities_loosely
 from service.upstream.refusals import reported
 from service.upstream.token_usage import usage_of
-
-REASON_CHARACTERS = 200
-"""Limit on a finish reason. Some servers write a sentence; a longer text is no reason."""
 
 _EMPTY = (b"null", b"{}", b"[]")
 _RARE = re.compile(rb'"(?:text|x_groq|tool_calls|usage"\s*:\s*[{])')
@@ -146,7 +143,7 @@ class ChunkDecoder(EventStreamDecoder):
         if choice.finish_reason and choice.finish_reason not in _NO_REASON:
             if meaning_of(choice.finish_reason) is Meaning.FAILED:
                 raise UpstreamError("upstream_error").told_by_upstream(None, word(choice.finish_reason), "")
-            self.finish_reason = in_whole_characters(choice.finish_reason)[:REASON_CHARACTERS]
+            self.finish_reason = reason_of(choice.finish_reason)
             self._rarities(event)
 
     def _message(self, choice: Choice) -> Message | None:

@@ -35,9 +35,10 @@ with _no_variables_of_the_package():
 ThinkTags = Literal["auto", "on", "off"]
 """Whether `<think>` tags at the start of a text hold its reasoning: `auto` where the model is known to write them."""
 
-Kind = Literal["chat", "folyam"]
-"""The API that an upstream speaks: chat completions, or another Folyam's own, which keeps its answers."""
-_PATHS: dict[Kind, str] = {"chat": "/chat/completions", "folyam": "/generate"}
+Kind = Literal["chat", "folyam", "responses"]
+"""The API that an upstream speaks: chat completions, or one that keeps its runs: another Folyam's own, or OpenAI's
+Responses in background mode."""
+_PATHS: dict[Kind, str] = {"chat": "/chat/completions", "folyam": "/generate", "responses": "/responses"}
 
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
@@ -103,7 +104,7 @@ class Endpoint:
 
     @property
     def continues(self) -> bool:
-        """Whether it can go on from a given text. Another Folyam's `/generate` cannot."""
+        """Whether it can go on from a given text. Only chat completions can."""
         return self.kind == "chat" and self.continuation != "none"
 
     @property

@@ -17,6 +17,8 @@ EVENT_BYTES = 1 << 20
 """Usual limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
 LINE_BYTES = 16
 """Added for each line of an event: empty lines take up memory, too."""
+REASON_CHARACTERS = 200
+"""Limit on a finish reason. Some servers write a sentence; a longer text is no reason."""
 
 _NO_STREAM = (b"<", b"\x1f")
 """First bytes of a body that has no answer: HTML, a compressed body."""
@@ -211,12 +213,17 @@ class EventStreamDecoder(ABC):
         if "\ud800" <= text[-1] <= "\udbff":
             self._held[voice] = text[-1]
             text = text[:-1]
-        return in_whole_characters(text)
+        return _in_whole_characters(text)
 
 
-def in_whole_characters(text: str) -> str:
+def _in_whole_characters(text: str) -> str:
     """Return the text with surrogate pairs joined and lone surrogates as U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def reason_of(text: str) -> str:
+    """Return a finish reason as it is passed on."""
+    return _in_whole_characters(text)[:REASON_CHARACTERS]
 
 
 def _is_whole(text: str) -> bool:

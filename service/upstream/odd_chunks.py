@@ -35,13 +35,13 @@ def decode_loosely(event: bytes) -> Chunk:
         ValueError, RecursionError: the event cannot be read, and may be a chunk.
     """
     chunk = Chunk()
-    for written in _objects(event):
+    for written in objects_in(event):
         if "choices" in written:
             chunk.choices = (chunk.choices or []) + [_choice(choice) for choice in _elements(written["choices"])]
         if written.get("usage") is not None:
-            chunk.usage = _raw(written["usage"])
+            chunk.usage = raw_of(written["usage"])
         is_failure = "error" in (written.get("object"), written.get("type"))
-        error = _raw(written if is_failure else written.get("error"))
+        error = raw_of(written if is_failure else written.get("error"))
         if not is_error(chunk.error) and error is not NULL:
             chunk.error = error
     return chunk
@@ -54,15 +54,20 @@ def decode_rarities_loosely(event: bytes) -> Rarities:
         ValueError, RecursionError: the event cannot be read.
     """
     rarities = Rarities([])
-    for written in _objects(event):
+    for written in objects_in(event):
         rarities.choices += [_rare_choice(choice) for choice in _elements(written.get("choices"))]  # type: ignore[operator]
         groq = written.get("x_groq")
         if isinstance(groq, dict):
-            rarities.x_groq = Groq(_raw(groq.get("usage")), _raw(groq.get("error")))
+            rarities.x_groq = Groq(raw_of(groq.get("usage")), raw_of(groq.get("error")))
     return rarities
 
 
-def _objects(event: bytes) -> list[dict[str, Any]]:
+def objects_in(event: bytes) -> list[dict[str, Any]]:
+    """Return the JSON objects of an event: in lists, or one behind the other; none if it is another value or a text.
+
+    Raises:
+        ValueError, RecursionError: the event cannot be read, and may be an object.
+    """
     try:
         text = event.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -113,17 +118,17 @@ def _choice(choice: dict[str, Any]) -> Choice:
         message=_message(choice.get("message")),
         finish_reason=_word(choice.get("finish_reason")),
         index=_index(choice.get("index")),
-        error=_raw(choice.get("error")),
+        error=raw_of(choice.get("error")),
     )
 
 
 def _rare_choice(choice: dict[str, Any]) -> RareChoice:
     delta, message = (_mapping(choice.get(name)) for name in ("delta", "message"))
     return RareChoice(
-        RareDelta(_raw(delta.get("tool_calls"))) if delta else None,
-        RareDelta(_raw(message.get("tool_calls"))) if message else None,
-        _text(choice.get("text")),
-        _raw(choice.get("usage")),
+        RareDelta(raw_of(delta.get("tool_calls"))) if delta else None,
+        RareDelta(raw_of(message.get("tool_calls"))) if message else None,
+        text_of(choice.get("text")),
+        raw_of(choice.get("usage")),
         _index(choice.get("index")),
     )
 
@@ -143,14 +148,14 @@ def _message(written: object) -> Message | None:
     content = said.get("content")
     thinking = _in_parts(content)[1] if isinstance(content, list) else ""
     return Message(
-        _text(content),
-        _text(said.get("reasoning_content")),
-        thinking or _text(said.get("reasoning")),
-        _text(said.get("refusal")),
+        text_of(content),
+        text_of(said.get("reasoning_content")),
+        thinking or text_of(said.get("reasoning")),
+        text_of(said.get("refusal")),
     )
 
 
-def _text(value: object) -> str | None:
+def text_of(value: object) -> str | None:
     """Return the text of a string, a part or a list of parts. A number is one too: PHP may write digits so."""
     if isinstance(value, str):
         return value
@@ -172,9 +177,9 @@ def _in_parts(content: list[Any]) -> tuple[str, str]:
         if isinstance(part, str):
             text.append(part)
         elif isinstance(part, dict) and part.get("type") == "thinking":
-            thinking.append(_text(part.get("thinking")) or "")
+            thinking.append(text_of(part.get("thinking")) or "")
         elif isinstance(part, dict):  # the type is `text`, `output_text` (other servers), or missing
-            text.append(_text(part.get("text")) or "")
+            text.append(text_of(part.get("text")) or "")
     return "".join(text), "".join(thinking)
 
 
@@ -193,5 +198,6 @@ def _index(value: object) -> int:
         return 0
 
 
-def _raw(value: object) -> msgspec.Raw:
+def raw_of(value: object) -> msgspec.Raw:
+    """Return the JSON of a value that this module has read."""
     return NULL if value is None else msgspec.Raw(json.dumps(value).encode())

@@ -2,8 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -76,7 +76,10 @@ class RunKeeper(Client, ABC):
 
     def stop(self, run: Run) -> None:
         """Stop a run. Returns at once. A stop that fails is not repeated."""
-        task = asyncio.create_task(self._stop(run))
+        self._in_background(self._stop(run))
+
+    def _in_background(self, stopping: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(stopping)
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 

@@ -16,9 +16,10 @@ from service.upstream.client import Client
 from service.upstream.continuation import Continuation
 from service.upstream.endpoint import Endpoint, Kind, Role, TimeOuts
 from service.upstream.folyam import FolyamClient
+from service.upstream.responses import ResponsesClient
 from service.upstream.run_keeper import RunKeeper
 
-_CLIENTS: Mapping[Kind, type[Client]] = {"chat": Client, "folyam": FolyamClient}
+_CLIENTS: Mapping[Kind, type[Client]] = {"chat": Client, "folyam": FolyamClient, "responses": ResponsesClient}
 
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
@@ -208,10 +209,13 @@ class UpstreamStream:
         if body.run is not None:
             try:
                 await self._log_run(msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage))
-            except BaseException:
+            except BaseException as error:
                 body.close()
+                if isinstance(error, Exception) and isinstance(client, RunKeeper):
+                    client.stop(body.run)  # Nothing in the log tells of it.
                 raise
-            body.decoder.last_seq = self._last_seq
+            if body.early is None:
+                body.decoder.last_seq = self._last_seq
             # A further try at this endpoint follows the run, and does not pay for another.
             self.attached = Attached(body.run, 0, 0, 0)
             self._is_own_run = True
@@ -246,7 +250,7 @@ class UpstreamStream:
                 body.decoder.keeps_halves = not self.may_break
                 if self._on_status is not None:
                     self._on_status()
-                deltas = await body.read()
+                deltas = await body.read() if body.early is None else body.early
             except UpstreamError as error:
                 self.close()
                 # It may have begun to generate, and tells no more of it. A refusal costs nothing. A run that is

@@ -10,6 +10,8 @@ from service.renderings import MEDIA_TYPES
 from service.renderings.accept import quality, ranges
 from service.upstream.chunks import ChunkDecoder
 from service.upstream.connection import BrokenConnectionError, Connection
+from service.upstream.event_stream import EventStreamDecoder
+from service.upstream.responses_events import ResponsesDecoder
 from tests.fuzz.mutation import cut, mutated
 from tests.upstream.body import Body, End
 from tests.upstream.script import Script
@@ -62,8 +64,30 @@ STREAM_WORDS = (
 )  # fmt: skip
 
 
-def _decoded(pieces: Sequence[bytes]) -> tuple[Any, ...]:
-    decoder = ChunkDecoder(0)
+EVENTS = (
+    (
+        b'event: response.created\ndata: {"type":"response.created","sequence_number":0,"response":{"id":"resp_1"}}\n\n'
+        b'data: {"type":"response.output_text.delta","sequence_number":1,"delta":"A \\ud83d"}\n\n'
+        b'data: {"type":"response.output_text.delta","sequence_number":2,"delta":"\\ude00"}\n\n'
+        b'data: {"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":2}}}\n\n'
+    ),
+    (
+        b'event: response.reasoning_summary_part.added\ndata: {"summary_index":1}\n\n'
+        b'data: {"type":"response.reasoning_text.delta","delta":[{"text":"hm"}]}\r\n\r\n'
+        b'data: {"type":"response.output_item.added","item":{"type":"function_call"}}\n'
+        b'data: {"type":"response.refusal.delta","delta":"\xf0\x9f"}\n\ndata: [DONE]\n\n'
+    ),
+    b'{"object":"response","status":"incomplete","incomplete_details":{"reason":"x"},"output":[{"content":[{"text":"A"}]}]}',
+    b'data: {"type":"response.failed","response":{"error":{"code":"\\ud83d"},"usage":{"input_tokens":1e999}}}\n\n',
+    b'event: error\ndata: {"type":"error","error":{"code":"overloaded"}}\n\n',
+)
+EVENT_WORDS = (
+    *STREAM_WORDS, b'"type":', b'"response.output_text.delta"', b'"response.completed"', b'"response":', b'"status":',
+    b'"output":', b'"sequence_number":', b'"summary_index":', b'"item":', b'"id":', b"event: response.created\n",
+)  # fmt: skip
+
+
+def _decoded(decoder: EventStreamDecoder, pieces: Sequence[bytes]) -> tuple[Any, ...]:
     deltas = []
     for piece in pieces:
         deltas += decoder.feed(piece)
@@ -75,8 +99,16 @@ def _decoded(pieces: Sequence[bytes]) -> tuple[Any, ...]:
 
 
 def _check_chunks(rng: Random, data: bytes) -> None:
-    result = _decoded([data])
-    assert _decoded(cut(rng, data)) == result, "it depends on how the bytes are cut"
+    _check_decoder(ChunkDecoder, rng, data)
+
+
+def _check_events(rng: Random, data: bytes) -> None:
+    _check_decoder(lambda last_seq: ResponsesDecoder(last_seq, "http://upstream/v1"), rng, data)
+
+
+def _check_decoder(decoder: Callable[[int], EventStreamDecoder], rng: Random, data: bytes) -> None:
+    result = _decoded(decoder(0), [data])
+    assert _decoded(decoder(0), cut(rng, data)) == result, "it depends on how the bytes are cut"
     assert [delta.seq for delta in result[0]] == list(range(1, len(result[0]) + 1))
     for delta in result[0]:  # A log can hold any of them.
         assert decode(encode(delta)) == delta
@@ -201,6 +233,7 @@ def _from(corpus: Sequence[bytes], words: Sequence[bytes]) -> Callable[[Random],
 
 TARGETS = {
     "chunks": Target(_from(STREAMS, STREAM_WORDS), _check_chunks),
+    "events": Target(_from(EVENTS, EVENT_WORDS), _check_events),
     "responses": Target(_from(RESPONSES, RESPONSE_WORDS), _check_response),
     "event-ids": Target(_from(EVENT_IDS, EVENT_ID_WORDS), _check_event_id),
     "accepts": Target(_from(ACCEPTS, ACCEPT_WORDS), _check_accept),

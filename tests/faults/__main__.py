@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.disk import can_mount
 from tests.e2e.stack import ROOT
-from tests.faults import breaks, cancels, model_breaks, restarts, stalls
+from tests.faults import breaks, cancels, model_breaks, restarts, run_breaks, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--real-model", action="store_true", help="with --kills or --breaks: the local model is asked")
     parser.add_argument("--cancels", type=int, default=0, help="only so many answers that are left or stopped")
     parser.add_argument("--breaks", type=int, default=0, help="only so many answers whose upstream breaks off")
+    parser.add_argument("--runs", action="store_true", help="with --breaks: the upstream keeps its runs")
     parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
     options = parser.parse_args()
@@ -128,6 +129,8 @@ class Session:
             with local_model(self._directory) as settings:
                 base_url, model = settings["OPENAI_BASE_URL"], settings["FOLYAM_MODEL"]
                 outcome = await model_breaks.breaks(self._directory, base_url, model, count, seed)
+        elif self._options.runs:
+            outcome = await run_breaks.breaks(self._directory, count, seed)
         else:
             outcome = await breaks.breaks(self._directory, count, seed)
         report = "\n".join([*outcome.lines(), *outcome.violations()])

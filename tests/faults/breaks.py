@@ -121,9 +121,9 @@ def plan(numbers: random.Random, number: int, directory: Path) -> Planned:
     """Return the answer of this number."""
     way = WAYS[number % len(WAYS)]
     place = PLACES[number // len(WAYS) % len(PLACES)]
-    texts = _pieces(numbers, numbers.randint(20, 60))
+    texts = pieces(numbers, numbers.randint(20, 60))
     thinks = place == "reasoning" or numbers.random() < 0.4
-    reasoning = _pieces(numbers, numbers.randint(5, 25)) if thinks else []
+    reasoning = pieces(numbers, numbers.randint(5, 25)) if thinks else []
     halves = number % 2 == 1
     script = {
         "key": f"{number}",
@@ -139,7 +139,7 @@ def plan(numbers: random.Random, number: int, directory: Path) -> Planned:
     return Planned(command(**script, break_at=at), "".join(texts), "".join(reasoning), way, place)
 
 
-def _pieces(numbers: random.Random, count: int) -> list[str]:
+def pieces(numbers: random.Random, count: int) -> list[str]:
     """Return random pieces. None that looks like the repetition of a word follows itself.
 
     Such a one cannot be told from a server's manner to repeat the last word. In a natural text it is very rare; here
@@ -214,10 +214,11 @@ async def _each(here: Worker, planned: Iterator[Planned], outcome: Outcome) -> N
         began_at = asyncio.get_running_loop().time()
         request = to_request(each.query, model="test-model")
         producer = await here.supervisor.start(request, new_answer_id(), client="c", begun_at=began_at)
-        _judge(each, await here.follow(producer.answer_id), outcome)
+        judge(each, await here.follow(producer.answer_id), outcome)
 
 
-def _judge(each: Planned, events: list[Event], outcome: Outcome) -> None:
+def judge(each: Planned, events: list[Event], outcome: Outcome) -> None:
+    """Compare an answer with its plan."""
     end = events[-1]
     restart = max((place for place, event in enumerate(events) if isinstance(event, Restart)), default=-1)
     said = [event for event in events[restart + 1 :] if isinstance(event, Delta)]

@@ -17,18 +17,18 @@ from service import recovery as recovering
 from service.answer import Attached
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import Retention, open_event_log
-from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, Usage
+from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, StoppedBy, Usage
 from service.question import to_request
 from service.recovery import Recovery
 from service.request import Request
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 from tests.upstream import bodies
-from tests.upstream.piecewise import serving
+from tests.upstream.piecewise import Piece, serving
 from tests.upstream.raw import RawRequest, RawUpstream
 from tests.upstream.responses_api import Break, How, Numbers, Plan, ResponsesApi, serving_responses
 from tests.waiting import DEADLINE_SECONDS, until
-from tests.working import TIME_OUTS, Worker, text_of, worker
+from tests.working import TIME_OUTS, Addressed, Worker, text_of, worker
 
 WORDS = tuple(f"w{n} " for n in range(1, 41))
 SUMMARIES = (("First ", "a thought."), ("Then ", "another 🌊."))
@@ -42,14 +42,14 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovering, "PAUSE_SECONDS", (0.001, 0.002))
 
 
-def responses(api: ResponsesApi | RawUpstream, **options: Any) -> Endpoint:  # noqa: ANN401 (an endpoint's fields)
+def responses(api: Addressed, **options: Any) -> Endpoint:  # noqa: ANN401 (an endpoint's fields)
     return Endpoint(api.base_url, "key", kind="responses", **options)
 
 
 @asynccontextmanager
 async def asking(
     directory: Path,
-    api: ResponsesApi | RawUpstream,
+    api: Addressed,
     recovery: Recovery | None = None,
     **options: Any,  # noqa: ANN401
 ) -> AsyncIterator[Worker]:
@@ -220,6 +220,35 @@ async def test_a_run_that_is_cut_before_its_first_word_is_followed_again_and_not
     assert [method for method, _ in api.requests] == ["POST", "GET", "GET"]
 
 
+async def test_a_cut_before_the_runs_id_is_a_cost_that_is_not_known(tmp_path: Path) -> None:
+    cut = bodies.response(b": hello\n\n", "Content-Length: 9999")
+    whole = bodies.stream(
+        bodies.data('{"type":"response.created","response":{"id":"resp_1"}}'),
+        bodies.data('{"type":"response.output_text.delta","delta":"Hello"}'),
+        bodies.data('{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":2}}}'),
+    )
+    sent = iter([cut, whole])
+    async with RawUpstream(lambda _: next(sent)) as raw, asking(tmp_path, raw, retries=1) as here:
+        events = await here.follow((await here.ask(to_request("hi", model="test-model"))).answer_id)
+    assert isinstance(events[-1], Done)
+    assert (events[-1].usage, events[-1].usage_complete) == (Usage(1, 2, 3), False)
+    assert [asked.method for asked in raw.requests] == ["POST", "POST"]
+
+
+async def test_what_is_no_text_ends_the_silence(tmp_path: Path) -> None:
+    hello = bodies.data('{"type":"response.output_text.delta","delta":"Hello"}')
+    end = bodies.data('{"type":"response.completed","response":{}}')
+    signs: list[Piece] = [0.4, b": ping\n\n", 0.4, bodies.data('{"type":"keepalive"}'), 0.4, b": ping\n\n", 0.4]
+    time_outs = TimeOuts(10, 10, 10, silence=1.2)
+    async with (
+        serving(bodies.response(hello), *signs, end) as raw,
+        worker(tmp_path.as_uri(), raw, first=responses(raw), time_outs=time_outs) as here,
+    ):
+        events = await here.follow((await here.ask(to_request("hi", model="test-model"))).answer_id)
+    assert text_of(events) == "Hello"
+    assert isinstance(events[-1], Done)
+
+
 async def test_a_take_over_by_a_worker_that_has_not_read_the_run_follows_it_from_its_start(tmp_path: Path) -> None:
     plan = Plan(texts=WORDS, summaries=SUMMARIES, pace=0.02)
     async with serving_responses() as api:
@@ -302,12 +331,13 @@ async def test_this_api_as_the_fallback_is_followed_again_too(tmp_path: Path) ->
 # A run that no answer needs any more is not paid for.
 
 
-async def test_a_stop_cancels_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["user", "unwatched"])
+async def test_a_stop_cancels_the_run(tmp_path: Path, by: StoppedBy) -> None:
     plan = Plan(endless=True, pace=0.01)
     async with serving_responses() as api, asking(tmp_path, api) as here:
         producer = await here.ask(question(plan))
         await here.read_to(producer.answer_id, seq=5)
-        producer.stop("user")
+        producer.stop(by)
         events = await here.follow(producer.answer_id)
         await until(lambda: api.run_of(plan.command()).status == "cancelled")
     assert isinstance(events[-1], Stopped)

@@ -24,6 +24,9 @@ _CLIENTS: Mapping[Kind, type[Client]] = {"chat": Client, "folyam": FolyamClient,
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
 
+BEGUN = frozenset({"status_timeout", "first_chunk_timeout", "cut", "truncated", "malformed"})
+"""Reasons of a failure before the body is there, or the id of its run, after which the upstream may have begun."""
+
 LONGEST_PAUSE_SECONDS = 1
 """Longest pause of a Retry-After that a retry waits for. A longer one is passed on to the client."""
 
@@ -255,7 +258,7 @@ class UpstreamStream:
                 self.close()
                 # It may have begun to generate, and tells no more of it. A refusal costs nothing. A run that is
                 # followed again tells all at its end.
-                lost = self.attached is None and (self._body is not None or error.reason == "status_timeout")
+                lost = self.attached is None and (self._body is not None or error.reason in BEGUN)
                 self._has_lost_usage = self._has_lost_usage or lost
                 following = _next_try(tries, client, error, continues=self._said is not None)
                 if following is not client:

@@ -53,6 +53,8 @@ def test_parts_have_this_apis_types() -> None:
         {"type": "input_file", "filename": "a.pdf", "file_data": "data:x"},
     ]
     assert second["content"] == "This.No."
+    refused = {"role": "assistant", "content": None, "refusal": "No."}
+    assert asked(user("Hi"), refused)["input"][1] == {"role": "assistant", "content": "No."}
 
 
 def test_tools_and_their_calls_and_results_are_items() -> None:

@@ -67,7 +67,7 @@ def _items(message: object) -> Iterator[object]:
     if isinstance(message, Turn) or not isinstance(message, dict):
         yield message
         return
-    role, content = message.get("role"), message.get("content")
+    role, content = message.get("role"), message.get("content") or message.get("refusal")
     if role == "tool":
         output = content if isinstance(content, str) else _parts(content, "user")
         yield {"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}

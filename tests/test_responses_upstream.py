@@ -249,6 +249,22 @@ async def test_what_is_no_text_ends_the_silence(tmp_path: Path) -> None:
     assert isinstance(events[-1], Done)
 
 
+async def test_the_first_word_may_take_longer_than_a_silence(tmp_path: Path) -> None:
+    # The response has begun by then, and a model that thinks says nothing.
+    begun = bodies.data('{"type":"response.created","response":{"id":"resp_1"}}')
+    said = bodies.data('{"type":"response.output_text.delta","delta":"Hello"}')
+    end = bodies.data('{"type":"response.completed","response":{}}')
+    time_outs = TimeOuts(10, 10, first_chunk=DEADLINE_SECONDS, silence=0.2)
+    async with (
+        serving(bodies.response(begun), 0.6, said + end) as raw,
+        worker(tmp_path.as_uri(), raw, first=responses(raw), time_outs=time_outs) as here,
+    ):
+        events = await here.follow((await here.ask(to_request("hi", model="test-model"))).answer_id)
+        assert raw.asked == 1
+    assert text_of(events) == "Hello"
+    assert isinstance(events[-1], Done)
+
+
 async def test_a_take_over_by_a_worker_that_has_not_read_the_run_follows_it_from_its_start(tmp_path: Path) -> None:
     plan = Plan(texts=WORDS, summaries=SUMMARIES, pace=0.02)
     async with serving_responses() as api:

@@ -47,11 +47,6 @@ class ResponsesClient(RunKeeper):
     def _ending(self, run: Run) -> RunRequest:
         return RunRequest("POST", f"{_path(run)}/cancel")
 
-    def stop(self, run: Run) -> None:
-        """Stop a run. Returns at once. A stop that fails is not repeated."""
-        self._places.pop(run.id, None)
-        super().stop(run)
-
     async def _open(self, request: Request, last_seq: int, said: Said | None) -> Body:
         del said  # The API continues no text.
         opening = asyncio.ensure_future(self._begin(request, last_seq))
@@ -90,7 +85,6 @@ class ResponsesClient(RunKeeper):
             return
         body.close()
         if body.run is not None:
-            self._places.pop(body.run.id, None)
             await self._stop(body.run)
 
     def _remember(self, run: Run, place: Place) -> None:

@@ -22,6 +22,7 @@ from service.question import to_request
 from service.recovery import Recovery
 from service.request import Request
 from service.upstream.endpoint import Endpoint, TimeOuts
+from service.upstream.responses import ResponsesClient
 from service.upstream.stream import Upstream
 from tests.upstream import bodies
 from tests.upstream.piecewise import Piece, serving
@@ -368,6 +369,32 @@ async def test_a_stop_before_the_runs_id_is_known_cancels_it_as_soon_as_it_is(tm
         events = await here.follow(producer.answer_id)
         assert [type(event) for event in events[1:]] == [Stopped]
         await until(lambda: api.run_of(plan.command()).status == "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "cancels"), [([503, 429, 200], 3), ([503, 503, 503, 200], 3), ([404, 200], 1), ([409, 200], 1)]
+)
+async def test_a_cancel_that_fails_is_repeated_and_one_that_is_refused_is_not(
+    monkeypatch: pytest.MonkeyPatch, statuses: list[int], cancels: int
+) -> None:
+    monkeypatch.setattr(ResponsesClient, "stop_pauses", (0.001, 0.001))
+    sent = iter(statuses)
+    async with RawUpstream(lambda _: refusal(next(sent), {})) as raw:
+        upstream = Upstream([responses(raw)], TIME_OUTS, retries=0)
+        upstream.stop(Run("resp_1", raw.base_url))
+        await until(lambda: len(raw.requests) >= cancels)
+        await upstream.aclose()
+    assert [(asked.method, asked.path) for asked in raw.requests] == [("POST", "/v1/responses/resp_1/cancel")] * cancels
+
+
+async def test_a_cancel_that_does_not_reach_the_server_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResponsesClient, "stop_pauses", (0.001, 0.001))
+    async with RawUpstream(lambda _: b"", reset=True) as raw:
+        upstream = Upstream([responses(raw)], TIME_OUTS, retries=0)
+        upstream.stop(Run("resp_1", raw.base_url))
+        await until(lambda: len(raw.requests) == 3)
+        await upstream.aclose()
+    assert len(raw.requests) == 3
 
 
 @pytest.mark.parametrize("recovery", ["fail", "restart"])

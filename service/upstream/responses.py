@@ -29,6 +29,8 @@ _encode = msgspec.json.Encoder().encode
 class ResponsesClient(RunKeeper):
     """One endpoint of the Responses API."""
 
+    stop_pauses = (0.3, 2.0)
+
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         super().__init__(endpoint, time_outs)
         self._places: OrderedDict[str, Place] = OrderedDict()

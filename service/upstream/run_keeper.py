@@ -3,6 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import httpx2
@@ -27,7 +28,7 @@ _LOST = (
     ProxyRefusedError,
     BrokenConnectionError,
 )
-"""Errors of a stop that are passed over: the answer has ended, and nothing here can be done about its run."""
+"""Errors of a stop that was not taken. The answer has ended all the same."""
 
 
 class RunRequest(NamedTuple):
@@ -42,6 +43,9 @@ class RunRequest(NamedTuple):
 
 class RunKeeper(Client, ABC):
     """One endpoint with its connection pool. A kind of upstream says how its runs are begun, followed and stopped."""
+
+    stop_pauses: tuple[float, ...] = ()
+    """Seconds before each repetition of a stop that failed. None for an upstream that stops a run by itself, later."""
 
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         super().__init__(endpoint, time_outs)
@@ -75,7 +79,7 @@ class RunKeeper(Client, ABC):
         return self._body(exchange, self._decoder_of(known, last_seq))
 
     def stop(self, run: Run) -> None:
-        """Stop a run. Returns at once. A stop that fails is not repeated."""
+        """Stop a run. Returns at once. A stop that fails is repeated after each of `stop_pauses`."""
         self._in_background(self._stop(run))
 
     def _in_background(self, stopping: Coroutine[Any, Any, None]) -> None:
@@ -93,14 +97,23 @@ class RunKeeper(Client, ABC):
         await super().aclose()
 
     async def _stop(self, run: Run) -> None:
+        for pause in (0.0, *self.stop_pauses):
+            await asyncio.sleep(pause)
+            if await self._is_stopped(run):
+                return
+
+    async def _is_stopped(self, run: Run) -> bool:
+        """Send a stop. Return whether the upstream has taken it, or refused it for good."""
         pool = self._pool_for(self._ending(run))
         try:
             async with asyncio.timeout(self._time_outs.status):
-                await start_of_body(await self._send(b"", pool))
+                exchange = await self._send(b"", pool)
+                await start_of_body(exchange)
         except _LOST:
-            pass
+            return False
         finally:
             pool.close()
+        return exchange.status < HTTPStatus.INTERNAL_SERVER_ERROR and exchange.status != HTTPStatus.TOO_MANY_REQUESTS
 
     def _pool_for(self, asked: RunRequest) -> Pool:
         """Return a pool for one request."""

@@ -43,6 +43,8 @@ class Attached(NamedTuple):
     """Number of characters."""
     reasoning: int
     refusal: int
+    said: Said | None = None
+    """What the run was begun with to go on from; None if it began the answer."""
 
     def without(self, read: Mapping[str, int]) -> "Attached":
         """Return what is known behind so many characters of each voice."""
@@ -55,7 +57,17 @@ class AnswerState:
     It changes only by `advance`, whose time is linear in the events. Each reading of a voice joins its pieces anew.
     """
 
-    __slots__ = ("_gap_seq", "deltas", "end", "has_unknown_events", "last_seq", "restart_seq", "run", "start")
+    __slots__ = (
+        "_gap_seq",
+        "_run_at",
+        "deltas",
+        "end",
+        "has_unknown_events",
+        "last_seq",
+        "restart_seq",
+        "run",
+        "start",
+    )
 
     def __init__(self) -> None:
         self.start: Start | None = None
@@ -67,7 +79,9 @@ class AnswerState:
         self.restart_seq = 0
         """The seq of the last restart; 0 without one."""
         self.run: Run | None = None
-        """The upstream's run that all deltas since the last restart are of."""
+        """The upstream's run that the last deltas are of."""
+        self._run_at = 0
+        """The number of deltas before the run's first one."""
         self._gap_seq = 0
         """The seq of the event behind the last gap."""
         self.has_unknown_events = False
@@ -95,10 +109,11 @@ class AnswerState:
     def _take_in(self, delta: Delta) -> None:
         if delta.run is not None:
             self.run = delta.run
+            self._run_at = len(self.deltas)
         elif delta.seam is None:
             self.deltas.append(delta)
-        elif delta.seam.how != "reattached":
-            self.run = None  # What follows is another request's.
+        elif delta.seam.how != "reattached" and self._run_at < len(self.deltas):
+            self.run = None  # What follows is another request's. A run that has no delta yet is that request's own.
 
     def _look_for_gaps(self, events: Sequence[Event]) -> None:
         seq = self.last_seq
@@ -139,22 +154,19 @@ class AnswerState:
 
         Only reasoning that comes before all text can be handed back.
         """
-        deltas = self.deltas
-        if not deltas or any(delta.text is None and delta.reasoning is None for delta in deltas):
-            return None
-        begun = False
-        for delta in deltas:
-            begun = begun or delta.text is not None
-            if begun and delta.text is None:
-                return None
-        return Said(self.text, self.reasoning)
+        return _said(self.deltas)
 
     @property
     def attached(self) -> Attached | None:
         """The run that can be followed again; None without one, or if there is a voice that this version lacks."""
         if self.run is None or any(delta.text is delta.reasoning is delta.refusal for delta in self.deltas):
             return None
-        return Attached(self.run, len(self.text), len(self.reasoning), len(self.refusal))
+        before, known = self.deltas[: self._run_at], self.deltas[self._run_at :]
+        said = _said(before)
+        if before and said is None:
+            return None
+        text, reasoning, refusal = _voices(known)
+        return Attached(self.run, len(text), len(reasoning), len(refusal), said)
 
     @property
     def usage(self) -> Usage | None:
@@ -175,6 +187,27 @@ class AnswerState:
     def failure(self) -> Failed | None:
         """Code, message and retryability of an answer that failed."""
         return self.end if isinstance(self.end, Failed) else None
+
+
+def _voices(deltas: Sequence[Delta]) -> tuple[str, str, str]:
+    """Return the text, the reasoning and the refusal of the deltas."""
+    return (
+        "".join([delta.text or "" for delta in deltas]),
+        "".join([delta.reasoning or "" for delta in deltas]),
+        "".join([delta.refusal or "" for delta in deltas]),
+    )
+
+
+def _said(deltas: Sequence[Delta]) -> Said | None:
+    if not deltas or any(delta.text is None and delta.reasoning is None for delta in deltas):
+        return None
+    begun = False
+    for delta in deltas:
+        begun = begun or delta.text is not None
+        if begun and delta.text is None:
+            return None
+    text, reasoning, _ = _voices(deltas)
+    return Said(text, reasoning)
 
 
 def fold(events: Iterable[Event]) -> AnswerState:

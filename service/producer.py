@@ -15,7 +15,21 @@ from msgspec.structs import replace
 
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Stopped, StoppedBy, Terminal, Timing, Usage
+from service.events import (
+    NO_RUN,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Restart,
+    Run,
+    Seam,
+    Stopped,
+    StoppedBy,
+    Terminal,
+    Timing,
+    Usage,
+)
 from service.lifecycle import STARTS, Cause, State, accepts, move
 from service.recovery import How, Mending, Recoverer
 from service.report import Report
@@ -30,7 +44,6 @@ OVERDUE_GRACE_SECONDS = 15.0
 """Grace period after an answer's timeout, for a busy machine. An answer that still runs then counts as stuck."""
 
 _MENDED: dict[How, str] = {"attach": "reattached", "continue": "continued", "restart": "restarted"}
-"""What a seam is called that was made so."""
 
 _logger = structlog.get_logger()
 
@@ -259,6 +272,8 @@ class Producer:
         """Move on to the next request. Take back what was said if it is to begin anew."""
         if mending is not None and mending.how != "attach":
             self._left_run, self._run = self._run or self._left_run, None
+            if mending.how == "continue" and self._left_run not in (None, NO_RUN):
+                await self._log_run(NO_RUN)  # Else what follows would be taken for that run's.
         if mending is None:
             self._move(Cause.STEP)
         elif mending.has_seam:
@@ -324,7 +339,7 @@ class Producer:
     async def _log_first(self, deltas: Sequence[Event], stream: UpstreamStream, mending: Mending | None) -> None:
         events: Sequence[Event] = deltas
         if mending is not None:
-            how = "restarted" if stream.is_anew else _MENDED[mending.how]
+            how = "restarted" if stream.is_anew else _mended(mending)
             if mending.has_seam:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
@@ -375,6 +390,14 @@ class Producer:
         self._move(Cause.HAND_OVER)
         self._lease.hand_over()
         self._report.hand_over(self._lease.last_seq)
+
+
+def _mended(mending: Mending) -> str:
+    """Return what a seam is called that was made so."""
+    known = mending.attached
+    if known is not None and known.said is not None and not (known.text or known.reasoning or known.refusal):
+        return _MENDED["continue"]  # A continuation broke off before its first delta, whose seam this is.
+    return _MENDED[mending.how]
 
 
 def sum_usage(first: Usage | None, second: Usage | None) -> Usage | None:

@@ -47,7 +47,7 @@ SAMPLES = {
     "FOLYAM_CORS_ORIGINS": "https://example.org",
     "FOLYAM_FALLBACK_BASE_URL": "http://fallback.example/v1",
     "FOLYAM_FALLBACK_CONTINUE": "prefix",
-    "FOLYAM_FALLBACK_UPSTREAM": "folyam",
+    "FOLYAM_FALLBACK_UPSTREAM": "llama.cpp",
     "FOLYAM_LOG_URL": "file:///srv/answers",
     "FOLYAM_RECOVERY": "restart",
     "FOLYAM_UPSTREAM": "folyam",

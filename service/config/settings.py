@@ -22,7 +22,7 @@ from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, He
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
-Api = Literal["chat", "folyam", "responses"]
+Api = Literal["chat", "folyam", "llama.cpp", "responses"]
 
 
 SECRETS = Path("/run/secrets")
@@ -96,7 +96,8 @@ class Settings(BaseSettings):
         "chat",
         description="API of the upstream: `chat` (chat completions), or one that keeps its answers, so that an answer"
         " that was cut is followed again and not paid for twice: `responses` (OpenAI's Responses API, in background"
-        " mode) or `folyam` (another Folyam, at its base URL without `/v1`).",
+        " mode), `llama.cpp` (chat completions of a llama.cpp server) or `folyam` (another Folyam, at its base URL"
+        " without `/v1`).",
     )
     fallback_base_url: ApiAddress | None = Field(
         None,

@@ -44,6 +44,26 @@ class Decoder(Protocol):
         """Return what was held back."""
 
 
+class Joint(Protocol):
+    """Leaves out of a body's deltas what the log has already, and numbers the others on from `last_seq`."""
+
+    last_seq: int
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether the upstream began another answer."""
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the next deltas are new, each as it is."""
+
+    def add(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return the new events among these, as soon as they are known to be new."""
+
+    def end(self) -> Sequence[Event]:
+        """Return the events that were held back. None follows."""
+
+
 class Body:
     """Reads deltas from one response.
 
@@ -64,6 +84,8 @@ class Body:
         """The upstream's run of the answer, where it has one and it is new."""
         self.early: Sequence[Event] | None = None
         """What was read while the run was waited for: the first deltas; None if there are none yet."""
+        self.joint: Joint | None = None
+        """What the deltas still have to pass, where the body has again what is known."""
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._silence_seconds = time_outs.silence

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -131,6 +131,11 @@ class Client:
         self._pool.close()
 
     async def _ask(self, request: Request, said: Said | None) -> Exchange:
+        return await self._ask_by(self._send, request, said)
+
+    async def _ask_by(
+        self, send: Callable[[bytes], Awaitable[Exchange]], request: Request, said: Said | None
+    ) -> Exchange:
         """Send the request in the model's dialect; send it once more for each thing that the model refuses by name.
 
         These tries are no retries: they are not paused for, and neither counted as such nor by the breaker.
@@ -140,7 +145,7 @@ class Client:
         tried: list[dict[str, Any]] = []
         while True:
             tried.append(body := dialect.express(payload))
-            exchange = await self._send(_encode(body))
+            exchange = await send(_encode(body))
             if exchange.status not in BAD_REQUEST:
                 if is_accepted(exchange.status) and len(tried) > 1:
                     self._dialects.learn(payload["model"], dialect)
@@ -151,17 +156,20 @@ class Client:
                 raise status_error(exchange, refusal)
             dialect = corrected
 
-    async def _send(self, body: bytes, pool: Pool | None = None) -> Exchange:
-        """Send the body, by the endpoint's own pool or another one, and follow redirects that keep the method."""
+    async def _send(self, body: bytes, pool: Pool | None = None, headers: bytes = b"") -> Exchange:
+        """Send the body, by the endpoint's own pool or another one, and follow redirects that keep the method.
+
+        `headers` are lines for this request only.
+        """
         pool = pool or self._pool
         url: httpx2.URL | None = None
         for _ in range(MOST_REDIRECTS):
-            exchange = await pool.send(body, url)
+            exchange = await pool.send(body, url, headers)
             url = redirected_to(url or pool.url, exchange.status, exchange.headers)
             if url is None:
                 return exchange
             exchange.close()
-        return await pool.send(body, url)
+        return await pool.send(body, url, headers)
 
     def _model(self, request: Request) -> str:
         return self.endpoint.model or request.model

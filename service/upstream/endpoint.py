@@ -35,10 +35,15 @@ with _no_variables_of_the_package():
 ThinkTags = Literal["auto", "on", "off"]
 """Whether `<think>` tags at the start of a text hold its reasoning: `auto` where the model is known to write them."""
 
-Kind = Literal["chat", "folyam", "responses"]
-"""The API that an upstream speaks: chat completions, or one that keeps its runs: another Folyam's own, or OpenAI's
-Responses in background mode."""
-_PATHS: dict[Kind, str] = {"chat": "/chat/completions", "folyam": "/generate", "responses": "/responses"}
+Kind = Literal["chat", "folyam", "llama.cpp", "responses"]
+"""The API that an upstream speaks: chat completions, or one that keeps its runs: another Folyam's own, llama.cpp's chat
+completions, or OpenAI's Responses in background mode."""
+_PATHS: dict[Kind, str] = {
+    "chat": "/chat/completions",
+    "folyam": "/generate",
+    "llama.cpp": "/chat/completions",
+    "responses": "/responses",
+}
 
 Continuation = Literal["none", "assistant", "vllm", "prefix"]
 """An upstream's option to continue a given text: none; a last message of the role `assistant` (llama.cpp); such a
@@ -66,7 +71,7 @@ def continuing(endpoint: "Endpoint", said: Said) -> tuple[dict[str, Any], dict[s
     reasoning, _ = split(said.reasoning)
     message: dict[str, Any] = {"role": "assistant", "content": text}
     fields: dict[str, Any] = {}
-    continuation = endpoint.continuation
+    continuation = endpoint.way_to_continue
     if continuation == "vllm":
         fields = {"continue_final_message": True, "add_generation_prompt": False}
         if reasoning:
@@ -105,7 +110,14 @@ class Endpoint:
     @property
     def continues(self) -> bool:
         """Whether it can go on from a given text. Only chat completions can."""
-        return self.kind == "chat" and self.continuation != "none"
+        return self.way_to_continue != "none"
+
+    @property
+    def way_to_continue(self) -> Continuation:
+        """The way in which it goes on from a given text: llama.cpp has one, and another API than chat's has none."""
+        if self.kind == "llama.cpp":
+            return "assistant"
+        return self.continuation if self.kind == "chat" else "none"
 
     @property
     def max_tokens_name(self) -> str:

@@ -26,7 +26,8 @@ class FolyamClient(RunKeeper):
         # The header, and not the address alone: proxies that keep an answer's address to themselves pass it on.
         return RunRequest("GET", f"/answers/{run.id}", {"Last-Event-ID": f"{run.id}:0"})
 
-    def _decoder_of(self, known: Attached, last_seq: int) -> FolyamDecoder:
+    def _decoder_of(self, request: Request, known: Attached, last_seq: int) -> FolyamDecoder:
+        del request
         return FolyamDecoder(last_seq, known.run, known)
 
     def _ending(self, run: Run) -> RunRequest:

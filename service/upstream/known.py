@@ -14,6 +14,11 @@ class Known:
         if attached is not None:
             self._left = {"text": attached.text, "reasoning": attached.reasoning, "refusal": attached.refusal}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all that is known has been read again."""
+        return not any(self._left.values())
+
     def new(self, voice: str, piece: str) -> str:
         """Return the end of a run's next piece that is not known."""
         if known := self._left.get(voice, 0):

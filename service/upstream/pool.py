@@ -70,10 +70,10 @@ class Pool:
         """The request's address."""
         return self._request.url
 
-    async def send(self, body: bytes, url: httpx2.URL | None = None) -> Exchange:
+    async def send(self, body: bytes, url: httpx2.URL | None = None, headers: bytes = b"") -> Exchange:
         """Send the request with this body; return its exchange once the status and headers are set.
 
-        `url` is another address of the same server.
+        `url` is another address of the same server. `headers` are lines, each with its line end, for this request only.
 
         The request is sent a second time only if a kept connection was dead, as `_is_unserved` says, and only on a new
         connection: the other kept ones are probably dead, too. It is sent a third time never.
@@ -85,7 +85,7 @@ class Pool:
             MalformedResponseError: the response is not HTTP. The question may have been paid for.
         """
         head = self._head if url is None else _head(self._request, url, self._proxy)
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        request = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, headers, len(body), body)
         try:
             if (kept := self._kept()) and (exchange := await self._sent_on(kept, request)):
                 return exchange

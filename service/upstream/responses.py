@@ -41,7 +41,8 @@ class ResponsesClient(RunKeeper):
         behind = "" if start is None else f"&starting_after={start}"
         return RunRequest("GET", f"{_path(known.run)}?stream=true{behind}")
 
-    def _decoder_of(self, known: Attached, last_seq: int) -> ResponsesDecoder:
+    def _decoder_of(self, request: Request, known: Attached, last_seq: int) -> ResponsesDecoder:
+        del request
         decoder = ResponsesDecoder(last_seq, self._base, known, self._places.get(known.run.id))
         self._remember(known.run, decoder.place)
         return decoder

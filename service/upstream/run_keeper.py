@@ -10,7 +10,8 @@ import httpx2
 
 from service.answer import Attached
 from service.events import Run
-from service.upstream.body import Body, Decoder
+from service.request import Request
+from service.upstream.body import Body, Decoder, Joint
 from service.upstream.client import Client
 from service.upstream.connection import BrokenConnectionError
 from service.upstream.connector import ProxyRefusedError, ProxyUnreachableError
@@ -58,8 +59,13 @@ class RunKeeper(Client, ABC):
         """Return the request that follows a run again."""
 
     @abstractmethod
-    def _decoder_of(self, known: Attached, last_seq: int) -> Decoder:
-        """Return the decoder of a run that is followed again, which leaves out what is known of it."""
+    def _decoder_of(self, request: Request, known: Attached, last_seq: int) -> Decoder:
+        """Return the decoder of a run that is followed again. It leaves out what is known, unless the joint does."""
+
+    def _joint_of(self, known: Attached, last_seq: int, most_bytes: int | None) -> Joint | None:
+        """Return the joint that leaves out what is known; None if the decoder does. It holds back `most_bytes`."""
+        del known, last_seq, most_bytes
+        return None
 
     @abstractmethod
     def _ending(self, run: Run) -> RunRequest:
@@ -69,14 +75,16 @@ class RunKeeper(Client, ABC):
         """Return whether the run is one of this upstream's."""
         return run.at == self._base
 
-    async def attach(self, known: Attached, last_seq: int) -> Body:
-        """Follow a run again; return the response's body once the status is known and accepted.
+    async def attach(self, request: Request, known: Attached, last_seq: int, most_bytes: int | None) -> Body:
+        """Follow the request's run again; return the response's body once the status is known and accepted.
 
         Raises:
             UpstreamError: the run cannot be followed.
         """
         exchange = await self._accepted(self._send(b"", self._pool_for(self._following(known))))
-        return self._body(exchange, self._decoder_of(known, last_seq))
+        body = self._body(exchange, self._decoder_of(request, known, last_seq))
+        body.joint = self._joint_of(known, last_seq, most_bytes)
+        return body
 
     def stop(self, run: Run) -> None:
         """Stop a run. Returns at once. A stop that fails is repeated after each of `stop_pauses`."""

@@ -11,24 +11,38 @@ from service.answer import Attached, Said
 from service.errors import UpstreamError
 from service.events import NO_RUN, Event, Run, Usage
 from service.request import Request
-from service.upstream.body import Body
+from service.upstream.body import Body, Joint
 from service.upstream.client import Client
 from service.upstream.continuation import Continuation
 from service.upstream.endpoint import Endpoint, Kind, Role, TimeOuts
 from service.upstream.folyam import FolyamClient
+from service.upstream.llama_cpp import LlamaCppClient
 from service.upstream.responses import ResponsesClient
 from service.upstream.run_keeper import RunKeeper
 
-_CLIENTS: Mapping[Kind, type[Client]] = {"chat": Client, "folyam": FolyamClient, "responses": ResponsesClient}
+_CLIENTS: Mapping[Kind, type[Client]] = {
+    "chat": Client,
+    "folyam": FolyamClient,
+    "llama.cpp": LlamaCppClient,
+    "responses": ResponsesClient,
+}
 
 RETRY_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before a retry at the same endpoint. Randomness spreads out simultaneous retries."""
 
 BEGUN = frozenset({"status_timeout", "first_chunk_timeout", "cut", "truncated", "malformed"})
 """Reasons of a failure before the body is there, or the id of its run, after which the upstream may have begun."""
+FOLLOWING_ATTEMPTS = 3
+"""Attempts in a row to reach a run before the text is continued instead, where an endpoint can. They take two to three
+seconds."""
+CUT_FOLLOWING_ATTEMPTS = 5
+"""The same where the run is reached and breaks off before anything new comes."""
 
 LONGEST_PAUSE_SECONDS = 1
 """Longest pause of a Retry-After that a retry waits for. A longer one is passed on to the client."""
+
+_REPEATED = frozenset({"truncated", "malformed", "error"})
+"""The reasons of a failure that is in the bytes of a run, and not on their way."""
 
 
 class Upstream:
@@ -97,6 +111,7 @@ class Upstream:
         stream.may_break = may_break
         stream.most_bytes = most_bytes
         stream.attached = attached
+        stream.followed = attempt + 1 if attached is not None and self.continues else 0
         stream.on_run = on_run
         return stream
 
@@ -113,6 +128,8 @@ class UpstreamStream:
     may_break = False
     most_bytes: int | None = None
     attached: Attached | None = None
+    followed = 0
+    """The number of attempts in a row to follow the run, with this one; 0 if no endpoint can continue its text."""
     on_run: Callable[[Run], Awaitable[None]] | None = None
 
     def __init__(
@@ -129,11 +146,12 @@ class UpstreamStream:
         self._said = said
         self._on_status = on_status
         self._body: Body | None = None
-        self._continuation: Continuation | None = None
+        self._joint: Joint | None = None
         self._is_over = False
         self._is_own_run = False  # whether this stream began the run `attached`
         self.is_anew = False
         """Whether the upstream did not go on from what was handed back, and began another answer."""
+        self._has_news = False
         self._has_lost_usage = False
         self.endpoint: Role = "primary"
         """The endpoint that is asked, or was asked last."""
@@ -181,8 +199,16 @@ class UpstreamStream:
 
     @property
     def run_ended(self) -> bool:
-        """Whether the upstream's run is over, so that it cannot be followed again."""
-        return self._body is not None and self._body.decoder.run_ended
+        """Whether the upstream's run is over after a failure, so that it is not followed again."""
+        body = self._body
+        if not self._has_news and self.followed >= (FOLLOWING_ATTEMPTS if body is None else CUT_FOLLOWING_ATTEMPTS):
+            return True
+        if body is None:
+            return False
+        failure = body.decoder.failure
+        # The same bytes end in the same failure each time.
+        is_same = body.joint is not None and not self._has_news and failure is not None and failure.reason in _REPEATED
+        return body.decoder.run_ended or is_same
 
     def read(self) -> Coroutine[Any, Any, Sequence[Event]]:
         """Return the deltas since the last call, at least one; an empty list once the answer is complete.
@@ -198,7 +224,7 @@ class UpstreamStream:
         body = self._body
         if body is None or not body.begun:
             return self._first()
-        return body.read() if self._continuation is None else self._continued(body, self._continuation, None)
+        return body.read() if self._joint is None else self._joined(body, self._joint, None)
 
     def close(self) -> None:
         """Close the connection at once. May be called at any time, and twice."""
@@ -207,7 +233,7 @@ class UpstreamStream:
 
     async def _open(self, client: Client) -> Body:
         if self.attached is not None and isinstance(client, RunKeeper):
-            return await client.attach(self.attached, self._last_seq)
+            return await client.attach(self._request, self.attached, self._last_seq, self.most_bytes)
         body = await client.open(self._request, self._last_seq, self._said)
         if body.run is not None:
             try:
@@ -220,7 +246,7 @@ class UpstreamStream:
             if body.early is None:
                 body.decoder.last_seq = self._last_seq
             # A further try at this endpoint follows the run, and does not pay for another.
-            self.attached = Attached(body.run, 0, 0, 0)
+            self.attached = Attached(body.run, 0, 0, 0, self._said)
             self._is_own_run = True
         return body
 
@@ -271,15 +297,20 @@ class UpstreamStream:
                     await self._leave_run(client)
                 client = following
             else:
-                if self._said is None or not deltas:
-                    return deltas
-                self._continuation = Continuation(self._said, self._last_seq, self.most_bytes)
-                return await self._continued(body, self._continuation, deltas)
+                return await self._join(body, deltas)
 
-    async def _continued(
-        self, body: Body, continuation: Continuation, deltas: Sequence[Event] | None
-    ) -> Sequence[Event]:
-        """Return the next new deltas of a continuation. `deltas` are those that were read already, if any.
+    async def _join(self, body: Body, deltas: Sequence[Event]) -> Sequence[Event]:
+        """Return the first new deltas. `deltas` are the body's first ones."""
+        self._joint = body.joint
+        if self._joint is None and self._said is not None:
+            self._joint = Continuation(self._said, self._last_seq, self.most_bytes)
+        if self._joint is None or not deltas:
+            self._has_news = bool(deltas)
+            return deltas
+        return await self._joined(body, self._joint, deltas)
+
+    async def _joined(self, body: Body, joint: Joint, deltas: Sequence[Event] | None) -> Sequence[Event]:
+        """Return the next new deltas behind a joint. `deltas` are those that were read already, if any.
 
         Raises:
             UpstreamError: the answer broke off.
@@ -288,15 +319,16 @@ class UpstreamStream:
             came = await body.read() if deltas is None else deltas
             deltas = None
             self._is_over = not came
-            new = continuation.add(came) if came else continuation.end()
-            self.is_anew = continuation.is_anew
-            if continuation.is_found and not self._is_over:
-                body.decoder.last_seq = continuation.last_seq
-                self._continuation = None
-            if new:
+            new = joint.add(came) if came else joint.end()
+            self.is_anew = joint.is_anew
+            if joint.is_found and not self._is_over:
+                body.decoder.last_seq = joint.last_seq
+                self._joint = None
+            if not new and self._joint is None:
+                new = await body.read()
+            if new or self._joint is None:
+                self._has_news = bool(new)
                 return new
-            if self._continuation is None:
-                return await body.read()
         return []
 
 

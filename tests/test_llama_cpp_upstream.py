@@ -1,0 +1,179 @@
+"""llama.cpp as the upstream, by what is sent to it. tests/e2e/test_llama_cpp.py has answers that break off."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pytest
+
+from service.answer import Said
+from service.errors import Unavailable, UpstreamError
+from service.events import Event, Run, is_answer_id
+from service.question import to_request
+from service.upstream.endpoint import Continuation, Endpoint
+from service.upstream.llama_cpp import LlamaCppClient
+from service.upstream.stream import Upstream
+from tests.listening import listening
+from tests.upstream.piecewise import serving
+from tests.upstream.raw import GOOD_STREAM, RawRequest, RawUpstream, chunk
+from tests.waiting import DEADLINE_SECONDS, until
+from tests.working import TIME_OUTS, text_of
+
+CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\nConnection: close\r\n\r\n" + chunk({"role": "assistant"})
+NOTHING = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def respond(posted: bytes, followed: bytes = GOOD_STREAM) -> Callable[[RawRequest], bytes]:
+    return lambda asked: {"POST": posted, "GET": followed, "DELETE": NOTHING}[asked.method]
+
+
+def llama(raw: RawUpstream, continuation: Continuation = "none") -> Endpoint:
+    return Endpoint(raw.base_url, "secret", kind="llama.cpp", continuation=continuation)
+
+
+def run_of(asked: RawRequest) -> str:
+    """The run that a request is about."""
+    return asked.headers.get("x-conversation-id") or parse_qs(urlsplit(asked.path).query)["conv_id"][0]
+
+
+async def read_all(
+    upstream: Upstream, on_run: Callable[[Run], Awaitable[None]] | None = None, said: Said | None = None
+) -> list[Event]:
+    stream = upstream.stream(to_request("hello", model="test-model"), last_seq=1, said=said, on_run=on_run)
+    read: list[Event] = []
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while came := await stream.read():
+                read += came
+    finally:
+        stream.close()
+    return read
+
+
+async def test_each_question_has_a_run_of_its_own_that_is_logged_before_the_first_delta() -> None:
+    # The server ends the run that has the id already.
+    runs: list[Run] = []
+
+    async def log(run: Run) -> None:
+        runs.append(run)
+
+    async with RawUpstream(respond(GOOD_STREAM)) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=0)
+        for _ in range(2):
+            events = await read_all(upstream, log)
+            assert text_of(events) == "Hello world"
+            assert events[0].seq == 3
+        await upstream.aclose()
+    ids = [asked.headers["x-conversation-id"] for asked in raw.requests]
+    assert [(run.id, run.at) for run in runs] == [(id_, raw.base_url) for id_ in ids]
+    assert len(set(ids)) == 2
+    assert all(map(is_answer_id, ids)), "it cannot be guessed: the id alone gives access"
+
+
+async def test_a_run_that_is_cut_before_its_first_word_is_followed_again_and_not_asked_for_twice() -> None:
+    async with RawUpstream(respond(CUT)) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=1)
+        assert text_of(await read_all(upstream)) == "Hello world"
+        await upstream.aclose()
+    asked, followed = raw.requests
+    assert followed.method == "GET"
+    assert followed.path == f"/v1/stream?conv_id={run_of(asked)}&from=0"
+    assert followed.headers["authorization"] == "Bearer secret"
+    assert "x-conversation-id" not in followed.headers
+
+
+async def test_a_question_whose_response_did_not_begin_is_stopped_and_asked_again_under_another_id() -> None:
+    responses = iter([b"", GOOD_STREAM])
+    async with RawUpstream(lambda asked: NOTHING if asked.method == "DELETE" else next(responses)) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=1)
+        assert text_of(await read_all(upstream)) == "Hello world"
+        await until(lambda: len(raw.requests) == 3)
+        await upstream.aclose()
+    posts = [run_of(asked) for asked in raw.requests if asked.method == "POST"]
+    stops = [run_of(asked) for asked in raw.requests if asked.method == "DELETE"]
+    assert posts[0] != posts[1]
+    assert stops == [posts[0]]
+
+
+async def test_a_run_that_the_log_does_not_take_is_stopped() -> None:
+    async def refuse(_: Run) -> None:
+        raise Unavailable("log_full")
+
+    async with RawUpstream(respond(GOOD_STREAM)) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=0)
+        with pytest.raises(Unavailable):
+            await read_all(upstream, refuse)
+        await upstream.aclose()
+    asked, stopped = raw.requests
+    assert (stopped.method, stopped.path) == ("DELETE", f"/v1/stream?conv_id={run_of(asked)}")
+    assert stopped.headers["authorization"] == "Bearer secret"
+
+
+async def test_a_stop_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LlamaCppClient, "stop_pauses", (0.001, 0.001))
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    responses = iter([busy, b"", NOTHING])
+    async with RawUpstream(lambda _: next(responses)) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=0)
+        upstream.stop(Run("a-run", raw.base_url))
+        await until(lambda: len(raw.requests) == 3)
+        await upstream.aclose()
+    assert {(asked.method, run_of(asked)) for asked in raw.requests} == {("DELETE", "a-run")}
+
+
+async def test_a_run_that_the_fallback_replaces_is_stopped() -> None:
+    async with RawUpstream(respond(CUT)) as raw, serving(GOOD_STREAM) as second:
+        upstream = Upstream([llama(raw), Endpoint(second.base_url, "key")], TIME_OUTS, retries=0)
+        assert text_of(await read_all(upstream)) == "Hello world"
+        await upstream.aclose()
+    asked, stopped = raw.requests
+    assert (stopped.method, run_of(stopped)) == ("DELETE", run_of(asked))
+
+
+async def test_a_question_that_was_never_sent_has_no_run_to_stop() -> None:
+    connections = 0
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    with pytest.MonkeyPatch.context() as patched:
+        async with listening(proxy) as address:
+            patched.setenv("HTTPS_PROXY", f"http://{address}")
+            upstream = Upstream([Endpoint("https://llama.invalid/v1", "k", kind="llama.cpp")], TIME_OUTS, retries=0)
+            with pytest.raises(UpstreamError) as failed:
+                await read_all(upstream)
+            await upstream.aclose()
+    assert failed.value.reason == "proxy_refused"
+    assert connections == 1
+
+
+@pytest.mark.parametrize("continuation", ["none", "vllm", "prefix"])
+async def test_a_text_is_handed_back_in_the_one_way_that_the_server_has(continuation: Continuation) -> None:
+    async with RawUpstream(respond(GOOD_STREAM)) as raw:
+        upstream = Upstream([llama(raw, continuation)], TIME_OUTS, retries=0)
+        assert upstream.continues
+        await read_all(upstream, said=Said("So they said:", "Hm."))
+        await upstream.aclose()
+    body = msgspec.json.decode(raw.requests[0].body)
+    assert body["messages"][-1] == {"role": "assistant", "content": "So they said:", "reasoning_content": "Hm."}
+    assert "continue_final_message" not in body
+
+
+async def test_a_run_behind_a_redirect_keeps_its_id() -> None:
+    def behind(asked: RawRequest) -> bytes:
+        if not asked.path.startswith("/inner"):
+            location = f"Location: /inner{asked.path}\r\n".encode()
+            return b"HTTP/1.1 308 There\r\n%bConnection: close\r\nContent-Length: 0\r\n\r\n" % location
+        return respond(CUT)(asked)
+
+    async with RawUpstream(behind) as raw:
+        upstream = Upstream([llama(raw)], TIME_OUTS, retries=1)
+        assert text_of(await read_all(upstream)) == "Hello world"
+        upstream.stop(Run(run_of(raw.requests[0]), raw.base_url))
+        await upstream.aclose()
+    assert len({run_of(asked) for asked in raw.requests}) == 1
+    assert [asked.method for asked in raw.requests] == ["POST", "POST", "GET", "GET", "DELETE", "DELETE"]

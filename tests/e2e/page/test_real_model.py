@@ -1,35 +1,26 @@
 """The whole thing as `make run` serves it: the page, nginx, two workers, and a real model on this machine."""
 
-import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from deploy.local import ports
 from deploy.local.model import ANSWER_TOKENS, NAME
 from tests.e2e.client import Client
+from tests.e2e.local_model import local_model
 from tests.e2e.page.conftest import Open
 from tests.e2e.page.reader import Reader
-from tests.e2e.stack import Nginx, Program, Service, eventually
+from tests.e2e.stack import Nginx, Service
 
-LOADING_SECONDS = 180
 ANSWER_MS = 300_000
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory, web_root: Path) -> Iterator[Nginx]:
     directory = tmp_path_factory.mktemp("real")
-    address = ports.free()
-    environment = {"OPENAI_API_KEY": "a-key-that-must-not-be-seen"}
-    if (Path("build") / "lib").is_dir():
-        environment["LD_LIBRARY_PATH"] = f"{Path('build/lib').resolve()}:{os.environ.get('LD_LIBRARY_PATH', '')}"
-    command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
-    with Program(command, environment, directory / "model.log") as model:
-        eventually(lambda: NAME in model.log.read_text(), LOADING_SECONDS)
+    with local_model(directory) as address:
         settings = {"FOLYAM_MODEL": NAME, "FOLYAM_CONTINUE": "assistant"}
         with (
             Service(directory, directory / "answers", f"http://{address}/v1", settings=settings) as service,

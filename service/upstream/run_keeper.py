@@ -63,7 +63,10 @@ class RunKeeper(Client, ABC):
         """Return the decoder of a run that is followed again. It leaves out what is known, unless the joint does."""
 
     def _joint_of(self, known: Attached, last_seq: int, most_bytes: int | None) -> Joint | None:
-        """Return the joint that leaves out what is known; None if the decoder does. It holds back `most_bytes`."""
+        """Return the joint that leaves out what is known; None if the decoder does.
+
+        `most_bytes` limits what it holds back, in bytes of the log.
+        """
         del known, last_seq, most_bytes
         return None
 

@@ -158,6 +158,9 @@ class Recoverer:
         is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS
         is_refused = not progress and not error.retryable
         is_gone = run_ended
+        if run_ended and self._last == "attach":
+            self._without_progress = 1  # A continuation has attempts of its own.
+            is_over = False
         if (is_over or is_refused) and not run_ended:
             # It may be the run that is refused, or the continuation, and not the question.
             is_gone = self._last == "attach"

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from service.listener import Listener
 from service.succession import Place, Succession
 
 NOTIFY_SECONDS = 1.0
@@ -77,7 +78,8 @@ class ThriftyProtocol(HttpToolsProtocol):
         """
         request_id = secrets.token_hex(8)  # The client's own id may follow the unreadable part.
         self.logger.warning("%s request_id=%s", msg, request_id)
-        # `bad_request` of service/error_codes.py, again: the master imports this module and `succession` alone.
+        # `bad_request` of service/error_codes.py, again: the master imports this module, `listener` and
+        # `succession` alone.
         error = {"code": "bad_request", "message": "The request could not be understood.", "request_id": request_id}
         body = json.dumps({"error": error}).encode()
         head = (
@@ -132,7 +134,9 @@ class FolyamWorker(UvicornWorker):
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = self._server = DrainingServer(self.config, place=self._place, leave=self._leave, notify=self.notify)
+        server = self._server = DrainingServer(
+            self.config, workers=self.cfg.workers, place=self._place, leave=self._leave, notify=self.notify
+        )
         # gunicorn's master sends SIGQUIT when it gets SIGINT or SIGQUIT. uvicorn handles SIGTERM and SIGINT only.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
@@ -172,10 +176,17 @@ class FolyamWorker(UvicornWorker):
 
 
 class DrainingServer(Server):
-    """uvicorn's server with a gentle shutdown. It calls `leave` when the shutdown begins, and `notify` all the time."""
+    """uvicorn's server with listeners of our own and a gentle shutdown.
 
-    def __init__(self, config: Config, *, place: Place, leave: Callable[[], None], notify: Callable[[], None]) -> None:
+    `workers` share its sockets. It calls `leave` when the shutdown begins, and `notify` all the time.
+    """
+
+    def __init__(
+        self, config: Config, *, workers: int, place: Place, leave: Callable[[], None], notify: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._workers = workers
+        self._listeners: list[Listener] = []
         self._place = place
         self._leave = leave
         self._tell = notify
@@ -183,8 +194,12 @@ class DrainingServer(Server):
         self._notifying: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and record that this worker serves."""
-        await super().startup(sockets)
+        """Listen at the sockets, and record that this worker serves."""
+        await super().startup([])
+        for sock in sockets or []:
+            listener = Listener(sock, self._protocol, workers=self._workers, tls=self.config.ssl)
+            self.servers.append(await listener.start(self.config.backlog))
+            self._listeners.append(listener)
         self._notifying = asyncio.create_task(self._notify())
         self._place.serve()
 
@@ -212,29 +227,13 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, serve the connections that have been made, and end."""
         try:
-            # Duplicates: closing a listener's last descriptor would reset the connections in its backlog.
-            listening = [sock.dup() for sock in sockets or []]
-            for server in self.servers:
-                server.close()
-            await self._take_the_waiting(listening)
+            for listener in self._listeners:
+                listener.stop()
             await self._hear_the_late()
             await super().shutdown(sockets)
         finally:
             if self._notifying is not None:
                 self._notifying.cancel()
-
-    async def _take_the_waiting(self, listening: list[socket.socket]) -> None:
-        # Accept the backlog: there may be no other worker to accept it.
-        waiting: list[socket.socket] = []
-        for sock in listening:
-            sock.setblocking(False)  # noqa: FBT003 (the standard library's own)
-            with contextlib.suppress(OSError):  # EAGAIN: the backlog is empty
-                while True:
-                    waiting.append(sock.accept()[0])
-            sock.close()
-        for connection in waiting:
-            connection.setblocking(False)  # noqa: FBT003
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
 
     def _protocol(self) -> asyncio.Protocol:
         # The same arguments as in uvicorn, which has no function for it.
@@ -247,11 +246,13 @@ class DrainingServer(Server):
         # uvicorn would close connections whose first request has not arrived, which is an error for the client.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LATE_SECONDS):
-                while self._silent_connections():  # noqa: ASYNC110 (uvicorn has no event for it)
+                while self._are_some_silent():  # noqa: ASYNC110 (uvicorn has no event for it)
                     await asyncio.sleep(POLL_SECONDS)
 
-    def _silent_connections(self) -> bool:
-        return any(getattr(connection, "cycle", None) is None for connection in self.server_state.connections)
+    def _are_some_silent(self) -> bool:
+        return any(listener.is_opening for listener in self._listeners) or any(
+            getattr(connection, "cycle", None) is None for connection in self.server_state.connections
+        )
 
     async def _notify(self) -> None:
         while True:

@@ -82,11 +82,12 @@ async def _reply(_: HTTPRequest) -> PlainTextResponse:
 
 
 async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> None:
-    config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), port=0, http="httptools", log_config=None)
-    server = DrainingServer(config, place=place(), leave=lambda: None, notify=lambda: None)
-    serving = asyncio.create_task(server.serve())
+    config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), http="httptools", log_config=None)
+    server = DrainingServer(config, workers=1, place=place(), leave=lambda: None, notify=lambda: None)
+    listening = socket.create_server(("127.0.0.1", 0))
+    host, port = listening.getsockname()
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     await until(lambda: server.started)
-    host, port = server.servers[0].sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(host, port)
     await until(lambda: server.server_state.connections)
     server.should_exit = True
@@ -101,7 +102,7 @@ async def test_a_connection_whose_request_is_still_on_its_way_is_served() -> Non
 
 async def test_a_connection_that_is_not_accepted_yet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     config = uvicorn.Config(Starlette(routes=[Route("/", _reply)]), http="httptools", loop="uvloop", log_config=None)
-    server = DrainingServer(config, place=place(), leave=lambda: None, notify=lambda: None)
+    server = DrainingServer(config, workers=1, place=place(), leave=lambda: None, notify=lambda: None)
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     leave, late = server.shutdown, socket.socket()

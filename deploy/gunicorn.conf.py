@@ -165,8 +165,10 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401, ARG001 - gunic
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Warn of misspelt variables, in the first worker only. The master does not import the list of variables."""
+    """Warn of misspelt variables and of a slow interpreter, in the first worker only. The master imports no more."""
     if worker.age == 1:
         from service.config.variables import log_unknown  # noqa: PLC0415 - not in the master
+        from service.interpreter import log_shortcoming  # noqa: PLC0415 - not in the master
 
         log_unknown()
+        log_shortcoming()

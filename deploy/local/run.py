@@ -16,6 +16,7 @@ from types import FrameType
 from deploy.local import ports, probes, web
 from deploy.local.children import Child, Children, die_with_parent
 from deploy.local.errors import CannotRun
+from service import interpreter
 from service.config import Settings, SettingsError, read_settings, variables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +92,8 @@ class Run:
     def start(self) -> None:
         """Start all programs, and return when an answer has come."""
         say("Folyam")
+        if sentence := interpreter.shortcoming():
+            say(f"  {sentence}")
         if self.place.remark:
             say(f"  {self.place.remark}")
         for name, nearest in variables.unknown():

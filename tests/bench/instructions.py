@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from service import interpreter
 from tests.bench.percentiles import median
 from tests.bench.stacks import free_port, upstream_settings
 from tests.upstream.process import ROOT, UpstreamProcess
@@ -204,6 +205,7 @@ def main() -> None:
     if not shutil.which("valgrind"):
         parser.error("valgrind is missing; on Debian: apt install valgrind")
     counts = measure([tree.resolve() for tree in options.trees], options.rounds)
+    sys.stdout.write(f"Python {interpreter.description()}\n\n")
     sys.stdout.write(
         "| thousand instructions, median (range) | an answer of one chunk | a chunk more |\n| --- | ---: | ---: |\n"
     )

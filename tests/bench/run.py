@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from service import interpreter
 from tests.bench.arrivals import Arrivals, arrivals
 from tests.bench.followers import Followers, Idle, followers, idle_followers
 from tests.bench.kept import Kept, kept
@@ -137,7 +138,7 @@ def machine() -> dict[str, str]:
     return {
         "cores": f"{os.cpu_count()} cores of {model}",
         "kernel": platform.release().split("-")[0],
-        "python": platform.python_version(),
+        "python": interpreter.description(),
         "packages": packages,
     }
 

@@ -295,6 +295,18 @@ def test_a_worker_that_is_slow_and_serves_is_not_killed(tmp_path: Path) -> None:
         assert gunicorn.workers() == workers
 
 
+def test_a_slow_interpreter_is_told_once_however_many_workers_there_are(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.conf.py"
+    slow.write_text(
+        "import runpy\n"
+        f"globals().update(runpy.run_path({str(CONFIGURATION)!r}))\n"
+        "from service import interpreter\n"
+        "interpreter.is_optimized = lambda: False\n"
+    )
+    with started(tmp_path, slow):
+        assert (tmp_path / "gunicorn.log").read_text().count("built without profile-guided optimization") == 1
+
+
 def test_a_start_may_take_longer_than_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(monkeypatch)
     worker, server = SimpleNamespace(tmp=WorkerTmp(Config())), SimpleNamespace(cfg=SimpleNamespace(timeout=10))

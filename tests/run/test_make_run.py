@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from deploy.local import ports
+from service import interpreter
 from tests.upstream import script
 from tests.upstream.process import UpstreamProcess
 
@@ -164,6 +165,7 @@ def test_a_real_answer_streams_and_ctrl_c_leaves_nothing_behind() -> None:
     with MakeRun() as run:
         run.wait_until_ready()
         assert f"http://localhost:{run.port}\n" in run.output
+        assert f"Folyam\n  {interpreter.shortcoming() or 'Local model'}" in run.output
         assert run.request("GET", "/").read().startswith(b"<!doctype html>")
 
         command = re.search(r"^ *(curl .*)$", run.output, re.MULTILINE)

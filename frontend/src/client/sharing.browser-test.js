@@ -66,6 +66,7 @@ test("another_follower_leads_when_the_leader_leaves_and_nothing_is_lost", async 
   const first = open({ query: run }, "endless");
   const { id } = await until(first, ({ seq }) => seq > 2);
   const second = open({ answer: id }, "endless");
+  await until(second, ({ seq }) => seq > 2); // So that it is the next to lead, and not the third.
   const third = open({ answer: id }, "endless");
   /** @type {string[]} */
   const heard = [];

@@ -9,10 +9,11 @@ from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 WITH_SERVERS = ("e2e", "run", "bench", "containers", "faults")
-"""Directories whose modules start what their tests share: servers, browsers and containers. Those in `faults` load the
-machine, so they also run one after the other."""
+"""Directories whose modules start servers, browsers or containers. The tests of a module share these; those in `faults`
+load the machine, so the ones of a module run one after the other."""
 LONG = (
-    "faults",
+    "faults/test_sabotage.py",
+    "faults/test_faults.py",
     "run/test_make_run.py",
     "e2e/test_reload.py",
     "e2e/page/test_survival.py",
@@ -30,16 +31,14 @@ LONG = (
     "containers/test_upgrade.py",
     "containers/test_monitoring.py",
 )
-"""The groups that take longest. They begin first: one that begins last runs alone in the end."""
+"""The groups that take longest, in that order. They begin first: one that begins last runs alone in the end."""
 
 
 def group_of(nodeid: str) -> str:
     """Return the group that runs in one process, in its order. A test that may run anywhere is its own group."""
     module = nodeid.partition("::")[0].removeprefix("tests/")
     directory = module.partition("/")[0]
-    if directory not in WITH_SERVERS:
-        return nodeid
-    return "faults" if directory == "faults" else module
+    return module if directory in WITH_SERVERS else nodeid
 
 
 class Groups(LoadScopeScheduling):

@@ -12,7 +12,7 @@ from tests.grouping import LONG, group_of
 HERE = Path(__file__).parent
 TESTS = "import time\n\n\ndef test_one():\n    time.sleep(0.1)\n\n\ntest_two = test_three = test_four = test_one\n"
 """Long enough that another process would take some."""
-MODULES = ("e2e/test_resume.py", "e2e/test_stop.py", "faults/test_checks.py", "faults/test_faults.py")
+MODULES = ("e2e/test_resume.py", "e2e/test_stop.py", "faults/test_checks.py", LONG[0])
 
 
 def test_the_long_groups_are_there() -> None:
@@ -23,13 +23,12 @@ def test_the_long_groups_are_there() -> None:
     ("nodeid", "group"),
     [
         ("tests/e2e/test_resume.py::test_x[a::b]", "e2e/test_resume.py"),
-        ("tests/faults/test_faults.py::test_x", "faults"),
-        ("tests/faults/test_sabotage.py::test_x", "faults"),
+        ("tests/faults/test_faults.py::test_x", "faults/test_faults.py"),
         ("tests/eventlog/test_files.py::test_x", "tests/eventlog/test_files.py::test_x"),
         ("tests/test_grouping.py::test_x", "tests/test_grouping.py::test_x"),
     ],
 )
-def test_a_module_with_servers_is_a_group_and_a_fault_injection_joins_the_others(nodeid: str, group: str) -> None:
+def test_a_module_with_servers_is_a_group_and_any_other_test_is_its_own(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
 
 
@@ -61,6 +60,6 @@ def test_a_group_runs_in_one_process_and_a_long_one_begins_first(tmp_path: Path)
     )
     ran = re.findall(r"^\[(gw\d)\].* PASSED \S*?/tests/(\S+)::", ended.stdout, re.MULTILINE)
     assert len(ran) == 4 * len(MODULES), ended.stdout
-    processes = {group: {process for process, module in ran if group in module} for group in (*MODULES[:2], "faults")}
+    processes = {group: {process for process, module in ran if group in module} for group in MODULES}
     assert all(len(each) == 1 for each in processes.values()), processes
-    assert "faults" in {module.partition("/")[0] for _, module in ran[:2]}
+    assert LONG[0] in {module for _, module in ran[:2]}

@@ -13,13 +13,17 @@ SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
 CONTAINERS := tests/containers
 
 # More workers than cores: the tests wait, for paced answers, cut networks, and processes that start or are killed. Those
-# with servers wait most. Each worker costs six seconds of imports. tests/grouping.py says which tests stay together, and
-# which begin first.
+# with servers wait most. Each worker costs three seconds of imports.
 WORKERS := 3
 SLOW_WORKERS := 6
 CONTAINERS_WORKERS := 3
-PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
-PARALLEL := --dist=loadscope --numprocesses
+# Each process imports the tests and what they test. Where bytecode may not be written, as in images of Python, each
+# would also compile them, which takes longer than the imports.
+PYTEST := env --unset=PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest -p no:cacheprovider
+# Of the tests with servers, tests/grouping.py says which stay together, and which begin first. Each of the others may run
+# anywhere.
+GROUPED := --dist=loadscope --numprocesses
+SPREAD := --dist=worksteal --numprocesses
 
 help:
 	@echo 'make run              install missing dependencies and serve everything on http://localhost:8080 (FOLYAM_PORT)'
@@ -45,11 +49,11 @@ test: check
 
 test-servers: setup-tests
 	@echo 'The tests with servers and browsers: some minutes'
-	$(PYTEST) $(PARALLEL) $(SLOW_WORKERS) $(SLOW)
+	$(PYTEST) $(GROUPED) $(SLOW_WORKERS) $(SLOW)
 
 test-containers: setup-tests
 	@echo 'The tests with containers: some minutes'
-	$(CONTAINERS)/engine.sh $(PYTEST) $(PARALLEL) $(CONTAINERS_WORKERS) $(CONTAINERS)
+	$(CONTAINERS)/engine.sh $(PYTEST) $(GROUPED) $(CONTAINERS_WORKERS) $(CONTAINERS)
 
 # Four parts in parallel. The output of each is printed as a whole at its end.
 check: setup-tests
@@ -67,7 +71,7 @@ check-page:
 	$(NPM) run --prefix frontend --silent --if-present check
 
 check-python:
-	$(PYTEST) $(PARALLEL) $(WORKERS) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
+	$(PYTEST) $(SPREAD) $(WORKERS) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench $(if $(PEERS),--peers)

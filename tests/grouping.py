@@ -48,8 +48,10 @@ class Groups(LoadScopeScheduling):
         return group_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
-    """Return the scheduler, whatever `--dist` says."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups | None:
+    """Return the scheduler, whatever `--dist` says; None, for pytest-xdist's own, if it is `worksteal`."""
+    if config.option.dist == "worksteal":
+        return None
     config.option.loadscopereorder = False  # by number of tests, which says little of their time
     return Groups(config, log)  # Without the log, the scheduler prints a line after each test.
 

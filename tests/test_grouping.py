@@ -1,13 +1,16 @@
 """Tests that share servers stay in one process, and the long groups begin first."""
 
+import argparse
 import re
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
-from tests.grouping import LONG, group_of
+from tests.grouping import LONG, Groups, group_of, pytest_xdist_make_scheduler
 
 HERE = Path(__file__).parent
 TESTS = "import time\n\n\ndef test_one():\n    time.sleep(0.1)\n\n\ntest_two = test_three = test_four = test_one\n"
@@ -30,6 +33,13 @@ def test_the_long_groups_are_there() -> None:
 )
 def test_a_module_with_servers_is_a_group_and_any_other_test_is_its_own(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
+
+
+@pytest.mark.parametrize(("dist", "kept"), [("load", True), ("loadscope", True), ("worksteal", False)])
+def test_groups_are_kept_unless_work_may_be_stolen(pytestconfig: pytest.Config, dist: str, *, kept: bool) -> None:
+    config = copy(pytestconfig)
+    config.option = argparse.Namespace(**vars(config.option) | {"dist": dist, "tx": ["popen"]})
+    assert isinstance(pytest_xdist_make_scheduler(config, Producer("scheduler")), Groups) == kept
 
 
 def test_a_group_runs_in_one_process_and_a_long_one_begins_first(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""gunicorn alone, as in a container, with invalid settings: it ends with a sentence that names the setting."""
+"""A start with invalid settings ends with a sentence that names the setting."""
 
 import json
 import os
@@ -11,12 +11,13 @@ from gunicorn.arbiter import Arbiter
 
 from deploy.local import ports
 from tests.e2e.stack import KEPT, ROOT, Service, eventually
+from tests.starting import start
 
 END_SECONDS = 60
 
 
-def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Start the service, which is to end by itself."""
+def start_gunicorn(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start gunicorn alone, as in a container. It is to end by itself."""
     return subprocess.run(
         [Path(sys.executable).with_name("gunicorn"), "-c", "deploy/gunicorn.conf.py"],
         cwd=ROOT,
@@ -40,6 +41,23 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
     ("variable", "value"),
     [
         ("OPENAI_BASE_URL", "localhost:11434/v1"),
+        ("FOLYAM_WORKERS", "zero"),
+        ("FOLYAM_DRAIN_SECONDS", "inf"),
+        ("FOLYAM_BIND", "127.0.0.1:99999"),
+    ],
+)
+def test_gunicorn_ends_with_a_sentence(tmp_path: Path, variable: str, value: str) -> None:
+    ended = start_gunicorn(tmp_path, **{variable: value})
+    assert ended.returncode == Arbiter.APP_LOAD_ERROR
+    assert f"Folyam cannot start: {variable}: Should " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert value not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FOLYAM_RETRIES", "sk-secret"),
         ("FOLYAM_FALLBACK_BASE_URL", "http://:8000/v1"),
         ("OPENAI_BASE_URL", "http://upstream:99999/v1"),
         ("OPENAI_API_KEY", "sk-é"),
@@ -49,19 +67,18 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ("SSL_CERT_FILE", "/nowhere/authorities.pem"),
         ("FOLYAM_UPSTREAM_CERTIFICATE", "/nowhere/client.pem"),
         ("FOLYAM_UPSTREAM_CERTIFICATE_KEY", "/nowhere/client.key"),
-        ("FOLYAM_WORKERS", "zero"),
-        ("FOLYAM_DRAIN_SECONDS", "inf"),
-        ("FOLYAM_BIND", "127.0.0.1:99999"),
         ("FOLYAM_API_KEYS", ""),
         ("FOLYAM_API_KEYS_FILE", ""),
     ],
 )
 def test_a_setting_that_cannot_work_is_a_sentence(tmp_path: Path, variable: str, value: str) -> None:
-    ended = start(tmp_path, **{variable: value})
-    assert ended.returncode == Arbiter.APP_LOAD_ERROR
-    assert f"Folyam cannot start: {variable}: Should " in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert not value or value not in ended.stderr
+    ended = start(tmp_path, FOLYAM_LOG_URL=(tmp_path / "answers").as_uri(), **{variable: value})
+    assert ended.status == Arbiter.APP_LOAD_ERROR
+    assert ended.said.startswith(
+        (f"Folyam cannot start: {variable}: Should ", f"Folyam cannot start: {variable}: Input should ")
+    )
+    assert ended.said.count("\n") == 1
+    assert not value or value not in ended.said
 
 
 def test_a_misspelt_variable_is_named_once_however_many_workers_there_are(tmp_path: Path) -> None:

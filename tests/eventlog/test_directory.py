@@ -9,7 +9,7 @@ import pytest
 from gunicorn.arbiter import Arbiter
 
 from service.eventlog.files.directory import UnsafeDirectory, can_make_private, make_private
-from tests.e2e.stack import import_service
+from tests.starting import start
 
 ANOTHER_USER = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
@@ -163,9 +163,9 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
     answers = tmp_path / "answers"
     answers.mkdir()
     answers.chmod(0o777)
-    ended = import_service({"FOLYAM_LOG_URL": answers.as_uri()})
-    assert ended.returncode == Arbiter.APP_LOAD_ERROR
-    assert ended.stderr == (
+    ended = start(tmp_path, FOLYAM_LOG_URL=answers.as_uri())
+    assert ended.status == Arbiter.APP_LOAD_ERROR
+    assert ended.said == (
         "Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that only this user can write: "
         f"{answers} can be written by other users: chmod go-w it, or name a directory in it\n"
     )
@@ -173,14 +173,14 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
 
 @pytest.mark.parametrize("url", ["/srv/answers", "file:///srv?answers"])
 def test_the_service_does_not_start_with_a_logs_address_that_means_another_place(tmp_path: Path, url: str) -> None:
-    ended = import_service({"FOLYAM_LOG_URL": url, "HOME": str(tmp_path)})
-    assert ended.returncode == Arbiter.APP_LOAD_ERROR
-    assert ended.stderr == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
+    ended = start(tmp_path, FOLYAM_LOG_URL=url, HOME=str(tmp_path))
+    assert ended.status == Arbiter.APP_LOAD_ERROR
+    assert ended.said == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
 
 
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # as little of a directory as /nonexistent, which system users have
-    ended = import_service({"HOME": str(tmp_path / "home")})
-    assert ended.returncode == Arbiter.APP_LOAD_ERROR
-    assert ended.stderr.startswith("Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that can be written: ")
-    assert f"{tmp_path}/home" in ended.stderr
+    ended = start(tmp_path, HOME=str(tmp_path / "home"))
+    assert ended.status == Arbiter.APP_LOAD_ERROR
+    assert ended.said.startswith("Folyam cannot start: FOLYAM_LOG_URL: Should be a directory that can be written: ")
+    assert f"{tmp_path}/home" in ended.said

@@ -556,9 +556,10 @@ def test_many_values_in_one_event_take_no_time_to_speak_of() -> None:
 
 
 @pytest.mark.parametrize("piece", [b"[\n" + b" " * 1000, b"[" + b"\n" * 1000])
-def test_json_without_end_fills_no_memory(piece: bytes) -> None:
+def test_json_without_end_fills_no_memory(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChunkDecoder, "event_bytes", 50_000)
     decoder = ChunkDecoder(1)
-    for _ in range(EVENT_BYTES // 1000 + 2):
+    for _ in range(ChunkDecoder.event_bytes // 1000 + 2):
         decoder.feed(piece)
     assert decoder.failure is not None
     assert "too long" in decoder.failure.message

@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-import prometheus_client
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,6 +15,7 @@ from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
 from service.upstream.endpoint import Continuation, Endpoint, ThinkTags, TimeOuts
 from tests.listening import listening
+from tests.sampling import sample
 from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
 from tests.walking import walks
@@ -54,10 +54,6 @@ def is_well_formed(events: list[Event]) -> bool:
     """Numbers without gaps, and one terminal event, the last."""
     numbered = [event.seq for event in events] == list(range(1, len(events) + 1))
     return numbered and [isinstance(event, Terminal) for event in events] == [False] * (len(events) - 1) + [True]
-
-
-def sample(name: str, **labels: str) -> float:
-    return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 # Going on

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable
 
-import prometheus_client
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from service.renderings.sse import ServerSentEvents
 from service.renderings.text import PlainText
 from tests.eventlog.another import AnotherWorker
 from tests.renderings.event_stream import parse
+from tests.sampling import sample
 from tests.strategies import ANSWER, answers
 from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
@@ -356,7 +356,7 @@ async def test_the_first_chunk_is_told_once_when_it_is_sent(log: EventLog) -> No
 
 async def test_a_follower_watches_until_it_is_closed_and_is_counted(log: EventLog) -> None:
     def followers() -> float:
-        return prometheus_client.REGISTRY.get_sample_value("folyam_followers") or 0.0
+        return sample("folyam_followers")
 
     before = followers()
     lease = await begin(log)

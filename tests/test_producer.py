@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-import prometheus_client
 import pytest
 from structlog.testing import capture_logs
 
@@ -34,6 +33,7 @@ from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.eventlog.memory import MemoryEventLog
+from tests.sampling import sample
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
@@ -716,10 +716,6 @@ async def test_a_server_that_gives_the_lease_away_ends_the_producer(upstream: Up
 
 
 OUTCOMES = ("done", "failed", "stopped")
-
-
-def sample(name: str, **labels: str) -> float:
-    return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def test_answers_are_counted_in_flight_and_by_their_outcome(here: Worker) -> None:

@@ -6,7 +6,6 @@ import uuid
 from typing import Any, get_args
 from unittest.mock import Mock
 
-import prometheus_client
 import pytest
 from msgspec import UNSET
 from structlog.testing import capture_logs
@@ -21,15 +20,12 @@ from service.lifecycle import State
 from service.telemetry import series, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.endpoint import Role, TimeOuts
+from tests.sampling import sample
 from tests.stages import MODEL, Stage, staged
 from tests.test_upstream import SOON_SECONDS, ask, endpoint, read_all, request, upstream_of
 from tests.upstream.process import UpstreamProcess
 
 USAGE = Usage(5, 2, 7)
-
-
-def sample(name: str, **labels: str) -> float:
-    return prometheus_client.REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def ended(log: FileEventLog, stage: Stage, how: str) -> Terminal:

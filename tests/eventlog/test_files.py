@@ -824,19 +824,19 @@ async def with_ended(log: FileEventLog, directory: Path, count: int, seconds: fl
 async def test_logs_that_were_seen_to_have_ended_hold_up_no_sweep(
     log: FileEventLog, directory: Path, pauses: list[float]
 ) -> None:
-    await with_ended(log, directory, 4000)
-    first = 4000 / STEP_OF_UNKNOWN + 4000 / STEP
+    await with_ended(log, directory, 1500)
+    first = 1500 / STEP_OF_UNKNOWN + 1500 / STEP
     await tended(log)
     assert first - 2 <= len(pauses) <= first + 2
     pauses.clear()
     await tended(log)
-    assert len(pauses) <= 4000 / STEP_OF_KNOWN + 1
+    assert len(pauses) <= 1500 / STEP_OF_KNOWN + 1
 
 
 async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_before_thousands_of_ended_ones(
     log: FileEventLog, directory: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await with_ended(log, directory, 3000, seconds=5)
+    await with_ended(log, directory, 1500, seconds=5)
     orphans = []
     for _ in range(STEP // 2):
         answer, lease = await begin(log)
@@ -856,13 +856,13 @@ async def test_a_new_workers_first_sweep_comes_to_a_killed_workers_answers_befor
     assert set(told) == set(orphans)
     most_opened, most_paused = (max(seen) for seen in zip(*told.values(), strict=True))
     assert most_opened <= len(orphans) + 1, "the lock of the sweep, and the orphans themselves"
-    assert most_paused <= 3000 / STEP_OF_UNKNOWN + 1, "their names, ages and sizes, and no ended log"
+    assert most_paused <= 1500 / STEP_OF_UNKNOWN + 1, "their names, ages and sizes, and no ended log"
 
 
 async def test_no_step_of_a_sweep_holds_up_the_event_loop(
     log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await with_ended(log, directory, 6000)
+    await with_ended(log, directory, 3000)
     steps: list[float] = []
     began = time.thread_time()
     sleep = asyncio.sleep

@@ -728,7 +728,7 @@ async def test_answers_are_counted_in_flight_and_by_their_outcome(here: Worker) 
     }
     running = await here.start(stall_after=1)
     await here.follow((await here.start()).answer_id)
-    await here.follow((await here.start(cut_after=1)).answer_id)
+    await here.follow((await here.start(status=401)).answer_id)
     await until(lambda: sample("folyam_streams_in_flight") == flying + 1)
     running.stop("user")
     await until(lambda: sample("folyam_streams_in_flight") == flying)

@@ -121,7 +121,7 @@ function randomFrom(seed) {
 }
 
 test("no word is lost, doubled or moved, whatever marks are between them and wherever it is cut", () => {
-  for (let seed = 1; seed <= 1000; seed += 1) {
+  for (let seed = 1; seed <= 500; seed += 1) {
     const random = randomFrom(seed);
     const markdown = soup(random);
     render(markdown);

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import httpx2
@@ -85,10 +87,12 @@ def environment_reads(code: str) -> Iterator[str]:
                 yield ast.unparse(around)
 
 
-def variables_of_the_package() -> set[str]:
+@cache
+def variables_of_the_package() -> frozenset[str]:
     """The variables that the installed openai package reads anywhere."""
     sources = (path.read_text(encoding="utf-8") for path in Path(openai.__file__).parent.rglob("*.py"))
-    return {name for code in sources if "environ" in code or "getenv" in code for name in environment_reads(code)}
+    read = (environment_reads(code) for code in sources if "environ" in code or "getenv" in code)
+    return frozenset(chain.from_iterable(read))
 
 
 @pytest.mark.parametrize(

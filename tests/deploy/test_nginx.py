@@ -115,7 +115,8 @@ def started(program: str, backend: Backend, tmp_path: Path, *changes: tuple[str,
             [program, "-p", directory, "-c", directory / "nginx.conf", "-e", "stderr"], stderr=log, stdout=log
         )
     try:
-        assert eventually(lambda: ports.refusal(listen) is not None), (tmp_path / "nginx.log").read_text()
+        # Written when it listens at all of its addresses. That one of them is taken says nothing of the others.
+        assert eventually((directory / "nginx.pid").exists), (tmp_path / "nginx.log").read_text()
         yield Nginx(listen.port, tmp_path)
     finally:
         process.terminate()

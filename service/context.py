@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from service.follower import Sink
 from service.keys import ANYBODY, Caller
 from service.telemetry.tracing import Span
 
@@ -22,6 +23,8 @@ class RequestContext:
     send: Send
     """Sends the response's body directly through the outermost middleware. The layers between it and the route see only
     the start of the response."""
+    sink: Sink | None = None
+    """Where the response's body can be written without a task, once it has begun."""
     caller: Caller = ANYBODY
     answer_id: str | None = None
     rendering: str | None = None

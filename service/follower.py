@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from operator import attrgetter
+from typing import Protocol
 
 from service.eventlog import DamagedLogError, EventLog, Reader
 from service.events import TERMINAL, Delta, Event
@@ -15,6 +16,16 @@ ORPHAN_POLL_SECONDS = 1.0
 """Poll interval for detecting an orphaned answer, while a follower waits for its next event."""
 
 _seq = attrgetter("seq")
+
+
+class Sink(Protocol):
+    """Where a follower's bytes can be written in any turn of the event loop, without a task."""
+
+    def write(self, data: bytes) -> bool:
+        """Send the bytes. Return False if `drain` is to be awaited before the next ones, because the client is slow."""
+
+    async def drain(self) -> None:
+        """Wait until the bytes that were written are sent."""
 
 
 class CutShortError(Exception):
@@ -48,7 +59,8 @@ async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rende
 class Follower:
     """Reads a log and sends it through an encoder.
 
-    It holds an offset and no queue, so a slow client costs no memory.
+    It holds an offset and no queue, so a slow client costs no memory. Where it has a sink, the log calls it with each
+    append for as long as it has read everything and the sink is not full; no task is woken then.
     """
 
     def __init__(
@@ -71,6 +83,7 @@ class Follower:
         self._has_left = has_left
         self._on_first_chunk = on_first_chunk
         self._on_close = on_close
+        self._sink: Sink | None = None
         self._time = asyncio.get_running_loop().time
         self._heard_at = self._time()
         self._preamble = rendering.preamble
@@ -79,20 +92,21 @@ class Follower:
         self._closed = False
         metrics.follower_came()
 
-    async def next(self) -> bytes | None:  # noqa: C901 (once a chunk: a coroutine more takes a thousand instructions)
+    async def next(self, sink: Sink | None = None) -> bytes | None:
         """Wait for the next bytes to send and return them; None after the end.
 
         The bytes are events, or a heartbeat after `heartbeat_seconds` without an event. If there is no event yet, the
         first call returns the rendering's opening at once, so that the response can begin.
 
+        With a sink, events that come while this waits are written to it and not returned. All that was returned
+        before must have been sent.
+
         Raises:
             CutShortError: this worker has left before the terminal event, or the log was damaged.
             Unavailable: the log cannot be read.
         """
-        if self._ended:
-            return None
         waited = False
-        while True:
+        while not self._ended:
             try:
                 events = await self._reader.read()
             except DamagedLogError:
@@ -117,8 +131,9 @@ class Follower:
                 if self._rendering.heartbeat:
                     return self._rendering.heartbeat
                 left = self._heartbeat_seconds
-            await self._reader.wait(min(left, ORPHAN_POLL_SECONDS))
+            await self._wait(min(left, ORPHAN_POLL_SECONDS), sink)
             waited = True
+        return None
 
     def close(self) -> None:
         """Stop following. May be called twice."""
@@ -128,6 +143,20 @@ class Follower:
             metrics.follower_left()
             if self._on_close is not None:
                 self._on_close()
+
+    async def _wait(self, seconds: float, sink: Sink | None) -> None:
+        if sink is None:
+            await self._reader.wait(seconds)
+        else:
+            self._sink = sink
+            await self._reader.wait(seconds, self._push)
+            await sink.drain()
+
+    def _push(self, events: Sequence[Event]) -> bool:
+        """Write the events to the sink, while `next` waits. Return False if it must go on."""
+        data = self._encode(events)
+        is_taken = not data or self._sink is None or self._sink.write(data)
+        return is_taken and not self._ended
 
     def _encode(self, events: Sequence[Event]) -> bytes:
         self._heard_at = self._time()

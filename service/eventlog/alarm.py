@@ -32,6 +32,15 @@ class Alarm:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def waits(self) -> bool:
+        """Return whether there is a wait that has not ended."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def fail(self, error: Exception) -> None:
+        """Make the wait raise the error."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
     def close(self) -> None:
         """Cancel the timer."""
         if self._timer is not None:

@@ -15,6 +15,10 @@ from typing import Protocol
 from service.errors import UnknownAnswer
 from service.events import Event, Start, StoppedBy, UnknownEvent
 
+Push = Callable[[Sequence[Event]], bool]
+"""Takes the events of an append in the turn of the event loop in which the log has them. Returns whether it takes the
+next ones so, too."""
+
 
 class DamagedLogError(UnknownAnswer):
     """The log was shortened or overwritten. The rest is not an answer, so it counts as unknown."""
@@ -130,8 +134,13 @@ class Reader(Protocol):
             Unavailable: the log cannot be read.
         """
 
-    def wait(self, seconds: float) -> Awaitable[None]:
-        """Wait until there may be more to read, or for so many seconds."""
+    def wait(self, seconds: float, push: Push | None = None) -> Awaitable[None]:
+        """Wait until there may be more to read, or for so many seconds.
+
+        Where the log can, it calls `push` with the events of each append meanwhile. They then count as read, and the
+        wait goes on as long as `push` returns True. If `push` raises, the wait raises the same. A log that cannot do
+        so ends the wait.
+        """
 
     def orphaned(self) -> bool:
         """Return whether the lease is free. To learn whether the log has ended, read it."""

@@ -3,12 +3,12 @@
 A backend's log, lease and reader speak to the channel and not to each other:
 
     create, claim ─► Channels.of(id).hold(lease, …)      this worker produces the answer
-    append ────────► channel.appended(events, …)         the tail is known, and the readers wake
+    append ────────► channel.appended(events, …)         the tail is known, and the readers are told
     open ──────────► a reader, which joins the channel
     release ───────► channel.release(…)                  the readers wake, and read from the storage from now on
 
 A reader that has read up to the tail gets the tail's events from memory. So followers on the producer's worker cost no
-access to the storage.
+access to the storage. A reader that waits there with a `push` is called with them and not woken.
 
 A *place* is a position in a log, as an integer that grows: a byte offset in a file, or a seq where the backend finds
 events by seq.
@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from service.eventlog.alarm import Alarm
-from service.eventlog.base import Lease
+from service.eventlog.base import Lease, Push
 from service.events import Event
 
 L = TypeVar("L", bound=Lease)
@@ -55,13 +55,13 @@ class Channel(Generic[L]):
         self._ends(end, last_seq)
 
     def appended(self, events: Sequence[Event], end: int, last_seq: int) -> None:
-        """Note the new tail, and wake the readers."""
+        """Note the new tail, which the log has, and tell the readers. Those with a `push` are called with it."""
         self.tail = events
         self.tail_at = self.end
         self.end = end
         self.last_seq = last_seq
-        for reader in self._readers:  # not `wake`: saves a call for each chunk
-            reader.wake()
+        for reader in tuple(self._readers):  # A push may close a reader.
+            reader.tell(events)
 
     def appended_in_part(self, end: int, last_seq: int) -> None:
         """Note the new end, behind events that must be read from the storage; wake the readers."""
@@ -168,6 +168,7 @@ class ChannelReader(ABC, Generic[L]):
         self._place = place
         """The place behind it."""
         self._alarm = Alarm()
+        self._push: Push | None = None
         self.wake = self._alarm.ring
         """End the wait, if there is one."""
         self._listening = False
@@ -186,12 +187,27 @@ class ChannelReader(ABC, Generic[L]):
             return ()
         return await self._fetch()
 
-    def wait(self, seconds: float) -> Awaitable[None]:
+    def wait(self, seconds: float, push: Push | None = None) -> Awaitable[None]:
         """See `service.eventlog.base.Reader.wait`."""
+        self._push = push
         if not self._listening and self._channel.lease is None:
             seconds = min(seconds, self._listen())
         # No coroutine of its own: each one that a chunk passes through takes a thousand instructions.
         return self._alarm.wait(seconds)
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Push the channel's new tail to a reader that waits where it begins; end any other wait."""
+        push, channel, alarm = self._push, self._channel, self._alarm
+        if push is None or self._place != channel.tail_at or not alarm.waits():
+            alarm.ring()
+            return
+        self._place = channel.end
+        self._seq = channel.last_seq
+        try:
+            if not push(events):
+                alarm.ring()
+        except Exception as error:  # noqa: BLE001 (it is the waiting follower's: neither the producer's nor another's)
+            alarm.fail(error)
 
     def watch(self) -> None:
         """See `service.eventlog.base.Reader.watch`."""

@@ -106,7 +106,8 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream the query; yield the response's body in the rendering, each chunk as it arrives.
 
-    The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once.
+    The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once. Where the
+    context has a sink, chunks that come while the stream waits for them are written to the sink and not yielded.
 
     Raises:
         HTTPException: the upstream refused, or could not be asked, within `status_wait_seconds`. Later failures are
@@ -129,7 +130,7 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
     except UpstreamError as error:
         raise UpstreamHTTPException(error) from None
     try:
-        while (data := await follower.next()) is not None:
+        while (data := await follower.next(context.sink)) is not None:
             yield data
     finally:
         follower.close()

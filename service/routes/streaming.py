@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, Mapping
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.answers import Answers
-from service.context import context_of
+from service.context import RequestContext, context_of
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import parse_event_id
 from service.follower import CutShortError, Follower
@@ -57,6 +58,49 @@ class Presence:
         self._waiting.cancel()
 
 
+class BodySink:
+    """Sends pieces of a response's body in any turn of the event loop. See `service.follower.Sink`.
+
+    ASGI's `send` returns at once unless the client is slow. So it is begun without a task, and only its rest, if it has
+    one, is left to `drain`.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._rest: _Rest | None = None
+
+    def write(self, data: bytes) -> bool:
+        """See `service.follower.Sink.write`."""
+        sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+        try:
+            waits_for = next(sending)
+        except StopIteration:
+            return True
+        self._rest = _Rest(waits_for, sending)
+        return False
+
+    async def drain(self) -> None:
+        """See `service.follower.Sink.drain`."""
+        if (rest := self._rest) is not None:
+            self._rest = None
+            await rest
+
+
+class _Rest(Awaitable[None]):
+    """What is left of an awaitable that was run until it waited for `waits_for`."""
+
+    def __init__(self, waits_for: object, rest: Generator[Any, Any, None]) -> None:
+        self._waits_for = waits_for
+        self._rest = rest
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield self._waits_for
+            yield from self._rest
+        finally:
+            self._rest.close()
+
+
 class AnswerResponse(StreamingResponse):
     """A `StreamingResponse` that closes its stream as soon as the client disconnects, not at garbage collection."""
 
@@ -93,19 +137,22 @@ class AnswerResponse(StreamingResponse):
         A stream that is cut short leaves the response unfinished. The server then closes the connection without HTTP's
         end of a body, so a cut never looks like a whole answer, not even in plain text.
         """
+        context = context_of(scope)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             # In a task of its own: a wake-up passes through every coroutine that waits for it, and uvicorn, Starlette
             # and FastAPI have two dozen of them above this one.
-            await asyncio.create_task(self._serve(context_of(scope).send))
+            await asyncio.create_task(self._serve(context))
         finally:
+            context.sink = None  # It refers to the context by its `send`: a cycle for the garbage collector.
             self._presence.close()
             await self._stream.aclose()
 
-    async def _serve(self, send: Send) -> None:
+    async def _serve(self, context: RequestContext) -> None:
+        context.sink = BodySink(context.send)
         # Unavailable: the log can no longer be read. The status is already sent, so the body is cut.
         with contextlib.suppress(ClientGoneError, CutShortError, Unavailable), self._presence.required():
-            await self.stream_response(send)
+            await self.stream_response(context.send)
 
 
 def rendering_for(request: Request) -> Rendering:
@@ -165,7 +212,7 @@ async def follow(request: Request, answer_id: str, after: int, rendering: Render
     follower = await answers.follow(answer_id, after, rendering, context.caller)
     if follower is None:
         return Response(status_code=204, headers=_headers(answer_id))
-    return await answer_response(_follow(follower), request, answer_id, rendering)
+    return await answer_response(_follow(follower, context), request, answer_id, rendering)
 
 
 async def answer_response(
@@ -202,9 +249,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _follow(follower: Follower) -> AsyncGenerator[bytes]:
+async def _follow(follower: Follower, context: RequestContext) -> AsyncGenerator[bytes]:
     try:
-        while (data := await follower.next()) is not None:
+        while (data := await follower.next(context.sink)) is not None:
             yield data
     finally:
         follower.close()

@@ -3,6 +3,7 @@
 It shows the part of a backend beside `service.eventlog.channel`. It misbehaves on command: see `MemoryEventLog.lose`.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -141,12 +142,16 @@ class MemoryLease:
         self.claims = claims
         self.unwatched_seconds_left: float | None = None
         self.on_change: Callable[[], None] | None = None
+        self.turns = 0
+        """Turns of the event loop that an append takes, as over a network."""
         self._channel = channel
         self._stored = stored
         stored.holder = self
         channel.hold(self, self.last_seq, self.last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         if self._stored.holder is not self:
             self._channel.release(self)
             raise LeaseLostError

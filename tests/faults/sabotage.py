@@ -65,8 +65,11 @@ def told_before_logged() -> None:
         LAST.pop(id(self), None)
         close(self)
 
+    wait = FileReader.wait
+
     _replace(FileLease, "append", late)
     _replace(FileReader, "read", read_early)
+    _replace(FileReader, "wait", lambda self, seconds, _=None: wait(self, seconds))  # No push: all read.
     _replace(FileReader, "close", forget)
 
 

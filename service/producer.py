@@ -30,6 +30,7 @@ from service.events import (
     Timing,
     Usage,
 )
+from service.intake import Intake
 from service.lifecycle import STARTS, Cause, State, accepts, move
 from service.recovery import How, Mending, Recoverer
 from service.report import Report
@@ -314,27 +315,21 @@ class Producer:
 
     async def _log(self, stream: UpstreamStream, mending: Mending | None) -> None:
         """Write the stream's deltas into the log, until its end."""
-        first = True
-        shows_reasoning = False
-        asked_at = first_at = arrived_at = self._loop.time()
-        while deltas := await stream.read():
-            now = self._loop.time()
-            if first:
-                first = False
-                await self._log_first(deltas, stream, mending)
-                self._report.answered(stream.endpoint)
-                self._report.first_chunk(now, asked_at)
-                first_at, shows_reasoning = now, isinstance(said := deltas[0], Delta) and said.reasoning is not None
-            else:
-                await self._lease.append(deltas)
-                self._metrics.chunks_arrived(now - arrived_at)
-            arrived_at = now
-            if self._watch.until is not None:
-                metrics.chunks_unwatched(len(deltas))
-            if self._lease.size > self._limits.answer_bytes:
-                raise UpstreamError("answer_too_long")
+        asked_at = self._loop.time()
+        deltas = await stream.read()
+        if not deltas:
+            return
+        intake = Intake(self._lease, self._watch, self._metrics, self._limits.answer_bytes, self._loop.time)
+        first_at = intake.arrived_at
+        await self._log_first(deltas, stream, mending)
+        self._report.answered(stream.endpoint)
+        self._report.first_chunk(first_at, asked_at)
+        if self._watch.until is not None:
+            metrics.chunks_unwatched(len(deltas))
+        await intake.run(stream)
         if stream.usage is not None and (mending is None or mending.attached is None):  # else it is the whole run's
-            self._report.generated(stream.usage, arrived_at - first_at, shows_reasoning=shows_reasoning)
+            shows_reasoning = isinstance(said := deltas[0], Delta) and said.reasoning is not None
+            self._report.generated(stream.usage, intake.arrived_at - first_at, shows_reasoning=shows_reasoning)
 
     async def _log_first(self, deltas: Sequence[Event], stream: UpstreamStream, mending: Mending | None) -> None:
         events: Sequence[Event] = deltas

@@ -61,6 +61,8 @@ class ToldUpstream:
             raise reply
         return reply
 
+    async def flow(self, push: object) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -97,6 +99,10 @@ class HeldLease:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the log's own has)
         return getattr(self.lease, name)
+
+    def append_now(self, events: Sequence[Event]) -> bool:
+        del events
+        return False
 
     async def append(self, events: Sequence[Event]) -> None:
         try:

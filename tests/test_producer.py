@@ -632,11 +632,15 @@ def losing(here: Worker, answer: str) -> None:
     """Have the log say from now on that the lease is another worker's."""
     lease = here.supervisor._running[answer]._lease
 
-    async def refuse(_: Sequence[Event]) -> None:
+    def refuse_now(_: Sequence[Event]) -> bool:
         lease.release()
         raise LeaseLostError
 
+    async def refuse(events: Sequence[Event]) -> None:
+        refuse_now(events)
+
     vars(lease)["append"] = refuse
+    vars(lease)["append_now"] = refuse_now
 
 
 @pytest.mark.parametrize("ended_by", ["chunk", "end", "stop"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,7 +16,9 @@ from service.renderings.text import PlainText
 from tests.eventlog import memory
 from tests.eventlog.another import AnotherWorker
 from tests.renderings.event_stream import parse
+from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
+from tests.working import worker
 
 LONG_SECONDS = 60.0
 SSE = ServerSentEvents()
@@ -384,11 +386,18 @@ async def test_another_workers_answer_is_read_as_ever(log: EventLog, another: An
 # A log that takes its time
 
 
-async def test_a_push_comes_from_the_logs_word_and_not_from_the_producers_call() -> None:
+def slow_log(turns: int) -> EventLog:
+    """A log whose appends take so many turns of the loop."""
     log = memory.open_event_log(f"memory://{new_answer_id()}", Retention())
+    assert isinstance(log, memory.MemoryEventLog)
+    log.turns = turns
+    return log
+
+
+async def test_a_push_comes_from_the_logs_word_and_not_from_the_producers_call() -> None:
+    log = slow_log(turns=2)
     lease = await begin(log)
-    assert isinstance(lease, memory.MemoryLease)
-    lease.turns = 2
+    assert not lease.append_now([say(2)])
     read = await at_the_tail(log, lease.answer_id)
     for seq in (2, 3):
         appending = asyncio.create_task(lease.append([say(seq)]))
@@ -398,3 +407,60 @@ async def test_a_push_comes_from_the_logs_word_and_not_from_the_producers_call()
         assert read.seqs()[-1] == seq
     read.task.cancel()
     await log.aclose()
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+async def test_an_answer_is_whole_in_a_log_that_takes_its_time(upstream: UpstreamProcess, batch: int) -> None:
+    async with worker(slow_log(turns=3), upstream) as here:
+        producer = await here.start(chunks=100, batch=batch, pace=0.0005)
+        read = await reading(here.log, producer.answer_id)
+        await read.to_the_end()
+    assert words(read) == "".join(f"w{number} " for number in range(1, 101))
+    assert read.seqs() == sorted(set(read.seqs()))
+
+
+# From the upstream to the sink
+
+
+async def test_a_chunk_passes_from_the_upstream_to_the_sink_without_a_task(
+    log: EventLog, upstream: UpstreamProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[object] = []
+    append = type(await begin(log)).append
+
+    async def appended(lease: Lease, events: Sequence[Event]) -> None:
+        tasks.append(events)
+        await append(lease, events)
+
+    async with worker(log, upstream) as here:
+        producer = await here.start(key := new_answer_id(), chunks=20, on_demand=True)
+        read = await reading(log, producer.answer_id)
+        await asyncio.to_thread(upstream.step, key)
+        await until(lambda: "w1 " in words(read))
+        monkeypatch.setattr(type(producer._lease), "append", appended)
+        before = read.turns
+        for number in range(2, 20):
+            await asyncio.to_thread(upstream.step, key)
+            await until(lambda last=f"w{number} ": last in words(read))  # type: ignore[misc]
+        assert tasks == []
+        assert read.turns == before
+        producer.stop("user")
+        await read.to_the_end()
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+async def test_a_lease_that_is_lost_in_a_push_is_the_producers_end_and_nothing_is_told(
+    log: EventLog, upstream: UpstreamProcess, number: int
+) -> None:
+    async with worker(log, upstream) as here:
+        producer = await here.start(key := new_answer_id(), chunks=20, on_demand=True)
+        read = await reading(log, producer.answer_id)
+        for each in range(1, number):
+            await asyncio.to_thread(upstream.step, key)
+            await until(lambda last=f"w{each} ": last in words(read))  # type: ignore[misc]
+        producer._lease.release()
+        await asyncio.to_thread(upstream.step, key)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+        assert [event.seq for event in await here.read(producer.answer_id)] == list(range(1, number + 1))
+        assert read.seqs() == list(range(1, number + 1))
+        read.task.cancel()

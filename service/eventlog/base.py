@@ -80,6 +80,13 @@ class Lease(Protocol):
             Unavailable: not all events were written, because of a full disk, say. `last_seq` is the last one written.
         """
 
+    def append_now(self, events: Sequence[Event]) -> bool:
+        """Write the events as `append` does, but without a wait. Return False, with nothing written, if that cannot be.
+
+        Raises:
+            LeaseLostError, Unavailable: see `append`.
+        """
+
     def grew(self) -> None:
         """Note that the answer grew under this claim."""
 

@@ -1,7 +1,7 @@
 """A response's body: read and decoded, with a time limit on each wait."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from service.errors import UpstreamError
@@ -80,6 +80,7 @@ class Body:
         self.ended = False
         self._finished = False
         self._has_usage = False
+        self._push: Callable[[Sequence[Event]], bool] | None = None
         self.run: Run | None = None
         """The upstream's run of the answer, where it has one and it is new."""
         self.early: Sequence[Event] | None = None
@@ -94,7 +95,30 @@ class Body:
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer()
 
-    async def read(self) -> Sequence[Event]:  # noqa: C901, PLR0912 (once a chunk: no coroutine more)
+    async def flow(self, push: Callable[[Sequence[Event]], bool]) -> None:
+        """Wait until there is something for `read`, or until `push` returns False. Behind the first delta only.
+
+        `push` is called with the deltas that come meanwhile, in the same turn of the event loop. What it raises is
+        raised here.
+        """
+        if self.decoder.failure is None and not self.decoder.done:
+            self._push = push
+            try:
+                await self._exchange.flow(self._pushed)
+            finally:
+                self._push = None  # It may refer to this body.
+
+    def _pushed(self, data: bytes) -> bool:
+        decoder = self.decoder
+        deltas = decoder.feed(data)
+        if decoder.finish_reason is not None:
+            self._hurry(deltas)
+        else:
+            self._give_up_at = self._loop.time() + self._silence_seconds
+        goes_on = not deltas or self._push is None or self._push(deltas)
+        return goes_on and decoder.failure is None and not decoder.done
+
+    async def read(self) -> Sequence[Event]:  # noqa: C901, PLR0912 (once a read: no coroutine more)
         """Return the next deltas, at least one; an empty list once the answer is complete.
 
         Raises:

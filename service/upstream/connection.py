@@ -8,6 +8,9 @@ from service.upstream.framing import SIZES, Framing, Head, HeadReader, Malformed
 
 HIGH_WATER_BYTES = 1 << 18
 """Unread bytes of a body above which reading from the connection is paused."""
+PUSHED_BYTES = 1 << 14
+"""Limit on a piece that is pushed, about a millisecond's work. An upstream that floods is read by the task, which takes
+its turns."""
 END_SECONDS = 0.25
 """Time for the end of a body whose contents have ended. With the end, the connection can be reused."""
 
@@ -35,6 +38,7 @@ class Exchange:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._push: Callable[[bytes], bool] | None = None
         self._pieces: list[bytes] = []
         self._held = 0
         self._error: BaseException | None = None
@@ -71,6 +75,20 @@ class Exchange:
         self._held = 0
         return data
 
+    async def flow(self, push: Callable[[bytes], bool]) -> None:
+        """Wait until there is something for `read`, or until `push` returns False.
+
+        `push` is called with data of the body meanwhile, in the turn of the event loop in which it comes. What it
+        raises is raised here.
+        """
+        if not self._pieces and not self.whole and self._error is None:
+            self._push = push
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._push = None
+
     def expire(self) -> None:
         """Make a waiting `read` raise TimeoutError."""
         self.fail(TimeoutError())
@@ -87,13 +105,20 @@ class Exchange:
     # Called by the connection.
 
     def take(self, data: bytes) -> None:
-        """Add a piece of the body."""
+        """Push a piece of the body, or add it to those for `read`."""
+        waiter, push = self._waiter, self._push
+        if push is not None and waiter is not None and not waiter.done() and len(data) <= PUSHED_BYTES:
+            try:
+                if not push(data):
+                    waiter.set_result(None)
+            except Exception as error:  # noqa: BLE001 (it is the task's, and not the connection's)
+                waiter.set_exception(error)
+            return
         self._pieces.append(data)
         held = self._held = self._held + len(data)
         if held > HIGH_WATER_BYTES:
             self._connection.pause_reading()
-        waiter = self._waiter  # `wake`, without a call
-        if waiter is not None and not waiter.done():
+        if waiter is not None and not waiter.done():  # `wake`, without a call
             waiter.set_result(None)
 
     def fail(self, error: BaseException) -> None:

@@ -226,6 +226,17 @@ class UpstreamStream:
             return self._first()
         return body.read() if self._joint is None else self._joined(body, self._joint, None)
 
+    async def flow(self, push: Callable[[Sequence[Event]], bool]) -> None:
+        """Wait until there is something for `read`, or until `push` returns False.
+
+        Behind the first delta, and the place where a continuation goes on, `push` is called with the deltas that come
+        meanwhile, in the turn of the event loop in which they come. What it raises is raised here. Else this returns
+        at once.
+        """
+        body = self._body
+        if body is not None and body.begun and self._joint is None:
+            await body.flow(push)
+
     def close(self) -> None:
         """Close the connection at once. May be called at any time, and twice."""
         if self._body is not None:

@@ -64,11 +64,13 @@ class MemoryEventLog:
     def __init__(self, store: dict[str, Stored], retention: Retention) -> None:
         self._store = store
         self._retention = retention
+        self.turns = 0
+        """Turns of the event loop that an append takes, as over a network."""
         self._channels: Channels[MemoryLease] = Channels()
 
     async def create(self, start: Start) -> "MemoryLease":
         stored = self._store[start.answer] = Stored([start], len(encode_lines([start])))
-        return MemoryLease(self._channels.of(start.answer), stored, Claims())
+        return MemoryLease(self._channels.of(start.answer), stored, Claims(), self.turns)
 
     async def claim(self, answer_id: str) -> "MemoryLease | None":
         stored = self._store.get(answer_id)
@@ -76,7 +78,7 @@ class MemoryEventLog:
             return None
         stored.grown.append(False)
         since = stored.grown[::-1].index(True) if any(stored.grown) else len(stored.grown)
-        lease = MemoryLease(self._channels.of(answer_id), stored, Claims(len(stored.grown), since))
+        lease = MemoryLease(self._channels.of(answer_id), stored, Claims(len(stored.grown), since), self.turns)
         if stored.unwatched_until is not None:
             lease.unwatched_seconds_left = max(0.0, stored.unwatched_until - stored.written_at)
         return lease
@@ -135,23 +137,31 @@ class MemoryEventLog:
 class MemoryLease:
     """See `service.eventlog.base.Lease`."""
 
-    def __init__(self, channel: "Channel[MemoryLease]", stored: Stored, claims: Claims) -> None:
+    def __init__(self, channel: "Channel[MemoryLease]", stored: Stored, claims: Claims, turns: int) -> None:
         self.answer_id = channel.answer_id
         self.last_seq = stored.events[-1].seq
         self.size = stored.bytes
         self.claims = claims
         self.unwatched_seconds_left: float | None = None
         self.on_change: Callable[[], None] | None = None
-        self.turns = 0
-        """Turns of the event loop that an append takes, as over a network."""
+        self._turns = turns
         self._channel = channel
         self._stored = stored
         stored.holder = self
         channel.hold(self, self.last_seq, self.last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
-        for _ in range(self.turns):
+        for _ in range(self._turns):
             await asyncio.sleep(0)
+        self._append(events)
+
+    def append_now(self, events: Sequence[Event]) -> bool:
+        if self._turns:
+            return False
+        self._append(events)
+        return True
+
+    def _append(self, events: Sequence[Event]) -> None:
         if self._stored.holder is not self:
             self._channel.release(self)
             raise LeaseLostError

@@ -68,6 +68,7 @@ def told_before_logged() -> None:
     wait = FileReader.wait
 
     _replace(FileLease, "append", late)
+    _replace(FileLease, "append_now", lambda *_: False)
     _replace(FileReader, "read", read_early)
     _replace(FileReader, "wait", lambda self, seconds, _=None: wait(self, seconds))  # No push: all read.
     _replace(FileReader, "close", forget)
@@ -93,6 +94,7 @@ def no_end() -> None:
     from service.supervisor import Supervisor  # noqa: PLC0415 (only where it is broken)
 
     _replace(FileLease, "append", endless)
+    _replace(FileLease, "append_now", lambda *_: False)
     _replace(Supervisor, "_adopt", unmoved)
 
 

@@ -54,6 +54,9 @@ class FileLease:
         channel.hold(self, size, last_seq)
 
     async def append(self, events: Sequence[Event]) -> None:
+        self.append_now(events)
+
+    def append_now(self, events: Sequence[Event]) -> bool:
         data = encode_lines(events)
         try:
             if self._torn:
@@ -68,6 +71,7 @@ class FileLease:
         self.last_seq += len(events)
         self.size += written
         self._channel.appended(events, self.size, self.last_seq)
+        return True
 
     def _wrote_in_part(self, data: bytes) -> NoReturn:
         # The disk filled up. Whole lines stay, because followers may have read them already.

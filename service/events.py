@@ -191,7 +191,16 @@ def encode(event: Event) -> bytes:
 
 def encode_lines(events: Sequence[Event]) -> bytes:
     """Return the events as lines, each with its line end."""
-    return _encode_lines(events)
+    if len(events) != 1:
+        return _encode_lines(events)
+    global _last  # noqa: PLW0603 (one for the whole process: the next event replaces it)
+    if events[0] is not _last[0]:
+        _last = (events[0], _encode_lines(events))
+    return _last[1]
+
+
+_last: tuple[Event | None, bytes] = (None, b"")
+"""The last event that was encoded alone, and its line. The log and the event's followers need it in the same turn."""
 
 
 def decode(line: bytes) -> Event:

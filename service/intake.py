@@ -33,7 +33,7 @@ class Intake:
             UpstreamError: the stream broke off, or the log is too long.
             LeaseLostError, Unavailable: see `service.eventlog.base.Lease.append`.
         """
-        while self._has_room():
+        while self._lease.size <= self._most_bytes:
             await stream.flow(self._push)
             if self._lease.size > self._most_bytes:
                 break  # before a read, which would wait
@@ -50,12 +50,9 @@ class Intake:
         """Append the deltas, while `run` waits. Return False if it must go on."""
         self._count(deltas)
         if self._lease.append_now(deltas):
-            return self._has_room()
+            return self._lease.size <= self._most_bytes
         self._left = deltas
         return False
-
-    def _has_room(self) -> bool:
-        return self._lease.size <= self._most_bytes
 
     def _count(self, deltas: Sequence[Event]) -> None:
         now = self._time()

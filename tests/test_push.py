@@ -6,22 +6,25 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from service import events
 from service.eventlog import EventLog, Lease, Retention
-from service.events import Delta, Done, Event, Start, Timing, new_answer_id
-from service.follower import CutShortError, Follower
-from service.renderings import Rendering
+from service.events import Delta, Done, Event, Restart, Start, Timing, new_answer_id
+from service.follower import CutShortError, Follower, encoder_at
+from service.renderings import Rendering, sse
 from service.renderings.ndjson import JsonLines
 from service.renderings.sse import ServerSentEvents
 from service.renderings.text import PlainText
 from tests.eventlog import memory
 from tests.eventlog.another import AnotherWorker
 from tests.renderings.event_stream import parse
+from tests.renderings.numbered import Numbered
 from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
 from tests.working import worker
 
 LONG_SECONDS = 60.0
 SSE = ServerSentEvents()
+NUMBERED = Numbered()
 
 
 class Pipe:
@@ -106,7 +109,7 @@ async def reading(
     follower = Follower(
         await log.open(answer, after),
         rendering,
-        rendering.encoder(answer),
+        await encoder_at(log, answer, after, rendering),
         heartbeat_seconds=heartbeat_seconds,
         on_orphan=lambda _: None,
         has_left=has_left,
@@ -135,8 +138,8 @@ def end(seq: int) -> Done:
     return Done(seq, "stop", None, Timing(0.1, 0.2))
 
 
-def in_sse(answer: str, *events: Event) -> bytes:
-    return SSE.encoder(answer).encode(events)
+def in_sse(answer: str, *given: Event) -> bytes:
+    return SSE.encoder(answer).encode(given)
 
 
 # At the tail
@@ -428,9 +431,9 @@ async def test_a_chunk_passes_from_the_upstream_to_the_sink_without_a_task(
     tasks: list[object] = []
     append = type(await begin(log)).append
 
-    async def appended(lease: Lease, events: Sequence[Event]) -> None:
-        tasks.append(events)
-        await append(lease, events)
+    async def appended(lease: Lease, deltas: Sequence[Event]) -> None:
+        tasks.append(deltas)
+        await append(lease, deltas)
 
     async with worker(log, upstream) as here:
         producer = await here.start(key := new_answer_id(), chunks=20, on_demand=True)
@@ -464,3 +467,84 @@ async def test_a_lease_that_is_lost_in_a_push_is_the_producers_end_and_nothing_i
         assert [event.seq for event in await here.read(producer.answer_id)] == list(range(1, number + 1))
         assert read.seqs() == list(range(1, number + 1))
         read.task.cancel()
+
+
+# One rendering for all
+
+
+async def test_an_event_is_encoded_once_for_the_log_and_all_followers(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await begin(log)
+    lines = JsonLines("application/json")
+    reads = [
+        await at_the_tail(log, lease.answer_id, rendering=each) for each in (SSE, lines, SSE, lines, PlainText(), SSE)
+    ]
+    await lease.append([say(2)])
+    encoded: list[Sequence[Event]] = []
+    encode = events._encode_lines
+
+    def counted(given: Sequence[Event]) -> bytes:
+        encoded.append(given)
+        return encode(given)
+
+    monkeypatch.setattr(events, "_encode_lines", counted)
+    for seq in (3, 4):
+        encoded.clear()
+        await lease.append([say(seq)])
+        assert [list(each) for each in encoded] == [[say(seq)]]
+        pieces = [read.sink.pieces[-1] for read in reads]
+        assert pieces[0] is pieces[2] is pieces[5], "framed once"
+        assert pieces[0] == in_sse(lease.answer_id, say(seq))
+        assert pieces[1] is pieces[3]
+        assert pieces[4] == f"w{seq} ".encode()
+    for read in reads:
+        read.task.cancel()
+
+
+async def test_followers_of_two_answers_share_nothing(log: EventLog) -> None:
+    leases = [await begin(log) for _ in range(2)]
+    reads = [await at_the_tail(log, lease.answer_id) for lease in leases]
+    same = say(2)
+    for lease in leases:
+        await lease.append([same])
+    for lease, read in zip(leases, reads, strict=True):
+        assert read.sink.pieces[-1].endswith(in_sse(lease.answer_id, same))
+        assert f"id: {lease.answer_id}:2".encode() in read.body
+        read.task.cancel()
+
+
+async def test_a_rendering_that_remembers_keeps_its_own(log: EventLog) -> None:
+    lease = await begin(log)
+    early = await at_the_tail(log, lease.answer_id, rendering=NUMBERED)
+    await lease.append([say(2)])
+    late = await reading(log, lease.answer_id, after=2, rendering=NUMBERED)
+    await turns()
+    await lease.append([say(3)])
+    assert early.sink.pieces[-1] != late.sink.pieces[-1]
+    await lease.append([end(4)])
+    whole = NUMBERED.encoder(lease.answer_id)
+    given: list[list[Event]] = [[Start(1, lease.answer_id, "model")], [say(2)], [say(3)], [end(4)]]
+    messages = b"".join(map(whole.encode, given))
+    assert await early.to_the_end() == NUMBERED.opening + NUMBERED.preamble + messages + NUMBERED.closing
+    late.task.cancel()
+
+
+async def test_an_encoder_that_ends_the_body_early_ends_it_in_a_push(log: EventLog) -> None:
+    lease = await begin(log)
+    read = await at_the_tail(log, lease.answer_id, rendering=NUMBERED)
+    for event in (say(2), Restart(3), say(4)):
+        await lease.append([event])
+    assert (await read.to_the_end()).endswith(b"error\n")
+    await lease.append([say(5)])
+    assert not lease.watched()
+
+
+def test_an_encoder_is_shared_while_an_answer_has_followers_and_not_kept() -> None:
+    answer = new_answer_id()
+    first, second = SSE.encoder(answer), SSE.encoder(answer)
+    assert first is second
+    assert SSE.encoder(new_answer_id()) is not first
+    assert answer in sse._ENCODERS
+    del first, second
+    assert answer not in sse._ENCODERS

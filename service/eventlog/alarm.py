@@ -12,7 +12,8 @@ class Alarm:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        """The last wait."""
         self._due_at = 0.0
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0  # uvloop's handles for less than half a millisecond have no `when()`.
@@ -24,22 +25,18 @@ class Alarm:
             if self._timer is not None:
                 self._timer.cancel()
             self._set_timer()
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self.waiter = self._loop.create_future()
         return waiter
 
     def ring(self) -> None:
         """End the wait, if there is one."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def waits(self) -> bool:
-        """Return whether there is a wait that has not ended."""
-        return self._waiter is not None and not self._waiter.done()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
 
     def fail(self, error: Exception) -> None:
         """Make the wait raise the error."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)
 
     def close(self) -> None:
         """Cancel the timer."""
@@ -52,7 +49,7 @@ class Alarm:
 
     def _fire(self) -> None:
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        if self.waiter is None or self.waiter.done():
             return
         if self._loop.time() < self._due_at:
             self._set_timer()

@@ -198,7 +198,10 @@ class ChannelReader(ABC, Generic[L]):
     def tell(self, events: Sequence[Event]) -> None:
         """Push the channel's new tail to a reader that waits where it begins; end any other wait."""
         push, channel, alarm = self._push, self._channel, self._alarm
-        if push is None or self._place != channel.tail_at or not alarm.waits():
+        waiter = alarm.waiter
+        if waiter is None or waiter.done():
+            return
+        if push is None or self._place != channel.tail_at:
             alarm.ring()
             return
         self._place = channel.end

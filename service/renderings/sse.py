@@ -13,39 +13,41 @@ Two rules of the layout are for clients that do not follow the standard:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
-from service.events import Event, encode, public_events
+from service.events import Event, encode_lines, public_events
 from service.renderings.base import Schema, StatelessEncoder
 
 RETRY_MILLISECONDS = 1000
 """Reconnection time of an EventSource. Browsers' default is some seconds, which a reader notices."""
 
-_NAMES: dict[type, bytes] = {
-    kind: str(kind.__struct_config__.tag).encode("ascii")
-    for kind in Event.__args__  # the union's members
-}
+_NAMES: dict[type, str] = {kind: str(kind.__struct_config__.tag) for kind in Event.__args__}  # the union's members
+_STARTS = {kind: b"event: %b\ndata: " % name.encode("ascii") for kind, name in _NAMES.items()}
 
 
 class _EventEncoder(StatelessEncoder):
-    __slots__ = ("_answer_id",)
+    __slots__ = ("__weakref__", "_data", "_event", "_id")
 
     def __init__(self, answer_id: str) -> None:
-        self._answer_id = answer_id.encode("ascii")
+        self._id = b"id: %b:%%d\n\n" % answer_id.encode("ascii")
+        self._event: Event | None = None  # the last one that was encoded alone, and its bytes
+        self._data = b""
 
     def encode(self, events: Sequence[Event]) -> bytes:
-        answer_id = self._answer_id
-        return b"".join(
-            [
-                b"event: %b\ndata: %b\nid: %b:%d\n\n"
-                % (
-                    _NAMES[type(event)],
-                    encode(event),
-                    answer_id,
-                    event.seq,
-                )
-                for event in public_events(events)
-            ]
-        )
+        if len(events) > 1:
+            return b"".join(map(self._message, public_events(events)))
+        event = events[0]
+        if event is not self._event:
+            shown = public_events(events)  # `_message`, without a call
+            self._data = _STARTS[type(event)] + encode_lines(shown) + self._id % event.seq if shown else b""
+            self._event = event
+        return self._data
+
+    def _message(self, event: Event) -> bytes:
+        return _STARTS[type(event)] + encode_lines((event,)) + self._id % event.seq
+
+
+_ENCODERS: WeakValueDictionary[str, _EventEncoder] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,17 @@ class ServerSentEvents:
     self_delimiting: bool = True
 
     def encoder(self, answer_id: str) -> _EventEncoder:
-        """Return an encoder, whose only state is the answer's id for the event ids."""
-        return _EventEncoder(answer_id)
+        """Return the encoder that all followers of the answer share: an event is encoded once for all at the tail."""
+        encoder = _ENCODERS.get(answer_id)
+        if encoder is None:
+            encoder = _ENCODERS[answer_id] = _EventEncoder(answer_id)
+        return encoder
 
     def description(self, event: Schema, event_id: Schema) -> Schema:
         """Describe one SSE event: OpenAPI 3.2's `itemSchema`."""
         properties = {
             "id": {"type": "string", **event_id},
-            "event": {"enum": [name.decode("ascii") for name in _NAMES.values()]},
+            "event": {"enum": list(_NAMES.values())},
             "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": event},
         }
         return {"itemSchema": {"type": "object", "properties": properties, "required": list(properties)}}

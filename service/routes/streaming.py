@@ -58,6 +58,9 @@ class Presence:
         self._waiting.cancel()
 
 
+_SENT = object()
+
+
 class BodySink:
     """Sends pieces of a response's body in any turn of the event loop. See `service.follower.Sink`.
 
@@ -72,9 +75,8 @@ class BodySink:
     def write(self, data: bytes) -> bool:
         """See `service.follower.Sink.write`."""
         sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
-        try:
-            waits_for = next(sending)
-        except StopIteration:
+        waits_for = next(sending, _SENT)
+        if waits_for is _SENT:
             return True
         self._rest = _Rest(waits_for, sending)
         return False

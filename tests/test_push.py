@@ -8,7 +8,7 @@ import pytest
 
 from service import events
 from service.eventlog import EventLog, Lease, Retention
-from service.events import Delta, Done, Event, Restart, Start, Timing, new_answer_id
+from service.events import Delta, Done, Event, Restart, Run, Seam, Start, Stopped, Timing, new_answer_id
 from service.follower import CutShortError, Follower, encoder_at
 from service.renderings import Rendering, sse
 from service.renderings.ndjson import JsonLines
@@ -165,7 +165,10 @@ async def test_the_body_is_the_same_as_without_a_push(log: EventLog, rendering: 
     lease = await begin(log)
     answer = lease.answer_id
     read = await at_the_tail(log, answer, rendering=rendering)
-    said: list[Event] = [say(2), Delta(3, reasoning="hm"), Delta(4, refusal="no"), end(5)]
+    said: list[Event] = [
+        *(say(2), Delta(3, reasoning="hm"), Delta(4, refusal="no"), Restart(5), Delta(6, run=Run("id", "at"))),
+        *(Delta(7, seam=Seam("continued", "takeover")), say(8), Stopped(9, "user")),
+    ]
     for event in said:
         await lease.append([event])
     encoder = rendering.encoder(answer)

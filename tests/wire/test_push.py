@@ -12,7 +12,7 @@ from service.events import Delta, Event
 from service.upstream import body as bodies
 from service.upstream.body import Body
 from service.upstream.chunks import ChunkDecoder
-from service.upstream.connection import PUSHED_BYTES, Connection
+from service.upstream.connection import HIGH_WATER_BYTES, PUSHED_BYTES, Connection
 from service.upstream.endpoint import TimeOuts
 from tests.fuzz.targets import SilentTransport
 from tests.waiting import DEADLINE_SECONDS
@@ -111,6 +111,25 @@ async def test_what_comes_before_the_task_goes_on_is_kept_for_it_in_its_order() 
     assert flowing.got == ["1"]
     await flowing.is_over()
     assert await flowing.read() == "23"
+    flowing.body.close()
+
+
+async def test_what_is_kept_for_the_task_is_limited_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    flowing = await flow()
+    paused: list[bool] = []
+    monkeypatch.setattr(SilentTransport, "pause_reading", lambda _: paused.append(True))
+    monkeypatch.setattr(SilentTransport, "resume_reading", lambda _: paused.clear())
+    piece = chunk("x" * 10_000)
+    for _ in range(2 * HIGH_WATER_BYTES // len(piece)):
+        flowing.come(piece)
+    assert not paused, "what is pushed is not held"
+    flowing.goes_on = False
+    for _ in range(2 * HIGH_WATER_BYTES // len(piece)):
+        flowing.come(piece)
+    assert paused
+    await flowing.is_over()
+    await flowing.read()
+    assert not paused
     flowing.body.close()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from service import events
-from service.eventlog import EventLog, Lease, Retention
+from service.eventlog import EventLog, Lease, Retention, open_event_log
 from service.events import Delta, Done, Event, Restart, Run, Seam, Start, Stopped, Timing, new_answer_id
 from service.follower import CutShortError, Follower, encoder_at
 from service.renderings import Rendering, sse
@@ -376,6 +376,22 @@ async def test_a_follower_goes_on_from_the_storage_when_the_lease_goes_elsewhere
     await claimed.append([end(5)])
     await read.to_the_end()
     assert words(read) == "w2 w3 w4 "
+
+
+async def test_no_follower_is_pushed_past_what_another_worker_wrote(log: EventLog, url: str) -> None:
+    other = open_event_log(url, Retention())
+    lease = await begin(other)
+    read = await at_the_tail(log, lease.answer_id)
+    # In one turn, so that no notification has come.
+    await lease.append([say(2)])
+    lease.release()
+    claimed = await log.claim(lease.answer_id)
+    assert claimed is not None
+    await claimed.append([say(3)])
+    await claimed.append([end(4)])
+    await read.to_the_end()
+    assert words(read) == "w2 w3 "
+    await other.aclose()
 
 
 async def test_another_workers_answer_is_read_as_ever(log: EventLog, another: AnotherWorker) -> None:

@@ -24,7 +24,7 @@ class RequestContext:
     """Sends the response's body directly through the outermost middleware. The layers between it and the route see only
     the start of the response."""
     sink: Sink | None = None
-    """Where the response's body can be written without a task, once it has begun."""
+    """Takes bytes of the response's body without a task, once the body has begun."""
     caller: Caller = ANYBODY
     answer_id: str | None = None
     rendering: str | None = None

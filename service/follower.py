@@ -19,10 +19,10 @@ _seq = attrgetter("seq")
 
 
 class Sink(Protocol):
-    """Where a follower's bytes can be written in any turn of the event loop, without a task."""
+    """Takes a follower's bytes in any turn of the event loop, without a task."""
 
     def write(self, data: bytes) -> bool:
-        """Send the bytes. Return False if `drain` is to be awaited before the next ones, because the client is slow."""
+        """Send the bytes. Return False if the client is slow: await `drain` before the next bytes."""
 
     async def drain(self) -> None:
         """Wait until the bytes that were written are sent."""
@@ -59,8 +59,8 @@ async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rende
 class Follower:
     """Reads a log and sends it through an encoder.
 
-    It holds an offset and no queue, so a slow client costs no memory. Where it has a sink, the log calls it with each
-    append for as long as it has read everything and the sink is not full; no task is woken then.
+    It holds an offset and no queue, so a slow client costs no memory. With a sink, the log pushes each append to it as
+    long as it has read everything and the sink is not full. No task is woken then.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Follower:
         The bytes are events, or a heartbeat after `heartbeat_seconds` without an event. If there is no event yet, the
         first call returns the rendering's opening at once, so that the response can begin.
 
-        With a sink, events that come while this waits are written to it and not returned. All that was returned
-        before must have been sent.
+        With a sink, events that come during the wait are written to it and not returned. Send all returned bytes before
+        the next call.
 
         Raises:
             CutShortError: this worker has left before the terminal event, or the log was damaged.

@@ -27,7 +27,7 @@ class Intake:
         """When the last deltas came, by the clock."""
 
     async def run(self, stream: UpstreamStream) -> None:
-        """Append the deltas until the stream ends: in the turn of the event loop in which they come, where that can be.
+        """Append the deltas until the stream ends, if possible in the turn of the event loop in which they come.
 
         Raises:
             UpstreamError: the stream broke off, or the log is too long.

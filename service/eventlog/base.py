@@ -16,8 +16,8 @@ from service.errors import UnknownAnswer
 from service.events import Event, Start, StoppedBy, UnknownEvent
 
 Push = Callable[[Sequence[Event]], bool]
-"""Takes the events of an append in the turn of the event loop in which the log has them. Returns whether it takes the
-next ones so, too."""
+"""Takes the events of an append, in the turn of the event loop in which the log has them. Returns whether the next ones
+may be pushed, too."""
 
 
 class DamagedLogError(UnknownAnswer):
@@ -81,7 +81,7 @@ class Lease(Protocol):
         """
 
     def append_now(self, events: Sequence[Event]) -> bool:
-        """Write the events as `append` does, but without a wait. Return False, with nothing written, if that cannot be.
+        """Write the events as `append` does, without a wait. Return False, with nothing written, if that is impossible.
 
         Raises:
             LeaseLostError, Unavailable: see `append`.
@@ -144,9 +144,8 @@ class Reader(Protocol):
     def wait(self, seconds: float, push: Push | None = None) -> Awaitable[None]:
         """Wait until there may be more to read, or for so many seconds.
 
-        Where the log can, it calls `push` with the events of each append meanwhile. They then count as read, and the
-        wait goes on as long as `push` returns True. If `push` raises, the wait raises the same. A log that cannot do
-        so ends the wait.
+        With `push`, the log may call it with the events of an append instead of ending the wait. The events then count
+        as read. The wait goes on as long as `push` returns True, and raises what `push` raises.
         """
 
     def orphaned(self) -> bool:

@@ -8,7 +8,7 @@ A backend's log, lease and reader speak to the channel and not to each other:
     release ───────► channel.release(…)                  the readers wake, and read from the storage from now on
 
 A reader that has read up to the tail gets the tail's events from memory. So followers on the producer's worker cost no
-access to the storage. A reader that waits there with a `push` is called with them and not woken.
+access to the storage. The events are pushed to a reader that waits there with a `push`, and its task is not woken.
 
 A *place* is a position in a log, as an integer that grows: a byte offset in a file, or a seq where the backend finds
 events by seq.
@@ -55,7 +55,7 @@ class Channel(Generic[L]):
         self._ends(end, last_seq)
 
     def appended(self, events: Sequence[Event], end: int, last_seq: int) -> None:
-        """Note the new tail, which the log has, and tell the readers. Those with a `push` are called with it."""
+        """Note the new tail, which is in the log, and push it to the readers or wake them."""
         self.tail = events
         self.tail_at = self.end
         self.end = end
@@ -196,7 +196,7 @@ class ChannelReader(ABC, Generic[L]):
         return self._alarm.wait(seconds)
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Push the channel's new tail to a reader that waits where it begins; end any other wait."""
+        """Push the channel's new tail, if the reader waits where it begins; end any other wait."""
         push, channel, alarm = self._push, self._channel, self._alarm
         waiter = alarm.waiter
         if waiter is None or waiter.done():
@@ -209,7 +209,7 @@ class ChannelReader(ABC, Generic[L]):
         try:
             if not push(events):
                 alarm.ring()
-        except Exception as error:  # noqa: BLE001 (it is the waiting follower's: neither the producer's nor another's)
+        except Exception as error:  # noqa: BLE001 (the reader's own: the producer and the other readers go on)
             alarm.fail(error)
 
     def watch(self) -> None:

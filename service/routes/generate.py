@@ -106,8 +106,8 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream the query; yield the response's body in the rendering, each chunk as it arrives.
 
-    The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once. Where the
-    context has a sink, chunks that come while the stream waits for them are written to the sink and not yielded.
+    The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once. If the
+    context has a sink, chunks that come while the stream waits are written to the sink and not yielded.
 
     Raises:
         HTTPException: the upstream refused, or could not be asked, within `status_wait_seconds`. Later failures are

@@ -64,8 +64,8 @@ _SENT = object()
 class BodySink:
     """Sends pieces of a response's body in any turn of the event loop. See `service.follower.Sink`.
 
-    ASGI's `send` returns at once unless the client is slow. So it is begun without a task, and only its rest, if it has
-    one, is left to `drain`.
+    ASGI's `send` returns at once unless the client is slow. So `write` runs it without a task until it waits, and
+    `drain` finishes it.
     """
 
     def __init__(self, send: Send) -> None:
@@ -89,7 +89,7 @@ class BodySink:
 
 
 class _Rest(Awaitable[None]):
-    """What is left of an awaitable that was run until it waited for `waits_for`."""
+    """The rest of an awaitable that was run until it waited for `waits_for`."""
 
     def __init__(self, waits_for: object, rest: Generator[Any, Any, None]) -> None:
         self._waits_for = waits_for

@@ -96,10 +96,12 @@ class Body:
         self._set_timer()
 
     async def flow(self, push: Callable[[Sequence[Event]], bool]) -> None:
-        """Wait until there is something for `read`, or until `push` returns False. Behind the first delta only.
+        """Wait until `read` would return or raise, or until `push` returns False. Call it behind the first delta only.
 
-        `push` is called with the deltas that come meanwhile, in the same turn of the event loop. What it raises is
-        raised here.
+        During the wait, `push` is called with the deltas, in the turn of the event loop in which they come.
+
+        Raises:
+            Exception: what `push` raises.
         """
         if self.decoder.failure is None and not self.decoder.done:
             self._push = push

@@ -47,7 +47,7 @@ class Decompressed:
         self._bytes_left = FREE_BYTES
 
     async def flow(self, push: object) -> None:
-        """Return at once: a compressed body is read in limited pieces, with pauses. See `Exchange.flow`."""
+        """Return at once, without a push: a compressed body is read in limited pieces, with pauses."""
 
     async def read(self) -> bytes:
         """Wait for data of the body and return some of it, decompressed; `b""` at the end.

@@ -9,8 +9,8 @@ from service.upstream.framing import SIZES, Framing, Head, HeadReader, Malformed
 HIGH_WATER_BYTES = 1 << 18
 """Unread bytes of a body above which reading from the connection is paused."""
 PUSHED_BYTES = 1 << 14
-"""Limit on a piece that is pushed, about a millisecond's work. An upstream that floods is read by the task, which takes
-its turns."""
+"""Limit on a piece that is pushed, about a millisecond's work. A flood is left to the task, so that other tasks get
+their turns: libuv reads up to 32 full buffers in one turn."""
 END_SECONDS = 0.25
 """Time for the end of a body whose contents have ended. With the end, the connection can be reused."""
 
@@ -76,10 +76,12 @@ class Exchange:
         return data
 
     async def flow(self, push: Callable[[bytes], bool]) -> None:
-        """Wait until there is something for `read`, or until `push` returns False.
+        """Wait until `read` would return or raise, or until `push` returns False.
 
-        `push` is called with data of the body meanwhile, in the turn of the event loop in which it comes. What it
-        raises is raised here.
+        During the wait, `push` is called with the body's data, in the turn of the event loop in which it comes.
+
+        Raises:
+            Exception: what `push` raises.
         """
         if not self._pieces and not self.whole and self._error is None:
             self._push = push
@@ -111,7 +113,7 @@ class Exchange:
             try:
                 if not push(data):
                     waiter.set_result(None)
-            except Exception as error:  # noqa: BLE001 (it is the task's, and not the connection's)
+            except Exception as error:  # noqa: BLE001 (for the task: the connection goes on)
                 waiter.set_exception(error)
             return
         self._pieces.append(data)

@@ -227,11 +227,13 @@ class UpstreamStream:
         return body.read() if self._joint is None else self._joined(body, self._joint, None)
 
     async def flow(self, push: Callable[[Sequence[Event]], bool]) -> None:
-        """Wait until there is something for `read`, or until `push` returns False.
+        """Wait until `read` would return or raise, or until `push` returns False.
 
-        Behind the first delta, and the place where a continuation goes on, `push` is called with the deltas that come
-        meanwhile, in the turn of the event loop in which they come. What it raises is raised here. Else this returns
-        at once.
+        During the wait, `push` is called with the deltas, in the turn of the event loop in which they come. Before the
+        first delta, and while a continuation repeats what was said, this returns at once.
+
+        Raises:
+            Exception: what `push` raises.
         """
         body = self._body
         if body is not None and body.begun and self._joint is None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.renderings.event_stream import parse
 from tests.renderings.numbered import Numbered
 from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
-from tests.working import worker
+from tests.working import PATIENT, worker
 
 LONG_SECONDS = 60.0
 SSE = ServerSentEvents()
@@ -486,6 +487,24 @@ async def test_a_lease_that_is_lost_in_a_push_is_the_producers_end_and_nothing_i
         assert [event.seq for event in await here.read(producer.answer_id)] == list(range(1, number + 1))
         assert read.seqs() == list(range(1, number + 1))
         read.task.cancel()
+
+
+async def test_an_answer_that_grows_too_long_by_pushes_ends_with_the_chunk_above_the_limit(
+    url: str, upstream: UpstreamProcess
+) -> None:
+    limits = replace(PATIENT, answer_bytes=2000)
+    async with worker(url, upstream, limits=limits) as here:
+        producer = await here.start(key := new_answer_id(), chunks=1000, on_demand=True)
+        read = await reading(here.log, producer.answer_id)
+        asked = 0
+        while producer._lease.size <= limits.answer_bytes:
+            size = producer._lease.size
+            await asyncio.to_thread(upstream.step, key)
+            await until(lambda size=size: producer._lease.size > size)  # type: ignore[misc]
+            asked += 1
+        await read.to_the_end()
+        assert read.seqs() == list(range(1, asked + 3))
+        assert b"answer_too_long" in read.sink.pieces[-1]
 
 
 # One rendering for all

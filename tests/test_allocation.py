@@ -1,11 +1,15 @@
 """The files of the metrics have all their blocks, however many series there are."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, multiprocess
+
+from service.telemetry.allocation import AllocatedValues
 
 FIRST_BYTES = 1 << 16
 
@@ -55,3 +59,29 @@ def test_the_holes_that_an_earlier_version_left_are_filled(tmp_path: Path) -> No
     count(tmp_path, 1)
     for path in tmp_path.glob("*.db"):
         assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
+@pytest.mark.parametrize("left_empty", [False, True])
+def test_a_full_disk_leaves_no_empty_file_on_which_a_scrape_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, left_empty: bool
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    path = tmp_path / "counter_0.db"
+    if left_empty:  # by an earlier version
+        path.touch()
+    errors: list[OSError] = []
+    values = AllocatedValues(tmp_path, 0, errors.append)
+
+    def is_full(*_: int) -> None:
+        assert left_empty or not path.exists(), "it is there before it has its blocks"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", is_full)
+        values("counter", "folyam_a", "folyam_a", (), (), "A.").inc(1)
+    assert [error.errno for error in errors] == [errno.ENOSPC]
+    assert list(tmp_path.iterdir()) == []
+    values("counter", "folyam_b", "folyam_b", (), (), "B.").inc(1)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    assert registry.get_sample_value("folyam_b") == 1

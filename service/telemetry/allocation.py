@@ -63,16 +63,29 @@ class AllocatedValues:
         return value
 
     def _make_room(self, path: Path, entry_bytes: int) -> None:
-        with path.open("a+b") as file:
+        if not path.exists() or not path.stat().st_size:
+            self._create(path)
+        with path.open("r+b") as file:
             descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size or FIRST_BYTES
-            head = os.pread(descriptor, 4, 0)
-            used = max(HEAD_BYTES, *struct.unpack("i", head)) if head else HEAD_BYTES
+            size = os.fstat(descriptor).st_size
+            used = max(HEAD_BYTES, *struct.unpack("i", os.pread(descriptor, 4, 0)))
             while used + entry_bytes > size:
                 size *= 2
             if size > self._allocated.get(path, 0):
                 os.posix_fallocate(descriptor, 0, size)
                 self._allocated[path] = size
+
+    def _create(self, path: Path) -> None:
+        """Create a file with its first blocks. A scrape fails on an empty one, so it gets its name once it has them."""
+        new = path.with_suffix(".new")
+        try:
+            with new.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, FIRST_BYTES)
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _without_lock(mapped: Any) -> Any:  # noqa: ANN401 (a class that prometheus_client makes)

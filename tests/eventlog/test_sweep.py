@@ -361,3 +361,16 @@ async def test_a_clock_that_is_set_back_erases_nothing_and_hides_no_orphan(
     later = await orphan(log)
     assert sorted(await tended(log)) == sorted([lost, later])
     assert log.path(ended).exists()
+
+
+async def test_a_log_that_is_copied_in_while_the_directory_is_listed_is_found_once_it_is_whole(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = await orphan(log)
+    whole = log.path(answer).read_bytes()
+    await log.erase(answer)
+    log.path(answer).write_bytes(whole[:10])
+    assert await tended(log) == []
+    log.path(answer).write_bytes(whole)
+    monkeypatch.setattr(log._sweep.inventory, "_list_at", 0.0)
+    assert await tended(log) == [answer]

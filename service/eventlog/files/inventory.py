@@ -22,7 +22,8 @@ worker, and left-over files.
 LOOK_SECONDS = 1.0
 """Time after which logs that have not ended are looked at again, if a look at thousands of other logs takes longer."""
 LEFT_OVER_SECONDS = 60.0
-"""Age of a left-over file, which is not a log: an unfinished new log, a stop request that was not read."""
+"""Age of a left-over file, which is not a log: an unfinished new log, a stop request that was not read. Also the age at
+which a log without an event counts as ended."""
 
 
 class Ended(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -200,8 +201,11 @@ def look_at(path: str) -> tuple[str, Ended]:
             state = "running"
         else:
             event, _ = last_whole_event(descriptor)
-            # An unreadable log can neither be taken over nor sent.
-            state = "ended" if event is None or isinstance(event, Terminal) else "orphan"
+            if event is not None:
+                state = "ended" if isinstance(event, Terminal) else "orphan"
+            else:
+                # It can neither be taken over nor sent, unless its first line is still being copied into the directory.
+                state = "ended" if is_left_over(stat.st_mtime) else "running"
         return state, Ended(stat.st_mtime, stat.st_size)
     finally:
         os.close(descriptor)

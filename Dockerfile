@@ -70,8 +70,8 @@ EXPOSE 8000
 # The same request as a platform's readiness probe. It does not depend on the upstream.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
-# Other containers reach the service at any address of this one, also if FOLYAM_BIND is set and empty.
-CMD ["sh", "-c", "export FOLYAM_BIND=\"${FOLYAM_BIND:-0.0.0.0:8000}\"; exec gunicorn --config deploy/gunicorn.conf.py"]
+# Other containers reach the service at any address of this one, also if FOLYAM_BIND is set and has only blanks.
+CMD ["sh", "-c", "case \"${FOLYAM_BIND:-}\" in *[![:space:]]*) ;; *) export FOLYAM_BIND=0.0.0.0:8000 ;; esac; exec gunicorn --config deploy/gunicorn.conf.py"]
 
 
 # Writes to /tmp only.

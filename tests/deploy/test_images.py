@@ -119,7 +119,9 @@ def test_a_variable_of_the_nginx_image_counts_without_the_blanks_around_it(tmp_p
     assert "rate=7r/s" in text
 
 
-@pytest.mark.parametrize(("given", "bind"), [(None, "0.0.0.0:8000"), ("", "0.0.0.0:8000"), ("[::]:80", "[::]:80")])
+@pytest.mark.parametrize(
+    ("given", "bind"), [*((empty, "0.0.0.0:8000") for empty in (None, "", " ", "\n")), ("[::]:80", "[::]:80")]
+)
 def test_an_empty_variable_of_the_service_image_is_unset(tmp_path: Path, given: str | None, bind: str) -> None:
     [stage] = re.findall(r"^FROM runtime AS service\n.*?(?=^FROM )", DOCKERFILE, re.DOTALL | re.MULTILINE)
     [command] = re.findall(r"^CMD (.*)$", stage, re.MULTILINE)

@@ -55,13 +55,12 @@ class Listener:
         return self._server
 
     def stop(self) -> None:
-        """Stop listening. Accept the connections that wait: there may be no other worker to accept them."""
-        # A duplicate: closing a socket's last descriptor would reset the connections in its backlog.
-        with self._listening.dup() as listening:
-            if self._server is not None:
-                self._server.close()
-            while connection := _accept(listening):
-                self._open(connection)
+        """Accept the connections that wait, because there may be no other worker to accept them, and stop listening."""
+        # Before the close: closing a socket's last descriptor would reset the connections in its backlog.
+        while connection := _accept(self._listening):
+            self._open(connection)
+        if self._server is not None:
+            self._server.close()
 
     @property
     def is_opening(self) -> bool:

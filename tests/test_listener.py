@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -249,4 +250,29 @@ def test_a_worker_that_stops_accepts_all_that_wait(
 
         worker.run(stop())
         worker.serve(WAITING)
+        assert [read(client) for client in clients] == [SERVED] * WAITING
+
+
+@contextmanager
+def without_descriptors() -> Iterator[None]:
+    """No new descriptor for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_worker_without_a_descriptor_stops_and_leaves_those_that_wait_to_another(inet: socket.socket) -> None:
+    async def stop(worker: Worker) -> None:
+        with without_descriptors():
+            worker.listener.stop()
+
+    with a_worker(inet) as worker, a_worker(inet) as other, waiting(inet) as clients:
+        worker.run(stop(worker))
+        assert worker.made == []
+        other.serve(WAITING)
         assert [read(client) for client in clients] == [SERVED] * WAITING

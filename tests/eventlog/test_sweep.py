@@ -219,6 +219,34 @@ async def test_an_orphan_that_arises_in_a_first_sweep_does_not_wait_for_thousand
     assert told[late[0]] <= pauses - 3
 
 
+async def test_a_log_that_is_copied_in_while_the_directory_is_listed_is_found_once_it_is_whole(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = await orphan(log)
+    whole = log.path(answer).read_bytes()
+    await log.erase(answer)
+    log.path(answer).write_bytes(whole[:10])
+    assert await tended(log) == []
+    log.path(answer).write_bytes(whole)
+    monkeypatch.setattr(log._sweep.inventory, "_list_at", 0.0)
+    assert await tended(log) == [answer]
+
+
+@pytest.mark.parametrize("elected", [True, False])
+async def test_an_orphan_in_a_directory_that_was_away_for_a_while_is_found_when_it_is_back(
+    log: FileEventLog, directory: Path, tmp_path: Path, *, elected: bool
+) -> None:
+    first = FileEventLog(str(directory), Retention())
+    await tended(log if elected else first)
+    answer = await orphan(log)
+    assert await tended(log) == [answer]
+    shutil.move(directory, tmp_path / "away")
+    assert await code_of(tended(log)) == "log_unavailable"
+    shutil.move(tmp_path / "away", directory)
+    assert await tended(log) == [answer]
+    await first.aclose()
+
+
 # Erasing
 
 
@@ -361,16 +389,3 @@ async def test_a_clock_that_is_set_back_erases_nothing_and_hides_no_orphan(
     later = await orphan(log)
     assert sorted(await tended(log)) == sorted([lost, later])
     assert log.path(ended).exists()
-
-
-async def test_a_log_that_is_copied_in_while_the_directory_is_listed_is_found_once_it_is_whole(
-    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = await orphan(log)
-    whole = log.path(answer).read_bytes()
-    await log.erase(answer)
-    log.path(answer).write_bytes(whole[:10])
-    assert await tended(log) == []
-    log.path(answer).write_bytes(whole)
-    monkeypatch.setattr(log._sweep.inventory, "_list_at", 0.0)
-    assert await tended(log) == [answer]

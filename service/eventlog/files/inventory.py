@@ -80,7 +80,7 @@ class Inventory:
             self._unended.setdefault(name, 0)
 
     def list_soon(self) -> None:
-        """List the directory at the next look, because notifications were lost."""
+        """List the directory at the next look: notifications were lost, or logs looked gone that may come back."""
         self._list_at = 0.0
 
     def forget(self, name: str) -> None:

@@ -32,13 +32,12 @@ class Sweep:
             OSError: a file could not be read or erased. All others were.
         """
         self._failures.clear()
-        steps = Steps()
-        await self.inventory.look(on_orphan, steps)
-        erases = self._is_elected()
-        if erases:
-            await self._eraser.run(steps)
-        if erases or self.inventory.is_listed:
-            self._tell()
+        try:
+            await self._run(on_orphan)
+        except OSError:
+            # The directory may be away for a while, and its logs were taken for erased ones.
+            self.inventory.list_soon()
+            raise
         if self._failures:
             raise self._failures[0]
 
@@ -55,6 +54,15 @@ class Sweep:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    async def _run(self, on_orphan: Callable[[str], None]) -> None:
+        steps = Steps()
+        await self.inventory.look(on_orphan, steps)
+        erases = self._is_elected()
+        if erases:
+            await self._eraser.run(steps)
+        if erases or self.inventory.is_listed:
+            self._tell()
 
     def _is_elected(self) -> bool:
         if self._lock >= 0:

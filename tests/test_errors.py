@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -29,6 +29,7 @@ from service.errors import (
     UpstreamError,
 )
 from service.eventlog import DamagedLogError
+from service.events import Event
 from service.worker import ThriftyProtocol
 
 ROOT = Path(__file__).parents[1]
@@ -270,6 +271,16 @@ def test_bytes_that_are_no_http_get_nginxs_error_for_them() -> None:
     assert error.pop("request_id")
     assert error == {"code": "bad_request", "message": NGINX["bad_request"].sentences}
     assert [row.code for row in NGINX.values() if "service" in row.sources] == ["bad_request"]
+
+
+def test_the_description_has_no_field_that_stays_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLYAM_LOG_URL", tmp_path.as_uri())
+    schemas = create_app(Settings()).openapi()["components"]["schemas"]
+    private = {"request", "chat", "at", "owner", "run"}
+    for kind in get_args(Event):
+        public = {name for name in kind.__struct_fields__ if name not in private}
+        assert set(schemas[kind.__name__]["properties"]) == {"type", *public}
+    assert not schemas.keys() & {"GenerateRequest", "Request", "Run"}
 
 
 def test_the_description_has_every_status_that_an_address_may_answer_with(

@@ -17,8 +17,8 @@ from service.question import MAX_TOKENS, Question
 from service.renderings import RENDERINGS
 
 EVENTS: tuple[type, ...] = get_args(Event)
-PRIVATE = ("request", "chat", "at", "owner")
-"""Fields of `Start` that stay in the log."""
+PRIVATE = {"Start": ("request", "chat", "at", "owner"), "Delta": ("run",)}
+"""Fields of events that stay in the log."""
 
 ANSWER_ID = "^[0-9a-f]{32}$"
 EVENT_ID = {"pattern": "^[0-9a-f]{32}:(0|[1-9][0-9]{0,9})$", "minLength": 34, "maxLength": 43}
@@ -137,10 +137,11 @@ def describe(app: FastAPI, settings: Settings) -> None:
 def _complete(description: dict[str, Any], settings: Settings) -> None:
     schemas: dict[str, Any] = description["components"]["schemas"]
     _, events = msgspec.json.schema_components(EVENTS, ref_template="#/components/schemas/{name}")
-    for name in ("GenerateRequest", "Request", "Turn"):
+    for name in ("GenerateRequest", "Request", "Run", "Turn"):
         del events[name]
-    for name in PRIVATE:
-        del events["Start"]["properties"][name]
+    for kind, names in PRIVATE.items():
+        for name in names:
+            del events[kind]["properties"][name]
     _, asked = msgspec.json.schema_components([Question], ref_template="#/components/schemas/{name}")
     schemas |= events | asked
 

@@ -303,8 +303,8 @@ class Producer:
     async def _log_run(self, run: Run) -> None:
         if not self._has_all_usage or self._untold_run is not None:
             run = replace(run, tells_all=False)
-        self._run = run
         await self._lease.append([Delta(self._lease.last_seq + 1, run=run)])
+        self._run = run
         self._stop_left_run()
 
     def _stop_left_run(self) -> None:

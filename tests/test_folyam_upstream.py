@@ -14,7 +14,7 @@ from service import recovery as recovering
 from service.answer import Attached, fold
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
+from service.events import NO_RUN, Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
 from service.question import to_request
 from service.recovery import Policy
 from service.request import Request
@@ -186,6 +186,28 @@ async def test_a_run_is_stopped_only_if_the_answer_ends_here(
             await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         assert not here.supervisor._running
     assert [asked.path for asked in raw.requests].count(f"/answers/{ID}/stop") == stops
+
+
+async def test_a_run_that_the_fallback_was_to_replace_is_stopped_with_the_answer_if_the_log_did_not_take_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        RawUpstream(lambda asked: CUT if asked.path == "/generate" else b"") as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw), fallback=Endpoint(unasked.base_url, "key")) as here,
+    ):
+        producer = await here.ask(question())
+        append = type(producer._lease).append
+
+        async def append_or_refuse(lease: Lease, sent: Sequence[Event]) -> None:
+            if isinstance(sent[0], Delta) and sent[0].run == NO_RUN:
+                raise Unavailable("log_full")
+            await append(lease, sent)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(producer._lease), "append", append_or_refuse)
+            assert isinstance((await here.follow(producer.answer_id))[-1], Failed)
+    assert [asked.path for asked in raw.requests] == ["/generate", f"/answers/{ID}/stop"]
 
 
 @pytest.mark.parametrize(("how", "attempts"), [("gone", 1), ("ended", 0), ("away", FOLLOWING_ATTEMPTS)])

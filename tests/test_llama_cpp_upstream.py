@@ -9,7 +9,8 @@ import pytest
 
 from service.answer import Said
 from service.errors import Unavailable, UpstreamError
-from service.events import Event, Run, is_answer_id
+from service.eventlog import LeaseLostError
+from service.events import NO_RUN, Event, Run, is_answer_id
 from service.question import to_request
 from service.upstream.endpoint import Continuation, Endpoint
 from service.upstream.llama_cpp import LlamaCppClient
@@ -129,6 +130,20 @@ async def test_a_run_that_the_fallback_replaces_is_stopped() -> None:
         await upstream.aclose()
     asked, stopped = raw.requests
     assert (stopped.method, run_of(stopped)) == ("DELETE", run_of(asked))
+
+
+async def test_a_run_is_not_stopped_for_the_fallback_if_another_worker_has_the_answer() -> None:
+    # That worker follows the run.
+    async def log(run: Run) -> None:
+        if run == NO_RUN:
+            raise LeaseLostError
+
+    async with RawUpstream(respond(CUT)) as raw, serving(GOOD_STREAM) as second:
+        upstream = Upstream([llama(raw), Endpoint(second.base_url, "key")], TIME_OUTS, retries=0)
+        with pytest.raises(LeaseLostError):
+            await read_all(upstream, log)
+        await upstream.aclose()
+    assert [asked.method for asked in raw.requests] == ["POST"]
 
 
 async def test_a_question_that_was_never_sent_has_no_run_to_stop() -> None:

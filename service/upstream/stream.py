@@ -271,11 +271,11 @@ class UpstreamStream:
     async def _leave_run(self, client: Client) -> None:
         """Stop the run that this stream began, and log that what follows is not of it."""
         if self._is_own_run and self.attached is not None and isinstance(client, RunKeeper):
-            client.stop(self.attached.run)
-            self.attached = None
+            left, self.attached = self.attached.run, None
             self._is_own_run = False
             self._has_lost_usage = True
             await self._log_run(NO_RUN)
+            client.stop(left)  # Not before: another worker that has the answer follows the run.
 
     async def _first(self) -> Sequence[Event]:
         tries = iter(self._tries)

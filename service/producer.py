@@ -256,7 +256,9 @@ class Producer:
                     raise
                 grown, self._has_grown = self._has_grown, False
                 broken_by = error if grown or broken_by is None else broken_by
-                mending = await self._recoverer.mend(error, progress=grown, run_ended=stream.run_ended)
+                mending = await self._recoverer.mend(
+                    error, progress=grown, run_ended=stream.run_ended, reached=stream.status is not None
+                )
                 if mending is None:
                     raise broken_by from broken_by.__cause__  # The log names its exception.
                 self._move(Cause.BREAK)

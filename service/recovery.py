@@ -25,6 +25,10 @@ TAKEOVER = "takeover"
 
 ATTEMPTS_WITHOUT_PROGRESS = 6
 """Limit on attempts in a row to go on after a break that brought nothing new. Their pauses take some ten seconds."""
+FOLLOWING_ATTEMPTS = 3
+"""Attempts in a row to reach a run before its text is continued instead. They take two to three seconds."""
+CUT_FOLLOWING_ATTEMPTS = 5
+"""The same where the run is reached, and breaks off before anything new comes."""
 ATTEMPTS = 20
 """Limit on attempts in all: an upstream that breaks off after every word is paid for the question each time."""
 RESTARTS = 3
@@ -100,11 +104,15 @@ class Policy:
         """
         if attaches and (attached := self._attached(state)):
             return Mending("attach", why, attached=attached)
-        if continues and self.chosen != "fail" and (said := self._said(state, all_known=True)):
-            return Mending("continue", why, said)
+        if continues and self.can_continue(state):
+            return Mending("continue", why, state.said)
         if self.chosen == "restart":
             return Mending("restart", why, discards=bool(state.deltas) or state.run is not None)
         return Mending("fail", why)
+
+    def can_continue(self, state: AnswerState) -> bool:
+        """Whether an upstream may be asked to go on from the answer so far."""
+        return self.chosen != "fail" and self._said(state, all_known=True) is not None
 
     def _attached(self, state: AnswerState) -> Attached | None:
         attached = state.attached
@@ -141,11 +149,14 @@ class Recoverer:
         """The number of attempts in a row without progress before this one."""
         return max(self._without_progress - 1, 0)
 
-    async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
-        """Return what to do after a failure; None if the answer fails. `progress` is whether anything new had come.
+    async def mend(
+        self, error: UpstreamError, *, progress: bool, run_ended: bool = False, reached: bool = True
+    ) -> Mending | None:
+        """Return what to do after a failure; None if the answer fails.
 
-        A run that ended, or that the upstream does not give out, is not followed again, and the text is continued. A
-        text that no upstream continues is not handed back again, and restarted if the setting says so.
+        `progress` is whether anything new had come, `reached` whether the upstream had accepted the request. A run that
+        ended, or that the upstream does not give out, is not followed again, and the text is continued. A text that no
+        upstream continues is not handed back again, and restarted if the setting says so.
 
         Raises:
             Unavailable: the log cannot be read.
@@ -155,7 +166,10 @@ class Recoverer:
             self._why = error.reason
         self._attempts += 1
         self._without_progress += 1
-        is_over = self._without_progress > ATTEMPTS_WITHOUT_PROGRESS
+        if self._attempts > ATTEMPTS or (progress and error.reason not in BREAKS) or not self.may_mend:
+            return None
+        state = await self._state()
+        is_over = self._without_progress > self._most_attempts(state, reached=reached)
         is_refused = not progress and not error.retryable
         is_gone = run_ended
         if run_ended and self._last == "attach":
@@ -168,14 +182,19 @@ class Recoverer:
                 self._continues = self._continues and is_gone
                 is_over = is_refused = False
                 self._without_progress = 1
-        is_over = is_over or self._attempts > ATTEMPTS
-        if is_over or is_refused or (progress and error.reason not in BREAKS) or not self.may_mend:
+        if is_over or is_refused:
             return None
-        mending = self._after_break(await self._state(), is_gone=is_gone)
+        mending = self._after_break(state, is_gone=is_gone)
         self._last = mending.how
         if mending.how == "restart" and mending.discards:
             self._restarts += 1
         return None if mending.how == "fail" or self._restarts > RESTARTS else mending
+
+    def _most_attempts(self, state: AnswerState, *, reached: bool) -> int:
+        """Return the limit on attempts in a row without progress. It is lower for a run whose text can go on."""
+        if self._last == "attach" and self._continues and self._policy.can_continue(state):
+            return CUT_FOLLOWING_ATTEMPTS if reached else FOLLOWING_ATTEMPTS
+        return ATTEMPTS_WITHOUT_PROGRESS
 
     def _after_break(self, state: AnswerState, *, is_gone: bool) -> Mending:
         run = (state.run.id, state.run.at) if state.run is not None else None

@@ -78,8 +78,10 @@ class ToldRecoverer(Recoverer):
     async def _nothing() -> AnswerState:
         return AnswerState()
 
-    async def mend(self, error: UpstreamError, *, progress: bool, run_ended: bool = False) -> Mending | None:
-        del error, progress, run_ended
+    async def mend(
+        self, error: UpstreamError, *, progress: bool, run_ended: bool = False, reached: bool = True
+    ) -> Mending | None:
+        del error, progress, run_ended, reached
         return self.mending
 
     def pause(self, error: UpstreamError) -> float:

@@ -16,11 +16,11 @@ from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
 from service.events import NO_RUN, Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
 from service.question import to_request
-from service.recovery import Policy
+from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, FOLLOWING_ATTEMPTS, Policy
 from service.request import Request
 from service.upstream import connector
 from service.upstream.endpoint import Endpoint
-from service.upstream.stream import FOLLOWING_ATTEMPTS, Upstream
+from service.upstream.stream import Upstream
 from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.piecewise import serving
@@ -242,6 +242,55 @@ async def test_a_run_that_is_not_given_out_is_never_followed_again_and_its_text_
     assert len(second.requests) == 4
     asked_for = [asked.path for asked in raw.requests if not asked.path.endswith("/stop")]
     assert asked_for == ["/generate", *[f"/answers/{ID}"] * attempts]
+
+
+def broken_off(said: Event, follows: list[bytes]) -> Callable[[RawRequest], bytes]:
+    """An upstream whose run breaks off behind what it said, and that answers each further request with the next."""
+    cut = events(WHOLE[0], said, length="Content-Length: 9999\r\n")
+    return lambda asked: follows.pop(0) if asked.method == "GET" else cut
+
+
+GONE = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+AWAY = b"HTTP/1.1 503 Not Now\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("away", range(FOLLOWING_ATTEMPTS))
+async def test_a_run_that_is_gone_when_its_upstream_is_back_is_continued(tmp_path: Path, away: int) -> None:
+    async with (
+        RawUpstream(broken_off(WHOLE[1], [AWAY] * away + [GONE])) as raw,
+        RawUpstream(lambda _: GOOD_STREAM) as second,
+        worker(
+            tmp_path.as_uri(),
+            second,
+            first=folyam(raw),
+            fallback=Endpoint(second.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+    assert isinstance(got[-1], Done)
+    assert text_of(got) == "A river flowsHello world"
+
+
+async def test_a_run_whose_words_cannot_be_handed_back_is_followed_as_often_as_where_nothing_continues(
+    tmp_path: Path,
+) -> None:
+    rest = Delta(3, refusal=" say."), Done(4, "stop", None, Timing(0.1, 0.2))
+    begun = Delta(2, refusal="I won't")
+    follows = [*[AWAY] * (ATTEMPTS_WITHOUT_PROGRESS - 1), events(WHOLE[0], begun, *rest)]
+    async with (
+        RawUpstream(broken_off(begun, follows)) as raw,
+        serving(b"") as unasked,
+        worker(
+            tmp_path.as_uri(),
+            unasked,
+            first=folyam(raw),
+            fallback=Endpoint(unasked.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+        assert unasked.asked == 0
+    assert isinstance(got[-1], Done)
+    assert "".join(event.refusal or "" for event in got if isinstance(event, Delta)) == "I won't say."
 
 
 @pytest.mark.parametrize("in_the_middle", [False, True])

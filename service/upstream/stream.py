@@ -32,11 +32,6 @@ RETRY_SECONDS = (0.1, 0.4)
 
 BEGUN = frozenset({"status_timeout", "first_chunk_timeout", "cut", "truncated", "malformed"})
 """Reasons of a failure before the body is there, or the id of its run, after which the upstream may have begun."""
-FOLLOWING_ATTEMPTS = 3
-"""Attempts in a row to reach a run before the text is continued instead, where an endpoint can. They take two to three
-seconds."""
-CUT_FOLLOWING_ATTEMPTS = 5
-"""The same where the run is reached and breaks off before anything new comes."""
 
 LONGEST_PAUSE_SECONDS = 1
 """Longest pause of a Retry-After that a retry waits for. A longer one is passed on to the client."""
@@ -111,7 +106,6 @@ class Upstream:
         stream.may_break = may_break
         stream.most_bytes = most_bytes
         stream.attached = attached
-        stream.followed = attempt + 1 if attached is not None and self.continues else 0
         stream.on_run = on_run
         return stream
 
@@ -128,8 +122,6 @@ class UpstreamStream:
     may_break = False
     most_bytes: int | None = None
     attached: Attached | None = None
-    followed = 0
-    """The number of attempts in a row to follow the run, with this one; 0 if no endpoint can continue its text."""
     on_run: Callable[[Run], Awaitable[None]] | None = None
 
     def __init__(
@@ -201,8 +193,6 @@ class UpstreamStream:
     def run_ended(self) -> bool:
         """Whether the upstream's run is over after a failure, so that it is not followed again."""
         body = self._body
-        if not self._has_news and self.followed >= (FOLLOWING_ATTEMPTS if body is None else CUT_FOLLOWING_ATTEMPTS):
-            return True
         if body is None:
             return False
         failure = body.decoder.failure

@@ -85,9 +85,13 @@ class Policy:
         """Whether a break may be mended at all."""
         return self.chosen == "restart" or (self.chosen != "fail" and (self.continues or self.keeps_runs))
 
-    def after_death(self, state: AnswerState, *, all_known: bool) -> Mending:
-        """Return how a take-over goes on. `all_known` is whether this version understands all of the log's events."""
-        if self.chosen != "fail" and all_known and (attached := self._attached(state)):
+    def after_death(self, state: AnswerState, *, all_known: bool, attaches: bool = True) -> Mending:
+        """Return how a take-over goes on.
+
+        `all_known` is whether this version understands all of the log's events, `attaches` whether the answer's run may
+        be there still.
+        """
+        if attaches and self.chosen != "fail" and all_known and (attached := self._attached(state)):
             return Mending("attach", TAKEOVER, attached=attached)
         how: Recovery = self.chosen or ("continue" if self.continues else "restart")
         if how == "continue" and (said := self._said(state, all_known=all_known)):
@@ -184,7 +188,7 @@ class Recoverer:
                 self._without_progress = 1
         if is_over or is_refused:
             return None
-        mending = self._after_break(state, is_gone=is_gone)
+        mending = self._after_break(state, is_gone=is_gone, is_lost=is_gone and not run_ended)
         self._last = mending.how
         if mending.how == "restart" and mending.discards:
             self._restarts += 1
@@ -196,10 +200,12 @@ class Recoverer:
             return CUT_FOLLOWING_ATTEMPTS if reached else FOLLOWING_ATTEMPTS
         return ATTEMPTS_WITHOUT_PROGRESS
 
-    def _after_break(self, state: AnswerState, *, is_gone: bool) -> Mending:
+    def _after_break(self, state: AnswerState, *, is_gone: bool, is_lost: bool) -> Mending:
         run = (state.run.id, state.run.at) if state.run is not None else None
         if is_gone and run is not None:
             self._gone.add(run)
+        if is_lost and self._why == TAKEOVER:
+            return self._policy.after_death(state, all_known=True, attaches=False)
         return self._policy.after_break(state, self._why, attaches=run not in self._gone, continues=self._continues)
 
     def pause(self, error: UpstreamError) -> float:

@@ -14,9 +14,22 @@ from service import recovery as recovering
 from service.answer import Attached, fold
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
-from service.events import NO_RUN, Delta, Done, Event, Failed, Run, Start, Timing, Usage, encode_lines, new_answer_id
+from service.events import (
+    NO_RUN,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Restart,
+    Run,
+    Start,
+    Timing,
+    Usage,
+    encode_lines,
+    new_answer_id,
+)
 from service.question import to_request
-from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, FOLLOWING_ATTEMPTS, Policy
+from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, FOLLOWING_ATTEMPTS, Policy, Recovery
 from service.request import Request
 from service.upstream import connector
 from service.upstream.endpoint import Endpoint
@@ -404,6 +417,28 @@ async def test_a_take_over_that_follows_the_run_knows_what_it_cost_if_the_run_is
         done = (await here.follow(answer))[-1]
     assert isinstance(done, Done)
     assert (done.usage, done.usage_complete) == (USAGE, UNSET if whole else False)
+
+
+@pytest.mark.parametrize(("recovery", "end"), [(None, Done), ("continue", Done), ("fail", Failed)])
+@pytest.mark.parametrize("said", [[], [Delta(3, text="A river")]])
+async def test_a_take_over_whose_run_is_gone_begins_anew_as_one_without_a_run(
+    tmp_path: Path, recovery: Recovery | None, end: type[Event], said: list[Event]
+) -> None:
+    async with (
+        RawUpstream(lambda asked: GONE if asked.method == "GET" else events(*WHOLE)) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw), recovery=recovery) as here,
+    ):
+        answer = new_answer_id()
+        lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
+        await lease.append([Delta(2, run=Run(ID, raw.address)), *said])
+        lease.release()
+        here.supervisor.adopt(answer)
+        got = await here.follow(answer)
+    assert isinstance(got[-1], end)
+    if end is Done:
+        assert [event.seq for event in got if isinstance(event, Restart)] == [3 + len(said)]
+        assert text_of(got[3 + len(said) :]) == "A river flows"
 
 
 async def test_a_run_that_is_followed_again_tells_all_that_it_cost() -> None:

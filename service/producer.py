@@ -284,6 +284,7 @@ class Producer:
         else:
             if mending.discards:
                 await self._lease.append([Restart(self._lease.last_seq + 1)])
+                self._stop_left_run()
             self._move(Cause.RESTART)
 
     def _stream(self, mending: Mending | None) -> UpstreamStream:

@@ -38,7 +38,7 @@ from tests.listening import listening
 from tests.upstream import bodies
 from tests.upstream.piecewise import serving
 from tests.upstream.raw import GOOD_STREAM, RawRequest, RawUpstream
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, until
 from tests.working import TIME_OUTS, text_of, worker
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -417,6 +417,31 @@ async def test_a_take_over_that_follows_the_run_knows_what_it_cost_if_the_run_is
         done = (await here.follow(answer))[-1]
     assert isinstance(done, Done)
     assert (done.usage, done.usage_complete) == (USAGE, UNSET if whole else False)
+
+
+async def test_a_run_that_a_restart_replaces_is_stopped_before_the_next_word(tmp_path: Path) -> None:
+    # The next worker cannot tell: the restart takes the run back.
+    paths: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        paths.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        if paths[-1] == f"/answers/{ID}":
+            writer.write(GONE)
+        elif paths[-1] == "/generate":
+            await reader.read()  # It is not answered.
+
+    async with (
+        listening(serve) as address,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=Endpoint(f"http://{address}", "key", kind="folyam")) as here,
+    ):
+        answer = new_answer_id()
+        lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
+        await lease.append([Delta(2, run=Run(ID, f"http://{address}")), Delta(3, text="A river")])
+        lease.release()
+        here.supervisor.adopt(answer)
+        await until(lambda: f"/answers/{ID}/stop" in paths)
+        assert [type(event) for event in await here.read(answer)] == [Start, Delta, Delta, Restart]
 
 
 @pytest.mark.parametrize(("recovery", "end"), [(None, Done), ("continue", Done), ("fail", Failed)])

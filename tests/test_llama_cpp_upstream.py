@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -10,16 +12,18 @@ import pytest
 from service.answer import Said
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import LeaseLostError
-from service.events import NO_RUN, Event, Run, is_answer_id
+from service.events import NO_RUN, Delta, Done, Event, Run, is_answer_id
+from service.producer import Limits
 from service.question import to_request
-from service.upstream.endpoint import Continuation, Endpoint
+from service.upstream.endpoint import Continuation, Endpoint, ThinkTags
 from service.upstream.llama_cpp import LlamaCppClient
 from service.upstream.stream import Upstream
 from tests.listening import listening
+from tests.upstream import bodies
 from tests.upstream.piecewise import serving
 from tests.upstream.raw import GOOD_STREAM, RawRequest, RawUpstream, chunk
 from tests.waiting import DEADLINE_SECONDS, until
-from tests.working import TIME_OUTS, text_of
+from tests.working import PATIENT, TIME_OUTS, text_of, worker
 
 CUT = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\nConnection: close\r\n\r\n" + chunk({"role": "assistant"})
 NOTHING = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -192,3 +196,46 @@ async def test_a_run_behind_a_redirect_keeps_its_id() -> None:
         await upstream.aclose()
     assert len({run_of(asked) for asked in raw.requests}) == 1
     assert [asked.method for asked in raw.requests] == ["POST", "POST", "GET", "GET", "DELETE", "DELETE"]
+
+
+# A run that is followed again is read in the same way.
+
+LOST = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def stream_of(*deltas: dict[str, str], cut: bool = False) -> bytes:
+    """A response with a delta of each; it is cut, or else has an end."""
+    said = b"".join(bodies.data(bodies.chunk(delta)) for delta in deltas)
+    return bodies.response(said, "Content-Length: 999999") if cut else bodies.stream(said, bodies.end(), bodies.DONE)
+
+
+def in_turn(posts: list[bytes], follows: list[bytes]) -> Callable[[RawRequest], bytes]:
+    """Respond to each question, and each request to follow a run, with the next of these."""
+    given = {"POST": iter(posts), "GET": iter(follows)}
+    return lambda asked: NOTHING if asked.method == "DELETE" else next(given[asked.method])
+
+
+async def answered(
+    directory: Path,
+    respond: Callable[[RawRequest], bytes],
+    limits: Limits = PATIENT,
+    think_tags: ThinkTags = "auto",
+) -> list[Event]:
+    async with RawUpstream(respond) as raw:
+        first = replace(llama(raw), think_tags=think_tags)
+        async with worker(directory.as_uri(), raw, first=first, limits=limits) as here:
+            return await here.follow((await here.ask(to_request("hello", model="test-model"))).answer_id)
+
+
+def voices(events: list[Event]) -> tuple[str, str]:
+    return "".join(event.reasoning or "" for event in events if isinstance(event, Delta)), text_of(events)
+
+
+async def test_what_a_followed_run_repeats_is_not_counted_against_the_answers_limit(tmp_path: Path) -> None:
+    # A model that thinks again before it goes on: all of that is held back, each time that it is read.
+    thoughts = [{"reasoning_content": f"thought {n} "} for n in range(100)]
+    rest = [*thoughts, {"content": " world"}]
+    respond = in_turn([stream_of({"content": "Hello"}, cut=True), stream_of(*rest, cut=True)], [LOST, stream_of(*rest)])
+    events = await answered(tmp_path, respond, replace(PATIENT, answer_bytes=8000))
+    assert isinstance(events[-1], Done)
+    assert text_of(events) == "Hello world"

@@ -16,9 +16,12 @@ class Rerun:
     """
 
     def __init__(self, known: Attached, last_seq: int, most_bytes: int | None = None) -> None:
+        """`most_bytes` limits what is held back, in bytes of the log, while nothing of the run is in it."""
         self.last_seq = last_seq
-        self._continuation = None if known.said is None else Continuation(known.said, last_seq, most_bytes)
         self._known = Known(known)
+        if not self._known.is_over:
+            most_bytes = None  # What was held back is logged, and counted, already.
+        self._continuation = None if known.said is None else Continuation(known.said, last_seq, most_bytes)
 
     @property
     def is_found(self) -> bool:

@@ -1,6 +1,7 @@
 """llama.cpp as the upstream, by what is sent to it. tests/e2e/test_llama_cpp.py has answers that break off."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from service.answer import Said
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import LeaseLostError
-from service.events import NO_RUN, Delta, Done, Event, Run, is_answer_id
+from service.events import NO_RUN, Delta, Done, Event, Run, Seam, Start, is_answer_id, new_answer_id
 from service.producer import Limits
 from service.question import to_request
 from service.upstream.endpoint import Continuation, Endpoint, ThinkTags
@@ -239,3 +240,28 @@ async def test_what_a_followed_run_repeats_is_not_counted_against_the_answers_li
     events = await answered(tmp_path, respond, replace(PATIENT, answer_bytes=8000))
     assert isinstance(events[-1], Done)
     assert text_of(events) == "Hello world"
+
+
+@pytest.mark.parametrize("said", ["text", "reasoning"])
+async def test_a_take_over_reads_a_continued_run_as_the_dead_worker_did(tmp_path: Path, said: str) -> None:
+    # That one had learnt whether the server sends reasoning in a field.
+    known, rest = "word " * 900, "and so on."
+    async with RawUpstream(in_turn([], [stream_of({"content": known}, {"content": rest})])) as raw:
+        first = replace(llama(raw), think_tags="on")
+        async with worker(tmp_path.as_uri(), raw, first=first) as here:
+            answer = new_answer_id()
+            asked = to_request("hello", model="test-model")
+            lease = await here.log.create(Start.asking(answer, asked, at=time.time()))
+            await lease.append(
+                [
+                    Delta(2, reasoning="Hm, "),
+                    Delta(3, run=Run("a" * 32, raw.base_url)),
+                    Delta(4, seam=Seam("continued", "cut")),
+                    Delta(5, **{said: known}),  # type: ignore[arg-type]
+                ]
+            )
+            lease.release()
+            here.supervisor.adopt(answer)
+            events = await here.follow(answer)
+    whole = known + rest
+    assert voices(events) == (("Hm, ", whole) if said == "text" else (f"Hm, {whole}", ""))

@@ -115,13 +115,16 @@ class Client:
             raise UpstreamError("upstream_unreachable") from error
         return exchange
 
-    def _decoder(self, request: Request, last_seq: int, said: Said | None) -> ChunkDecoder:
+    def _decoder(
+        self, request: Request, last_seq: int, said: Said | None, manner: Manner | None = None
+    ) -> ChunkDecoder:
+        """Return the decoder of a response. `manner` replaces the manner that other responses showed."""
         setting, model = self.endpoint.think_tags, self._model(request)
         has_tags = setting == "on" or (setting == "auto" and thinks_inline(model))
         in_reasoning = said is not None and bool(said.reasoning) and not said.text
         if not has_tags and not in_reasoning:
             return ChunkDecoder(last_seq)
-        decoder = ThinkTagDecoder(last_seq, self._manners.setdefault(model, Manner()))
+        decoder = ThinkTagDecoder(last_seq, manner or self._manners.setdefault(model, Manner()))
         if in_reasoning:
             decoder.begin_in_reasoning(looks_for_tags=has_tags)
         return decoder

@@ -15,6 +15,7 @@ from service.request import Request
 from service.upstream.body import Body, Decoder
 from service.upstream.rerun import Rerun
 from service.upstream.run_keeper import RunKeeper, RunRequest
+from service.upstream.think_tags import Manner
 
 _NOT_ASKED = frozenset({"connect_timeout", "proxy_unreachable", "proxy_refused"})
 """The reasons of a failure before the request was sent."""
@@ -35,7 +36,9 @@ class LlamaCppClient(RunKeeper):
         return RunRequest("DELETE", f"/stream?conv_id={run.id}")
 
     def _decoder_of(self, request: Request, known: Attached, last_seq: int) -> Decoder:
-        return self._decoder(request, last_seq, known.said)
+        # It is read as it was, by this worker or another one. Other answers may have shown another manner meanwhile.
+        manner = Manner(in_field=not known.reasoning) if known.text or known.reasoning else None
+        return self._decoder(request, last_seq, known.said, manner)
 
     def _joint_of(self, known: Attached, last_seq: int, most_bytes: int | None) -> Rerun:
         return Rerun(known, last_seq, most_bytes)

@@ -91,7 +91,7 @@ class Producer:
         self._taken_over = taken_over
         self._has_grown = False
         self._had_begun = False
-        self._usage: Usage | None = None
+        self._usages: dict[str | int, Usage] = {}  # by run, which tells its usage each time that it is followed
         self._run = taken_over.run if taken_over else None
         self._left_run: Run | None = None  # not followed again, and not stopped yet
         # What the requests of a dead worker cost is unknown, unless its run tells all of it.
@@ -223,7 +223,9 @@ class Producer:
         return Done(self._lease.last_seq + 1, finish_reason, usage, timing, False if lacks_some else UNSET)
 
     def _add_usage(self, stream: UpstreamStream) -> None:
-        self._usage = sum_usage(self._usage, stream.usage)
+        if stream.usage is not None:
+            run = None if stream.attached is None else stream.attached.run.id
+            self._usages[run or len(self._usages)] = stream.usage
         left = self._untold_run
         if left is not None and (stream.attached is None or stream.attached.run.id != left.id):
             self._has_all_usage = False
@@ -233,8 +235,11 @@ class Producer:
 
     def _spent(self) -> tuple[Usage | None, bool, Timing]:
         """Return the usage as far as it is known, whether that is all of it, and the timing so far."""
-        is_complete = self._has_all_usage and self._untold_run is None and self._usage is not None
-        return self._usage, is_complete, self._report.timing()
+        usage: Usage | None = None
+        for told in self._usages.values():
+            usage = sum_usage(usage, told)
+        is_complete = self._has_all_usage and self._untold_run is None and usage is not None
+        return usage, is_complete, self._report.timing()
 
     async def _ask(self) -> UpstreamStream:
         """Ask the upstream, again after each break that can be mended. Return the stream that came to its end.

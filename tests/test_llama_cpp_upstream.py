@@ -1,6 +1,7 @@
 """llama.cpp as the upstream, by what is sent to it. tests/e2e/test_llama_cpp.py has answers that break off."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -9,11 +10,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
+from service import recovery as recovering
 from service.answer import Said
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import LeaseLostError
-from service.events import NO_RUN, Delta, Done, Event, Run, Seam, Start, is_answer_id, new_answer_id
+from service.events import NO_RUN, Delta, Done, Event, Run, Seam, Start, Stopped, Usage, is_answer_id, new_answer_id
 from service.producer import Limits
 from service.question import to_request
 from service.upstream.endpoint import Continuation, Endpoint, ThinkTags
@@ -265,3 +268,28 @@ async def test_a_take_over_reads_a_continued_run_as_the_dead_worker_did(tmp_path
             events = await here.follow(answer)
     whole = known + rest
     assert voices(events) == (("Hm, ", whole) if said == "text" else (f"Hm, {whole}", ""))
+
+
+@pytest.mark.parametrize("ends", ["done", "stopped"])
+async def test_usage_that_a_run_tells_as_it_goes_is_summed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    if ends == "stopped":  # before it is followed again
+        monkeypatch.setattr(recovering, "PAUSE_SECONDS", (DEADLINE_SECONDS, DEADLINE_SECONDS))
+        monkeypatch.setattr(recovering, "MAX_PAUSE_SECONDS", DEADLINE_SECONDS)
+    told = bodies.data(json.dumps({"choices": [], "usage": bodies.USAGE}))
+    begun = bodies.say("Hello") + told
+    cut = bodies.response(begun, "Content-Length: 999999")
+    whole = bodies.stream(begun, bodies.say(" world"), bodies.end(), told, bodies.DONE)
+    async with (
+        RawUpstream(in_turn([cut], [whole])) as raw,
+        worker(tmp_path.as_uri(), raw, first=llama(raw)) as here,
+    ):
+        producer = await here.ask(to_request("hello", model="test-model"))
+        if ends == "stopped":
+            await here.read_to(producer.answer_id, seq=3)
+            producer.stop("user")
+        last = (await here.follow(producer.answer_id))[-1]
+    assert isinstance(last, Done if ends == "done" else Stopped)
+    assert last.usage == Usage(3, 5, 8)
+    assert last.usage_complete is (UNSET if ends == "done" else False)

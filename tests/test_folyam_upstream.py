@@ -32,6 +32,7 @@ from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, FOLLOWING_ATTEMPTS, Policy, Recovery
 from service.request import Request
 from service.upstream import connector
+from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import Endpoint
 from service.upstream.stream import Upstream
 from tests.listening import listening
@@ -265,6 +266,24 @@ def broken_off(said: Event, follows: list[bytes]) -> Callable[[RawRequest], byte
 
 GONE = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 AWAY = b"HTTP/1.1 503 Not Now\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+async def test_a_run_that_is_followed_again_shows_that_the_upstream_is_back() -> None:
+    # Else the breaker lets one answer in two seconds follow its run, and the others give up.
+    posts = iter([AWAY] * BREAKER_QUESTIONS)
+    async with RawUpstream(
+        lambda asked: events(*WHOLE) if asked.method == "GET" else next(posts, events(*WHOLE))
+    ) as raw:
+        upstream = Upstream([folyam(raw)], TIME_OUTS, retries=0)
+        for number in range(BREAKER_QUESTIONS):
+            with pytest.raises(UpstreamError):
+                await upstream.stream(to_request(str(number), model="test-model"), last_seq=1).read()
+        attached = Attached(Run(ID, raw.address), 0, 0, 0)
+        again = upstream.stream(question(), last_seq=1, attached=attached, passes_breaker=True)
+        assert text_of([*await again.read()]) == "A river flows"
+        again.close()
+        assert text_of(await read_all(upstream)) == "A river flows"
+        await upstream.aclose()
 
 
 @pytest.mark.parametrize("away", range(FOLLOWING_ATTEMPTS))

@@ -85,6 +85,7 @@ class RunKeeper(Client, ABC):
             UpstreamError: the run cannot be followed.
         """
         exchange = await self._accepted(self._send(b"", self._pool_for(self._following(known))))
+        self._breakers.succeeded(self._model(request))
         body = self._body(exchange, self._decoder_of(request, known, last_seq))
         body.joint = self._joint_of(known, last_seq, most_bytes)
         return body

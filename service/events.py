@@ -102,6 +102,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of times that the upstream has begun the run anew."""
     tells_all: bool = False
     """Whether the usage that the run ends with is all of the answer's: no request before it cost anything."""
+    by: str = "primary"
+    """The role of the endpoint that began it. Two endpoints may have one address, and read a run in different ways."""
 
 
 NO_RUN = Run("", "")

@@ -414,7 +414,8 @@ async def test_a_run_tells_not_all_where_another_request_may_have_cost_something
         ) as here,
     ):
         got = await here.follow((await here.ask(question())).answer_id)
-    assert [event.run for event in got if isinstance(event, Delta) and event.run] == [Run(ID, raw.address)]
+    runs = [event.run for event in got if isinstance(event, Delta) and event.run]
+    assert runs == [Run(ID, raw.address, by="fallback")]
 
 
 @pytest.mark.parametrize("whole", [True, False])

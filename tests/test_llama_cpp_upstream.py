@@ -19,7 +19,7 @@ from service.eventlog import LeaseLostError
 from service.events import NO_RUN, Delta, Done, Event, Run, Seam, Start, Stopped, Usage, is_answer_id, new_answer_id
 from service.producer import Limits
 from service.question import to_request
-from service.upstream.endpoint import Continuation, Endpoint, ThinkTags
+from service.upstream.endpoint import Continuation, Endpoint, Role, ThinkTags
 from service.upstream.llama_cpp import LlamaCppClient
 from service.upstream.stream import Upstream
 from tests.listening import listening
@@ -293,3 +293,23 @@ async def test_usage_that_a_run_tells_as_it_goes_is_summed_once(
     assert isinstance(last, Done if ends == "done" else Stopped)
     assert last.usage == Usage(3, 5, 8)
     assert last.usage_complete is (UNSET if ends == "done" else False)
+
+
+@pytest.mark.parametrize("role", ["primary", "fallback"])
+async def test_a_run_is_followed_by_the_endpoint_that_began_it_where_two_have_one_address(
+    tmp_path: Path, role: Role
+) -> None:
+    # One server with two models, of which one writes its reasoning into its text.
+    texts = [{"content": "<think>Hm.</think>"}, {"content": "Hello"}, {"content": " world"}]
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    posts = [*[busy] * (role == "fallback"), stream_of(*texts[:2], cut=True)]
+    async with RawUpstream(in_turn(posts, [*[busy] * (role == "primary"), stream_of(*texts)])) as raw:
+        first, second = llama(raw), replace(llama(raw), role="fallback", model="another")
+        if role == "primary":
+            first = replace(first, think_tags="on")
+        else:
+            second = replace(second, think_tags="on")
+        async with worker(tmp_path.as_uri(), raw, first=first, fallback=second) as here:
+            events = await here.follow((await here.ask(to_request("hello", model="test-model"))).answer_id)
+    assert voices(events) == ("Hm.", "Hello world")
+    assert isinstance(events[-1], Done)

@@ -65,7 +65,9 @@ class Upstream:
         return bool(self._keepers(run))
 
     def _keepers(self, run: Run) -> list[RunKeeper]:
-        return [client for client in self._clients if isinstance(client, RunKeeper) and client.keeps(run)]
+        keepers = [client for client in self._clients if isinstance(client, RunKeeper) and client.keeps(run)]
+        # The roles may have been exchanged since.
+        return [client for client in keepers if client.endpoint.role == run.by] or keepers
 
     def stop(self, run: Run) -> None:
         """Stop a run of the upstream. Returns at once."""
@@ -239,17 +241,18 @@ class UpstreamStream:
             return await client.attach(self._request, self.attached, self._last_seq, self.most_bytes)
         body = await client.open(self._request, self._last_seq, self._said)
         if body.run is not None:
+            run = msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage, by=client.endpoint.role)
             try:
-                await self._log_run(msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage))
+                await self._log_run(run)
             except BaseException as error:
                 body.close()
                 if isinstance(error, Exception) and isinstance(client, RunKeeper):
-                    client.stop(body.run)  # Nothing in the log tells of it.
+                    client.stop(run)  # Nothing in the log tells of it.
                 raise
             if body.early is None:
                 body.decoder.last_seq = self._last_seq
             # A further try at this endpoint follows the run, and does not pay for another.
-            self.attached = Attached(body.run, 0, 0, 0, self._said)
+            self.attached = Attached(run, 0, 0, 0, self._said)
             self._is_own_run = True
         return body
 

@@ -50,7 +50,7 @@ class LlamaCppClient(RunKeeper):
             exchange = await self._accepted(self._ask_by(send, request, said))
         except BaseException as error:
             if not (isinstance(error, UpstreamError) and (error.upstream_status or error.reason in _NOT_ASKED)):
-                self.stop(run)  # It would go on to its end, and nobody would read it.
+                self.stop(run)  # It would go on to its end without a reader.
             raise
         body = self._body(exchange, self._decoder(request, last_seq, said))
         body.run = run

@@ -142,15 +142,18 @@ class Proxy:
 
 
 async def _measure(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, planned: Planned) -> None:
-    """Pass the uncut response on, and note its size and the end of its first piece of text."""
+    """Pass the uncut response on, and note its size and the end of its first piece of text.
+
+    Both are noted before the bytes are passed on: the next question may come before this connection's end.
+    """
     whole = b""
     while piece := await reader.read(READ_BYTES):
         whole += piece
+        planned.size = planned.begun = len(whole)
+        if first := re.search(rb'"content":"[^"].*?\n\n', whole, re.DOTALL):
+            planned.begun = first.end()
         writer.write(piece)
         await writer.drain()
-    first = re.search(rb'"content":"[^"]', whole)
-    planned.begun = whole.index(b"\n\n", first.end()) + 2 if first else len(whole)
-    planned.size = len(whole)
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None) -> bool:

@@ -58,15 +58,14 @@ class AnswerState:
     """
 
     __slots__ = (
-        "_gap_seq",
         "_run_at",
         "deltas",
         "end",
-        "has_unknown_events",
         "last_seq",
         "restart_seq",
         "run",
         "start",
+        "unknown_seq",
     )
 
     def __init__(self) -> None:
@@ -82,15 +81,11 @@ class AnswerState:
         """The upstream's run that the last deltas are of."""
         self._run_at = 0
         """The number of deltas before the run's first one."""
-        self._gap_seq = 0
-        """The seq of the event behind the last gap."""
-        self.has_unknown_events = False
-        """Whether seqs are missing since the last restart: events of types that this version does not know."""
+        self.unknown_seq = 0
+        """The seq of the last event of a type that this version does not know (see `Reader.unknown_seq`)."""
 
     def advance(self, events: Sequence[Event]) -> None:
         """Take in the log's next events, unmerged."""
-        if events and events[-1].seq != self.last_seq + len(events):
-            self._look_for_gaps(events)
         for event in merge_deltas(events):
             match event:
                 case Delta():
@@ -99,7 +94,6 @@ class AnswerState:
                     self.deltas.clear()
                     self.run = None
                     self.restart_seq = event.seq
-                    self.has_unknown_events = self._gap_seq > event.seq
                 case Start():
                     self.start = event
                 case _:
@@ -115,13 +109,10 @@ class AnswerState:
         elif delta.seam.how != "reattached" and self._run_at < len(self.deltas):
             self.run = None  # What follows is another request's. A run that has no delta yet is that request's own.
 
-    def _look_for_gaps(self, events: Sequence[Event]) -> None:
-        seq = self.last_seq
-        for event in events:
-            if event.seq != seq + 1:
-                self._gap_seq = event.seq
-                self.has_unknown_events = True
-            seq = event.seq
+    @property
+    def has_unknown_events(self) -> bool:
+        """Whether an event since the last restart is of a type that this version does not know."""
+        return self.unknown_seq > self.restart_seq
 
     @property
     def state(self) -> State:

@@ -1,7 +1,8 @@
 """The events of an answer's log, and their ids.
 
-An answer is one generation: an unguessable id and an append-only log of events, numbered 1, 2, 3, … without gaps:
-`start`, any number of `delta` and `restart`, then exactly one of `done`, `stopped` and `failed`.
+An answer is one generation: an unguessable id and an append-only log of events: `start`, any number of `delta` and
+`restart`, then exactly one of `done`, `stopped` and `failed`. They are numbered from 1 on. The numbers rise: by one as
+long as one producer writes, and by more where another one takes over, if the log's backend may forget events.
 
 A newer version may add types and fields: readers pass over those that they do not know. It never adds another type of
 last event, never changes what a known field may hold, and puts what was asked into `start` alone. So an unknown event
@@ -24,7 +25,11 @@ ANSWER_ID_BYTES = 16
 """Without API keys the id alone gives access to an answer, so it has 128 random bits."""
 
 _ANSWER_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_EVENT_ID = re.compile(r"([0-9a-f]{32}):(0|[1-9][0-9]{0,9})", re.ASCII)
+
+MAX_SEQ = 2**53 - 1
+"""The greatest seq. JavaScript and Lua cannot tell greater integers apart."""
+SEQ_DIGITS = len(str(MAX_SEQ))
+_EVENT_ID = re.compile(rf"([0-9a-f]{{32}}):(0|[1-9][0-9]{{0,{SEQ_DIGITS - 1}}})", re.ASCII)
 
 MERGED_CHARACTERS = 16_384
 """A merged delta of at least this length takes up no further delta, so that each event stays small to parse."""

@@ -165,8 +165,7 @@ class Supervisor:
         state = await self._state(lease.answer_id)
         start = state.start or Start(1, lease.answer_id, "")
         request = start.asked()
-        all_known = not state.has_unknown_events and state.last_seq == lease.last_seq
-        mending = self._recovery.after_death(state, all_known=all_known)
+        mending = self._recovery.after_death(state, all_known=not state.has_unknown_events)
         claims = lease.claims
         if claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or claims.total > CLAIMS_LIMIT or request is None:
             mending = Mending("fail", TAKEOVER)
@@ -191,6 +190,7 @@ class Supervisor:
             with closing(await self._log.open(answer_id, watch=False)) as reader:
                 while events := await reader.read():
                     state.advance(events)
+                state.unknown_seq = reader.unknown_seq
         except DamagedLogError:
             return AnswerState()
         return state

@@ -82,6 +82,12 @@ async def log(url: str) -> AsyncIterator[EventLog]:
 
 
 @pytest.fixture
+def forgetful_log(log: EventLog) -> EventLog:
+    """A log that may forget what was written."""
+    return log
+
+
+@pytest.fixture
 def another(url: str) -> Iterator[AnotherWorker]:
     with AnotherWorker(url) as another:
         yield another

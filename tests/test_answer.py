@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.answer import AnswerState, Said, fold
-from service.events import Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
+from service.events import MAX_SEQ, Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
 from service.request import GenerateRequest
 from tests.strategies import ANSWER, answers
 
@@ -132,22 +132,21 @@ def test_neighbours_that_come_together_are_kept_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "has_unknown_events"),
+    ("events", "unknown_seq", "has_unknown_events"),
     [
-        ([START, Delta(2, "a"), Delta(3, "b")], False),
-        ([START, Delta(3, "a")], True),
-        ([START, Delta(3, "a"), Restart(4), Delta(5, "b")], False),
-        ([START, Delta(2, "a"), Restart(4), Delta(5, "b")], False),
-        ([START, Restart(2), Delta(4, "b")], True),
-        ([START, Delta(3, "a"), Restart(4), Delta(6, "b")], True),
+        ([START, Delta(2, "a"), Delta(3, "b")], 0, False),
+        ([START, Delta(2, "a"), Delta(MAX_SEQ - 1, "b")], 0, False),
+        ([START, Delta(3, "a")], 2, True),
+        ([START, Delta(2, "a")], 3, True),
+        ([START, Delta(3, "a"), Restart(4), Delta(5, "b")], 2, False),
+        ([START, Restart(2), Delta(4, "b")], 3, True),
     ],
 )
-def test_a_missing_seq_since_the_last_restart_is_an_event_that_this_version_does_not_know(
+def test_an_event_since_the_last_restart_may_be_unknown_to_this_version(
     events: list[Event],
+    unknown_seq: int,
     has_unknown_events: bool,  # noqa: FBT001
 ) -> None:
-    whole = fold(events)
-    one_by_one = AnswerState()
-    for event in events:
-        one_by_one.advance([event])
-    assert whole.has_unknown_events == one_by_one.has_unknown_events == has_unknown_events
+    state = fold(events)
+    state.unknown_seq = unknown_seq
+    assert state.has_unknown_events == has_unknown_events

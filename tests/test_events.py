@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.events import (
+    MAX_SEQ,
     MERGED_CHARACTERS,
+    SEQ_DIGITS,
     Delta,
     Done,
     Event,
@@ -82,7 +84,7 @@ def test_an_event_of_this_version_is_no_unknown_one(event: Event) -> None:
     ("line", "event"),
     [
         (b'{"type":"unheard_of","seq":2,"words":[1]}', UnknownEvent(2)),
-        (b'{"words":{"type":"done"},"seq":9999999999,"type":""}', UnknownEvent(9_999_999_999)),
+        (b'{"words":{"type":"done"},"seq":9007199254740991,"type":""}', UnknownEvent(MAX_SEQ)),
         (b'{"type":"restart","seq":2,"because":"x"}', Restart(2)),
         (b'{"type":"delta","seq":2,"seam":{"in":"x"}}', Delta(2, seam=Seam())),
         (b'{"type":"delta","seq":2,"weather":{}}', Delta(2)),
@@ -161,13 +163,14 @@ def test_answer_ids_are_32_hexadecimal_digits_and_nothing_else(text: str) -> Non
     assert is_answer_id(text) == (len(text) == 32 and set(text) <= set("0123456789abcdef"))
 
 
-@given(st.integers(0, 9_999_999_999))
+@given(st.integers(0, 10**SEQ_DIGITS - 1))
 def test_an_event_id_is_an_answer_id_and_a_seq(seq: int) -> None:
     assert parse_event_id(f"{ANSWER}:{seq}") == (ANSWER, seq)
 
 
 @pytest.mark.parametrize(
-    "seq", ["", "-1", "+1", "01", "00", " 1", "1 ", "1\n", "1.0", "1e3", "0x1", "\u0661", "10000000000", "1:1", "1_0"]
+    "seq",
+    ["", "-1", "+1", "01", "00", " 1", "1 ", "1\n", "1.0", "1e3", "0x1", "\u0661", "10000000000000000", "1:1", "1_0"],
 )
 def test_an_event_ids_seq_has_exactly_one_form(seq: str) -> None:
     assert parse_event_id(f"{ANSWER}:{seq}") is None
@@ -181,7 +184,7 @@ def test_what_is_not_an_event_id_is_none(text: str) -> None:
 @given(texts)
 def test_no_text_breaks_the_parsing_of_event_ids(text: str) -> None:
     parsed = parse_event_id(text)
-    assert (parsed is not None) == bool(re.match(r"^[0-9a-f]{32}:(0|[1-9][0-9]{0,9})\Z", text))
+    assert (parsed is not None) == bool(re.match(r"^[0-9a-f]{32}:(0|[1-9][0-9]{0,15})\Z", text))
 
 
 def said(events: list[Event]) -> list[tuple[str, str] | Event]:

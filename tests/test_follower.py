@@ -305,7 +305,7 @@ async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: EventLog) -> N
     assert set(orphans) == {lease.answer_id}
     claimed = await log.claim(lease.answer_id)
     assert claimed is not None
-    await claimed.append([Stopped(3, "user")])
+    await claimed.append([Stopped(claimed.last_seq + 1, "user")])
     assert await waiting == SSE.encoder(lease.answer_id).encode([Stopped(3, "user")])
     follower.close()
 

@@ -1,7 +1,10 @@
 """Wait for a condition, with a timeout."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 DEADLINE_SECONDS = 30.0
 """Timeout far above any duration, so that it means a failure and not a slow machine."""
@@ -17,3 +20,15 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 (the condition depends on other processes)
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def first(ask: Callable[[], Awaitable[T | None]]) -> T:
+    """Ask until there is a result other than None, False and an empty one; return it.
+
+    Raises:
+        TimeoutError: there is none within DEADLINE_SECONDS.
+    """
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (result := await ask()):
+            await asyncio.sleep(POLL_SECONDS)
+    return result

@@ -3,6 +3,15 @@
 A log has one *lease*. Its holder is the answer's producer. The lease ends with the holder's process.
 A log has any number of *readers*. Each holds an offset and no queue.
 
+The numbers of a log's events, its *seqs*, rise: by one as long as one producer writes. A backend that may forget events
+gives each claim a number, too, greater than any that was ever given. So a seq never names two events. Files forget
+nothing, and their seqs have no gaps. Only the log knows whether it has a seq: the layers above compare no seqs to find
+out, and compute none, except that a producer numbers its events on from `Lease.last_seq`.
+
+What a lease or a reader tells of other workers is *as last heard*: `watched`, `stop_requested`, `anew_requested`,
+`lost`, `orphaned`. Files are never late. A backend that serves many machines may be half a second late, and some
+seconds about a worker that died.
+
 Methods that read or write raise `Unavailable` if the storage fails, and never the storage's own errors. Methods that
 end something (`release`, `hand_over`, `close`, `aclose`) do not raise. Nor do notes, which may get lost: `grew`,
 `mark_unwatched`, `clear_unwatched`.
@@ -63,17 +72,26 @@ class Lease(Protocol):
 
     answer_id: str
     last_seq: int
+    """The seq of the last event, or the number of a later claim or renewal. The next event has the number after it."""
     size: int
-    """The log's length in bytes."""
+    """The log's length in bytes, without what was given anew."""
     claims: Claims
     unwatched_seconds_left: float | None
     """The rest of the time for which the answer goes on without a follower. None if the last producer saw a follower,
     or if the answer was not taken over."""
     on_change: Callable[[], None] | None
-    """Called when a follower on this worker comes or leaves, and when a stop is requested."""
+    """Called when a follower on this worker comes or leaves, when a stop or the text anew is requested, and when the
+    lease is lost."""
 
-    async def append(self, events: Sequence[Event]) -> None:
+    async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:
         """Write the events. When this returns, followers on every worker can read them.
+
+        An append completes or fails even if its caller is cancelled: `CancelledError` is raised only after that, and
+        `last_seq` then counts what was written. See `service.eventlog.completion`.
+
+        With `anew` the events are for readers that have lost their place: a `Restart`, and what the answer has said
+        since its last one. Any other reader passes over them, unless it was placed among them. They are one entry: a
+        reader gets all of them or none.
 
         Raises:
             LeaseLostError: this worker no longer holds the lease. None of the events is in the log.
@@ -87,11 +105,36 @@ class Lease(Protocol):
             LeaseLostError, Unavailable: see `append`.
         """
 
+    async def renew(self) -> None:
+        """Claim the log anew from this worker itself, before text is given anew. `last_seq` is then the claim's number.
+
+        It completes or fails even if its caller is cancelled, like `append`. It does not count as a claim.
+
+        Raises:
+            LeaseLostError, Unavailable: see `append`.
+        """
+
+    def anew_requested(self) -> bool:
+        """Return whether a reader has lost its place since the last append with `anew`.
+
+        The producer then calls `renew`, and gives the text so far anew. Files never request it.
+        """
+
+    def lost(self) -> bool:
+        """Return whether the lease has ended. Another worker may have the answer. Nothing can be appended."""
+
     def grew(self) -> None:
         """Note that the answer grew under this claim."""
 
     def watched(self) -> bool:
         """Return whether the answer has a follower, on any worker."""
+
+    async def still_unwatched(self) -> bool:
+        """Ask the log whether the answer has no follower on any worker, before that is acted on.
+
+        Raises:
+            Unavailable: the log cannot tell.
+        """
 
     def mark_unwatched(self, seconds: float) -> None:
         """Note that the answer has no follower and goes on for so long. A worker that takes it over reads the note."""
@@ -115,6 +158,8 @@ class Reader(Protocol):
     answer_id: str
     at_end: bool
     """Whether it was opened behind the terminal event, so that nothing follows."""
+    unknown_seq: int
+    """The seq of the last event of an unknown type that `read` left out; 0 without one."""
 
     async def start(self) -> Start:
         """Return the log's first event. Does not move the reader.
@@ -134,11 +179,14 @@ class Reader(Protocol):
     async def read(self) -> Sequence[Event]:
         """Return the next events, up to some tens of kilobytes of them. Empty if there are none yet.
 
-        Events of unknown types are left out: the seqs of the others show the gap.
+        Events of unknown types are left out: see `unknown_seq`.
+
+        A reader whose place is not in the log (see `EventLog.open`) reads nothing until its place is back, or until the
+        text is given anew, which begins with a `Restart`.
 
         Raises:
-            DamagedLogError: the log was shortened or overwritten.
-            Unavailable: the log cannot be read.
+            DamagedLogError: the log was shortened or overwritten, or the answer has ended without the reader's place.
+            Unavailable: the log cannot be read. A log on a server first reads as empty for a while.
         """
 
     def wait(self, seconds: float, push: Push | None = None) -> Awaitable[None]:
@@ -168,19 +216,26 @@ class EventLog(Protocol):
     async def claim(self, answer_id: str) -> Lease | None:
         """Take over an orphan. None if the answer has a producer, has ended, or is gone.
 
+        The lease's `last_seq` may be greater than the last event's seq.
+
         Raises:
             Unavailable: the log cannot be written.
         """
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> Reader:
-        """Return a reader placed behind the event `after`, or at the end of a log that ended before it.
+        """Return a reader placed behind the event `after`. 0 is the place before the first event.
 
         With `watch` the reader counts as a follower.
+
+        Whether a running answer has no event `after` yet, or no longer, only some backends can tell. Files forget
+        nothing: the place is ahead of the log, and in a log that has ended, it is the end. A backend that may forget
+        returns a reader that waits: for the place to come back, or for the text anew, which it requests.
 
         Raises:
             UnknownAnswer: there is no such log.
             AheadOfLogError: the answer is still running and has no event `after` yet.
-            DamagedLogError: another event has that number's place.
+            DamagedLogError: another event has that number's place, or the answer has ended without it.
+            Unavailable: the log cannot be read.
         """
 
     async def last(self, answer_id: str) -> Event | UnknownEvent:
@@ -188,13 +243,22 @@ class EventLog(Protocol):
 
         Raises:
             UnknownAnswer: there is no such log.
+            Unavailable: the log cannot be read.
         """
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
-        """Request that the producer, on any worker, stops."""
+        """Request that the producer, on any worker, stops.
+
+        Raises:
+            Unavailable: the log cannot be written.
+        """
 
     async def erase(self, answer_id: str) -> None:
-        """Remove the log. Open readers can still read it to its end."""
+        """Remove the log. Open readers come to its end, or `read` raises `DamagedLogError`.
+
+        Raises:
+            Unavailable: the log cannot be written.
+        """
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
         """Call `on_orphan` with the id of each orphan, and erase expired answers.

@@ -161,6 +161,7 @@ class ChannelReader(ABC, Generic[L]):
     def __init__(self, channel: Channel[L], seq: int, place: int, *, at_end: bool, watch: bool) -> None:
         self.answer_id = channel.answer_id
         self.at_end = at_end
+        self.unknown_seq = 0
         self.watches = watch
         self._channel = channel
         self._seq = seq

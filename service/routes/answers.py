@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from service.answers import Answers
 from service.context import RequestContext, context_of
 from service.errors import BadInput, UnknownAnswer
-from service.events import is_answer_id
+from service.events import SEQ_DIGITS, is_answer_id
 from service.routes.openapi import LAST_EVENT_ID, empty, errors, streamed, whole
 from service.routes.streaming import follow, last_event_id, rendering_for
 
@@ -40,7 +40,7 @@ class Answer(BaseModel):
 async def read_answer(
     request: Request,
     answer_id: AnswerId,
-    after: Annotated[int, Query(ge=0, le=9_999_999_999)] = 0,
+    after: Annotated[int, Query(ge=0, le=10**SEQ_DIGITS - 1)] = 0,
     stream: bool = True,  # noqa: FBT001, FBT002 (the contract's parameter)
 ) -> Response:
     """Follow the answer from Last-Event-ID or `after`; or read it as a whole, with `stream=false`."""

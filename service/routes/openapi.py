@@ -21,7 +21,7 @@ PRIVATE = {"Start": ("request", "chat", "at", "owner"), "Delta": ("run",)}
 """Fields of events that stay in the log."""
 
 ANSWER_ID = "^[0-9a-f]{32}$"
-EVENT_ID = {"pattern": "^[0-9a-f]{32}:(0|[1-9][0-9]{0,9})$", "minLength": 34, "maxLength": 43}
+EVENT_ID = {"pattern": "^[0-9a-f]{32}:(0|[1-9][0-9]{0,15})$", "minLength": 34, "maxLength": 49}
 
 Described = dict[int | str, dict[str, Any]]
 

@@ -17,16 +17,21 @@ BACKENDS_OF_TESTS = {**BACKENDS, "memory": MEMORY}
 class Tested:
     """A backend and its abilities."""
 
+    __test__ = False  # pytest's: its name begins like a test's.
+
     name: str
     url: Callable[[Path], str]
     """The URL of a log that holds nothing yet, by a directory of its own."""
     shared: bool
     """Whether two processes can share a log. Tests that need `another` worker are left out where they cannot."""
+    forgets: bool
+    """Whether it may forget what was written. Claims then have numbers, and lost places get the text anew. Tests that
+    need a `forgetful_log` are left out where nothing is forgotten."""
 
 
 TESTED = (
-    Tested("file", lambda directory: f"file://{directory}/answers", shared=True),
-    Tested("memory", lambda directory: f"memory://{directory}", shared=False),
+    Tested("file", lambda directory: f"file://{directory}/answers", shared=True, forgets=False),
+    Tested("memory", lambda directory: f"memory://{directory}", shared=False, forgets=True),
 )
 
 
@@ -34,4 +39,7 @@ def can_run(item: pytest.Item) -> bool:
     """Return whether the test's backend can do what the test needs."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     backend = parameters.get("backend")
-    return backend is None or backend.shared or "another" not in getattr(item, "fixturenames", ())
+    needs = getattr(item, "fixturenames", ())
+    return backend is None or (
+        (backend.shared or "another" not in needs) and (backend.forgets or "forgetful_log" not in needs)
+    )

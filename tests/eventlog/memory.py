@@ -1,29 +1,44 @@
 """An event log in this process's memory, for tests: `memory://<name>`. Logs with the same URL share their answers.
 
-It shows the part of a backend beside `service.eventlog.channel`. It misbehaves on command: see `MemoryEventLog.lose`.
+It shows the part of a backend beside `service.eventlog.channel`. Like a log on a server it may forget what was written,
+so each claim has a number of its own. It misbehaves on command: see the methods at the end of `MemoryEventLog`.
 """
 
 import asyncio
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.errors import UnknownAnswer
-from service.eventlog import AheadOfLogError, Claims, DamagedLogError, EventLog, LeaseLostError, Retention
+from service.errors import Unavailable, UnknownAnswer
+from service.eventlog import Claims, DamagedLogError, EventLog, LeaseLostError, Retention
 from service.eventlog.channel import Channel, ChannelReader, Channels
+from service.eventlog.completion import completed
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 
 MAX_READ = 64
-"""Limit on the events of one read."""
+"""Number of events that end a read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one append or claim wrote."""
+
+    seq: int
+    """The seq of the last event, or the claim's number."""
+    events: Sequence[Event] = ()
+    """None in a claim."""
+    anew: bool = False
+    """Whether only readers that have lost their place read it."""
 
 
 @dataclass
 class Stored:
     """One answer's log."""
 
-    events: list[Event]
+    entries: list[Entry]
     bytes: int
     written_at: float = field(default_factory=time.monotonic)
     holder: object = None
@@ -32,18 +47,38 @@ class Stored:
     listeners: list[Callable[[], None]] = field(default_factory=list)
     """Called after an append, and when the holder leaves."""
     stop: StoppedBy | None = None
+    anew: bool = False
+    """Whether a reader has lost its place since text was last given anew."""
     grown: list[bool] = field(default_factory=list)
     """Whether the answer grew, by claim."""
     unwatched_until: float | None = None
 
     @property
+    def last(self) -> Event:
+        return next(entry.events[-1] for entry in reversed(self.entries) if entry.events)
+
+    @property
     def ended(self) -> bool:
-        return isinstance(self.events[-1], Terminal)
+        return isinstance(self.last, Terminal)
+
+    def has(self, seq: int) -> bool:
+        """Return whether the log has an event of the seq. 0 is the place before the first one."""
+        at = bisect_left(self.entries, seq, key=lambda entry: entry.seq)
+        return not seq or (at < len(self.entries) and any(event.seq == seq for event in self.entries[at].events))
+
+    def claim(self) -> None:
+        """Add a claim's entry. Its number is the time in microseconds, or greater."""
+        self.entries.append(Entry(max(time.time_ns() // 1000, self.entries[-1].seq + 1)))
 
     def tell(self) -> None:
         """Wake the readers of other workers."""
         for wake in list(self.listeners):
             wake()
+
+    def tell_holder(self) -> None:
+        """Have the producer look at what is requested of it."""
+        if isinstance(self.holder, MemoryLease):
+            self.holder.tell()
 
 
 _STORES: dict[str, dict[str, Stored]] = {}
@@ -66,43 +101,50 @@ class MemoryEventLog:
         self._retention = retention
         self.turns = 0
         """Turns of the event loop that an append takes, as over a network."""
+        self.deaf = False
+        """Whether this worker hears no news of followers, stops and producers."""
+        self.away = False
+        """Whether the store cannot be reached."""
         self._channels: Channels[MemoryLease] = Channels()
 
     async def create(self, start: Start) -> "MemoryLease":
-        stored = self._store[start.answer] = Stored([start], len(encode_lines([start])))
-        return MemoryLease(self._channels.of(start.answer), stored, Claims(), self.turns)
+        self._reach()
+        stored = self._store[start.answer] = Stored([Entry(start.seq, [start])], len(encode_lines([start])))
+        return MemoryLease(self, self._channels.of(start.answer), stored, Claims())
 
     async def claim(self, answer_id: str) -> "MemoryLease | None":
+        self._reach()
         stored = self._store.get(answer_id)
         if stored is None or stored.holder is not None or stored.ended:
             return None
+        stored.claim()
         stored.grown.append(False)
         since = stored.grown[::-1].index(True) if any(stored.grown) else len(stored.grown)
-        lease = MemoryLease(self._channels.of(answer_id), stored, Claims(len(stored.grown), since), self.turns)
+        lease = MemoryLease(self, self._channels.of(answer_id), stored, Claims(len(stored.grown), since))
         if stored.unwatched_until is not None:
             lease.unwatched_seconds_left = max(0.0, stored.unwatched_until - stored.written_at)
         return lease
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> "MemoryReader":
         stored = self._stored(answer_id)
-        last = stored.events[-1].seq
-        if after > last and not stored.ended:
-            raise AheadOfLogError
-        return MemoryReader(self._channels.of(answer_id), stored, after, watch=watch)
+        if stored.ended and not stored.has(after):
+            raise DamagedLogError
+        return MemoryReader(self, self._channels.of(answer_id), stored, after, watch=watch)
 
     async def last(self, answer_id: str) -> Event:
-        return self._stored(answer_id).events[-1]
+        return self._stored(answer_id).last
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
         stored = self._stored(answer_id)
         stored.stop = by
-        if isinstance(stored.holder, MemoryLease) and stored.holder.on_change is not None:
-            stored.holder.on_change()
+        stored.tell_holder()
 
     async def erase(self, answer_id: str) -> None:
+        self._reach()
         self._store.pop(answer_id, None)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
+        self._reach()
         for answer_id, stored in list(self._store.items()):
             if stored.holder is None and not stored.ended:
                 on_orphan(answer_id)
@@ -114,7 +156,7 @@ class MemoryEventLog:
                 del self._store[answer_id]
 
     async def check(self) -> None:
-        pass
+        self._reach()
 
     def lost(self) -> bool:
         return False
@@ -124,10 +166,30 @@ class MemoryEventLog:
             lease.release()
 
     def lose(self, answer_id: str) -> None:
-        """Give the lease to a fictitious worker, as a server does when the holder seems dead."""
+        """Give the lease to a fictitious worker, as a server does when the holder seems dead. Nobody is told."""
         self._stored(answer_id).holder = object()
 
+    def forget(self, answer_id: str, entries: int) -> None:
+        """Drop the last entries of the answer's log, as a server does that loses acknowledged writes."""
+        stored = self._stored(answer_id)
+        assert entries < len(stored.entries)
+        del stored.entries[-entries:]
+        if channel := self._channels.get(answer_id):
+            channel.wake()
+        stored.tell()
+
+    def hear(self) -> None:
+        """Hear the news that a deaf worker has missed."""
+        self.deaf = False
+        for lease in self._channels.leases():
+            lease.tell()
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Unavailable("log_unavailable")
+
     def _stored(self, answer_id: str) -> Stored:
+        self._reach()
         try:
             return self._store[answer_id]
         except KeyError:
@@ -137,47 +199,96 @@ class MemoryEventLog:
 class MemoryLease:
     """See `service.eventlog.base.Lease`."""
 
-    def __init__(self, channel: "Channel[MemoryLease]", stored: Stored, claims: Claims, turns: int) -> None:
+    def __init__(self, log: MemoryEventLog, channel: "Channel[MemoryLease]", stored: Stored, claims: Claims) -> None:
         self.answer_id = channel.answer_id
-        self.last_seq = stored.events[-1].seq
+        self.last_seq = stored.entries[-1].seq
         self.size = stored.bytes
         self.claims = claims
         self.unwatched_seconds_left: float | None = None
         self.on_change: Callable[[], None] | None = None
-        self._turns = turns
+        self._log = log
         self._channel = channel
         self._stored = stored
+        self._kept = stored.entries[-1:]
+        """What this lease wrote, to put back what the store forgot."""
+        self._heard_of_followers = False
+        self._lost = False
         stored.holder = self
         channel.hold(self, self.last_seq, self.last_seq)
 
-    async def append(self, events: Sequence[Event]) -> None:
-        for _ in range(self._turns):
-            await asyncio.sleep(0)
-        self._append(events)
+    async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:
+        if self._log.turns:
+            await completed(asyncio.ensure_future(self._append_over_turns(events, anew=anew)))
+        else:
+            self._append(events, anew=anew)
 
     def append_now(self, events: Sequence[Event]) -> bool:
-        if self._turns:
+        if self._log.turns:
             return False
-        self._append(events)
+        self._append(events, anew=False)
         return True
 
-    def _append(self, events: Sequence[Event]) -> None:
-        if self._stored.holder is not self:
+    async def _append_over_turns(self, events: Sequence[Event], *, anew: bool) -> None:
+        for _ in range(self._log.turns):
+            await asyncio.sleep(0)
+        self._append(events, anew=anew)
+
+    def _append(self, events: Sequence[Event], *, anew: bool) -> None:
+        self._check()
+        assert [event.seq for event in events] == list(range(self.last_seq + 1, self.last_seq + 1 + len(events)))
+        entry = Entry(events[-1].seq, events, anew)
+        self._stored.entries.append(entry)
+        self._kept.append(entry)
+        self._stored.written_at = time.monotonic()
+        self.last_seq = entry.seq
+        if anew:
+            self._stored.anew = False
+            self._channel.appended_in_part(self.last_seq, self.last_seq)  # Its readers differ in what they read.
+        else:
+            self._stored.bytes += len(encode_lines(events))
+            self.size = self._stored.bytes
+            self._channel.appended(events, self.last_seq, self.last_seq)
+        self._stored.tell()
+
+    def _check(self) -> None:
+        """Put back what the store forgot.
+
+        Raises:
+            LeaseLostError: the store has another history, or another worker has the lease.
+        """
+        self._log._reach()
+        last = self._stored.entries[-1]
+        if self._stored.holder is not self or last not in self._kept:
+            self.release()
             self._channel.release(self)
             raise LeaseLostError
-        self._stored.events += events
-        self._stored.bytes += len(encode_lines(events))
-        self._stored.written_at = time.monotonic()
-        self.last_seq, self.size = events[-1].seq, self._stored.bytes
-        self._channel.appended(events, self.last_seq, self.last_seq)
-        self._stored.tell()
+        self._stored.entries += self._kept[self._kept.index(last) + 1 :]
+
+    async def renew(self) -> None:
+        self._check()
+        self._stored.claim()
+        self._kept.append(self._stored.entries[-1])
+        self.last_seq = self._stored.entries[-1].seq
+        self._channel.appended_in_part(self.last_seq, self.last_seq)
+
+    def anew_requested(self) -> bool:
+        return self._stored.anew
+
+    def lost(self) -> bool:
+        return self._lost
 
     def grew(self) -> None:
         if self._stored.grown:
             self._stored.grown[-1] = True
 
     def watched(self) -> bool:
-        return bool(self._stored.followers)
+        if not self._log.deaf:
+            self._heard_of_followers = bool(self._stored.followers)
+        return self._heard_of_followers or self._channel.watched()
+
+    async def still_unwatched(self) -> bool:
+        self._log._reach()
+        return not self._stored.followers
 
     def mark_unwatched(self, seconds: float) -> None:
         self._stored.unwatched_until = time.monotonic() + seconds
@@ -186,10 +297,17 @@ class MemoryLease:
         self._stored.unwatched_until = None
 
     def stop_requested(self) -> StoppedBy | None:
+        if self._log.deaf:
+            return None
         by, self._stored.stop = self._stored.stop, None
         return by
 
+    def tell(self) -> None:
+        if self.on_change is not None and not self._log.deaf:
+            self.on_change()
+
     def release(self) -> None:
+        self._lost = True
         if self._stored.holder is self:
             self._stored.holder = None
             self._channel.release(self)
@@ -204,32 +322,70 @@ class MemoryLease:
 class MemoryReader(ChannelReader[MemoryLease]):
     """See `service.eventlog.base.Reader`. Its place is the seq."""
 
-    def __init__(self, channel: Channel[MemoryLease], stored: Stored, after: int, *, watch: bool) -> None:
+    def __init__(
+        self, log: MemoryEventLog, channel: Channel[MemoryLease], stored: Stored, after: int, *, watch: bool
+    ) -> None:
+        self._log = log
         self._stored = stored
+        self._orphaned = False
+        self._has_asked = False
         if watch:
             stored.followers.add(self)
-        at_end = stored.ended and after >= stored.events[-1].seq
+        at_end = stored.ended and after == stored.last.seq
         super().__init__(channel, after, after, at_end=at_end, watch=watch)
 
     async def start(self) -> Start:
-        start = self._stored.events[0]
+        start = self._stored.entries[0].events[0]
         if not isinstance(start, Start):
             raise DamagedLogError
         return start
 
+    async def read(self) -> Sequence[Event]:
+        # The store may have forgotten the place, which the channel does not know.
+        return await super().read() if self._stored.has(self._seq) else await self._fetch()
+
     def orphaned(self) -> bool:
-        return self._stored.holder is None
+        if not self._log.deaf:
+            self._orphaned = self._stored.holder is None
+        return self._orphaned
 
     async def _fetch(self) -> Sequence[Event]:
-        events = self._stored.events[self._seq : self._seq + MAX_READ]
-        self._seq += len(events)
-        self._place = self._seq
+        entries = self._stored.entries
+        if not self._stored.has(self._seq):
+            return self._anew(entries)
+        at = bisect_left(entries, self._place + 1, key=lambda entry: entry.seq)
+        events: list[Event] = []
+        for entry in entries[at:]:
+            rest = [event for event in entry.events if event.seq > self._seq]
+            if not entry.anew or len(rest) < len(entry.events):  # or it was placed among them
+                events += rest
+            self._take(entry)
+            if len(events) >= MAX_READ:
+                break
         return events
+
+    def _anew(self, entries: Sequence[Entry]) -> Sequence[Event]:
+        """Return the first text that was given anew behind the place, which is not in the log."""
+        for entry in entries:
+            if entry.anew and entry.seq > self._seq:
+                self._take(entry)
+                return entry.events
+        if self._stored.ended:
+            raise DamagedLogError
+        if not self._has_asked:  # Once: its place may be a number that a client made up.
+            self._has_asked = self._stored.anew = True
+            self._stored.tell_holder()
+        return ()
+
+    def _take(self, entry: Entry) -> None:
+        self._place = entry.seq
+        if entry.events:
+            self._seq = entry.events[-1].seq
 
     def _listen(self) -> float:
         self._stored.listeners.append(self.wake)
         self._listening = True
-        return 0.0 if self._stored.events[-1].seq > self._place else math.inf
+        return 0.0 if self._stored.entries[-1].seq > self._place else math.inf
 
     def _watch(self) -> None:
         self._stored.followers.add(self)

@@ -1,7 +1,7 @@
 """The contract of `service.eventlog.base`, on every backend."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,11 +9,35 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
-from service.eventlog import AheadOfLogError, Claims, EventLog, Lease, LeaseLostError, Reader, Retention, open_event_log
-from service.events import Delta, Done, Event, Start, Stopped, StoppedBy, Terminal, Timing, new_answer_id
+from service.eventlog import (
+    AheadOfLogError,
+    Claims,
+    DamagedLogError,
+    EventLog,
+    Lease,
+    LeaseLostError,
+    Reader,
+    Retention,
+    open_event_log,
+)
+from service.events import (
+    MAX_SEQ,
+    Delta,
+    Done,
+    Event,
+    Restart,
+    Start,
+    Stopped,
+    StoppedBy,
+    Terminal,
+    Timing,
+    new_answer_id,
+)
 from tests.eventlog.another import AnotherWorker, tended
+from tests.eventlog.backends import Tested
+from tests.eventlog.memory import MemoryEventLog
 from tests.strategies import answers
-from tests.waiting import DEADLINE_SECONDS, until
+from tests.waiting import DEADLINE_SECONDS, POLL_SECONDS, first, until
 
 LONG_SECONDS = 60.0
 """Longer than any deadline here. A wait of this length was not woken."""
@@ -25,6 +49,10 @@ def start(answer: str) -> Start:
 
 def deltas(first: int, count: int) -> list[Event]:
     return [Delta(seq, text=f"w{seq} ") for seq in range(first, first + count)]
+
+
+def seqs(events: Sequence[Event]) -> list[int]:
+    return [event.seq for event in events]
 
 
 def done(seq: int) -> Done:
@@ -67,6 +95,11 @@ async def begin(log: EventLog, *events: Event) -> tuple[str, Lease]:
     return answer, lease
 
 
+async def claimed(log: EventLog, answer: str) -> Lease:
+    """Claim the answer, as soon as its last producer is known to be dead."""
+    return await first(lambda: log.claim(answer))
+
+
 # Reading and writing
 
 
@@ -97,20 +130,47 @@ async def test_a_reader_from_every_offset_reads_what_comes_after_it(log: EventLo
         assert await read_all(log, answer, after) == whole[after:]
 
 
-async def test_an_offset_that_a_running_answer_has_not_reached_is_ahead_of_it(log: EventLog) -> None:
-    answer, _ = await begin(log, *deltas(2, 2))
-    for after in (4, 1000):
+@pytest.mark.parametrize("after", [4, 1000, MAX_SEQ])
+async def test_an_offset_that_a_running_answer_has_not_reached_is_ahead_of_it_unless_it_may_have_been_forgotten(
+    log: EventLog, backend: Tested, after: int
+) -> None:
+    answer, lease = await begin(log, *deltas(2, 2))
+    if not backend.forgets:
         with pytest.raises(AheadOfLogError):
             await log.open(answer, after)
+        return
+    reader = await log.open(answer, after)
+    assert not reader.at_end
+    following = asyncio.create_task(follow(reader))
+    await until(lease.anew_requested)
+    assert not following.done()
+    following.cancel()
+    await asyncio.wait([following])
+    reader.close()
 
 
 async def test_nothing_comes_behind_the_last_event_of_an_ended_answer(log: EventLog) -> None:
     answer, _ = await begin(log, *deltas(2, 2), done(4))
-    for after, at_end in ((0, False), (3, False), (4, True), (5, True), (1000, True)):
+    for after, at_end in ((0, False), (3, False), (4, True)):
         reader = await log.open(answer, after)
         assert reader.at_end == at_end
         assert list(await reader.read()) == [] if at_end else await reader.read()
         reader.close()
+
+
+@pytest.mark.parametrize("after", [5, 1000, MAX_SEQ])
+async def test_an_offset_behind_the_last_event_of_an_ended_answer_is_its_end_unless_it_may_have_been_forgotten(
+    log: EventLog, backend: Tested, after: int
+) -> None:
+    answer, _ = await begin(log, *deltas(2, 2), done(4))
+    if backend.forgets:
+        with pytest.raises(DamagedLogError):
+            await log.open(answer, after)
+        return
+    reader = await log.open(answer, after)
+    assert reader.at_end
+    assert not await reader.read()
+    reader.close()
 
 
 async def test_a_reader_at_any_place_tells_how_the_log_begins(log: EventLog) -> None:
@@ -156,7 +216,8 @@ async def test_a_start_of_a_mebibyte_is_read_whole_and_what_follows_it(log: Even
     lease.release()
     claimed = await log.claim(answer)
     assert claimed is not None
-    assert claimed.last_seq == 4
+    await claimed.append(deltas(claimed.last_seq + 1, 1))
+    assert len(await read_all(log, answer, 1)) == 4
 
 
 async def test_the_size_is_what_was_written(log: EventLog) -> None:
@@ -333,9 +394,9 @@ async def test_an_answer_with_a_producer_cannot_be_claimed(log: EventLog, anothe
     reader = await log.open(answer)
     assert not reader.orphaned()
     lease.release()
-    assert reader.orphaned()
-    assert await another.ask("claim", answer=answer) == 1
-    assert not reader.orphaned()
+    await until(reader.orphaned)
+    assert await another.ask("claim", answer=answer)
+    await until(lambda: not reader.orphaned())
     assert await log.claim(answer) is None
     reader.close()
 
@@ -349,11 +410,46 @@ async def test_an_answer_whose_producer_was_killed_is_claimed_and_goes_on(
     reader = await log.open(answer)
     assert await log.claim(answer) is None
     another.kill()
-    lease = await log.claim(answer)
-    assert lease is not None
-    assert (lease.answer_id, lease.last_seq, lease.claims) == (answer, 4, Claims(1, 1))
-    await lease.append([*deltas(5, 1), done(6)])
-    assert await follow(reader) == [start(answer), *deltas(2, 4), done(6)]
+    lease = await claimed(log, answer)
+    assert (lease.answer_id, lease.claims) == (answer, Claims(1, 1))
+    last = lease.last_seq
+    assert last >= 4
+    await lease.append([*deltas(last + 1, 1), done(last + 2)])
+    assert await follow(reader) == [start(answer), *deltas(2, 3), *deltas(last + 1, 1), done(last + 2)]
+    reader.close()
+
+
+async def test_a_claim_goes_on_with_a_number_that_no_event_ever_had_and_files_without_a_gap(
+    log: EventLog, backend: Tested
+) -> None:
+    answer, lease = await begin(log, *deltas(2, 2))
+    numbers = [3]
+    for _ in range(3):
+        lease.release()
+        lease = await claimed(log, answer)
+        assert (lease.last_seq > numbers[-1]) == backend.forgets
+        assert lease.last_seq <= MAX_SEQ
+        assert (await log.last(answer)).seq == numbers[-1]
+        await lease.append(deltas(lease.last_seq + 1, 2))
+        numbers += [lease.last_seq - 1, lease.last_seq]
+        assert (await log.last(answer)).seq == numbers[-1]
+    if not backend.forgets:
+        assert numbers == list(range(3, 10))
+    assert seqs(await read_all(log, answer)) == [1, 2, *numbers]
+    for at, after in enumerate(numbers):
+        assert seqs(await read_all(log, answer, after)) == numbers[at + 1 :]
+
+
+async def test_a_reader_that_waits_goes_on_behind_a_claim(log: EventLog) -> None:
+    answer, lease = await begin(log, *deltas(2, 2))
+    reader = await log.open(answer, 3)
+    for _ in range(3):
+        assert not await reader.read()
+        lease.release()
+        lease = await claimed(log, answer)
+        assert not await reader.read()
+        await lease.append(deltas(lease.last_seq + 1, 1))
+        assert await reader.read() == deltas(lease.last_seq, 1)
     reader.close()
 
 
@@ -365,7 +461,7 @@ async def test_of_many_claimers_one_wins(log: EventLog, url: str, another: Anoth
             won = await asyncio.gather(another.ask("claim", answer=answer), third.ask("claim", answer=answer))
             mine = await log.claim(answer)
             assert mine is None
-            assert sorted(won, key=str) == [1, None]
+            assert [each is None for each in won].count(False) == 1
 
 
 async def test_an_answer_that_has_ended_is_never_claimed(log: EventLog) -> None:
@@ -373,12 +469,6 @@ async def test_an_answer_that_has_ended_is_never_claimed(log: EventLog) -> None:
     lease.release()
     assert await log.claim(answer) is None
     assert await read_all(log, answer) == [start(answer), done(2)]
-
-
-async def claimed(log: EventLog, answer: str) -> Lease:
-    lease = await log.claim(answer)
-    assert lease is not None
-    return lease
 
 
 async def test_claims_are_counted_in_all_and_since_the_answer_last_grew(log: EventLog, another: AnotherWorker) -> None:
@@ -413,25 +503,64 @@ async def test_claims_are_forgotten_when_an_answer_is_handed_over(log: EventLog)
         assert lease.claims == Claims(1, 1)
         lease.grew()
         lease.hand_over()
-        assert await tended(log) == [answer]
+        assert await found(log) == [answer]
 
 
 async def test_what_was_released_takes_no_event_more(log: EventLog) -> None:
     answer, lease = await begin(log)
     reader = await log.open(answer, 1)
     lease.release()
+    assert lease.lost()
     with pytest.raises(LeaseLostError):
         await lease.append(deltas(2, 1))
     assert lease.last_seq == 1
     assert not await reader.read()
-    assert reader.orphaned()
-    claimed = await log.claim(answer)
-    assert claimed is not None
-    with pytest.raises(LeaseLostError):
-        await lease.append(deltas(2, 1))
-    await claimed.append(deltas(2, 1))
-    assert list(await reader.read()) == deltas(2, 1)
+    await until(reader.orphaned)
+    next_lease = await claimed(log, answer)
+    assert not next_lease.lost()
+    for refused in (lease.append(deltas(2, 1)), lease.renew()):
+        with pytest.raises(LeaseLostError):
+            await refused
+    said = deltas(next_lease.last_seq + 1, 1)
+    await next_lease.append(said)
+    assert list(await reader.read()) == said
     reader.close()
+
+
+async def test_an_append_whose_caller_is_cancelled_is_completed_and_counted(log: EventLog) -> None:
+    """A stop cancels the producer's task. The terminal event has the number after the append that was under way."""
+    if isinstance(log, MemoryEventLog):
+        log.turns = 5
+    answer, lease = await begin(log)
+    for append in (lease.append, lambda events: lease.append(events, anew=True)):
+        for turns in range(8):
+            wanted = lease.last_seq
+            appending = asyncio.ensure_future(append(deltas(wanted + 1, 2)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for _ in range(2):  # The second one comes while it is being completed.
+                appending.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([appending])
+            assert lease.last_seq in ({wanted + 2} if turns else {wanted, wanted + 2})
+    last = lease.last_seq
+    await lease.append([done(last + 1)])
+    assert seqs(await read_all(log, answer))[-1] == last + 1
+
+
+async def test_a_renewal_whose_caller_is_cancelled_is_completed_and_counted(log: EventLog) -> None:
+    if isinstance(log, MemoryEventLog):
+        log.turns = 5
+    answer, lease = await begin(log)
+    for turns in range(8):
+        renewing = asyncio.ensure_future(lease.renew())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        renewing.cancel()
+        await asyncio.wait([renewing])
+        said = deltas(lease.last_seq + 1, 1)
+        await lease.append(said)
+        assert await log.last(answer) == said[0]
 
 
 async def test_who_has_lost_a_lease_forgets_no_claims_of_the_next(log: EventLog) -> None:
@@ -457,11 +586,87 @@ async def test_closing_the_log_ends_its_leases(log: EventLog, url: str) -> None:
     other = open_event_log(url, Retention())
     answer, lease = await begin(other)
     await other.aclose()
-    assert await log.claim(answer) is not None
+    assert await claimed(log, answer)
     lease.release()
 
 
+# Text given anew
+
+
+def said_again(first: int) -> list[Event]:
+    return [Restart(first), Delta(first + 1, text="w2 w3 ")]
+
+
+async def test_text_given_anew_is_passed_over_by_readers_that_have_their_place(forgetful_log: EventLog) -> None:
+    log = forgetful_log
+    answer, lease = await begin(log, *deltas(2, 2))
+    early, late = await log.open(answer), await log.open(answer, 3)
+    assert await rest_of(early) == [start(answer), *deltas(2, 2)]
+    size = lease.size
+    await lease.renew()
+    again = lease.last_seq + 1
+    assert again > 4
+    await lease.append(said_again(again), anew=True)
+    assert lease.last_seq == again + 1
+    assert lease.size == size
+    rest = [*deltas(again + 2, 1), done(again + 3)]
+    await lease.append(rest)
+    for reader in (early, late):
+        assert await rest_of(reader) == rest
+        reader.close()
+    assert await read_all(log, answer) == [start(answer), *deltas(2, 2), *rest]
+    assert await read_all(log, answer, 2) == [*deltas(3, 1), *rest]
+    # Placed among what was given anew, a reader has its beginning.
+    assert await read_all(log, answer, again) == [said_again(again)[1], *rest]
+    assert await read_all(log, answer, again + 1) == rest
+
+
+async def test_a_reader_whose_place_is_not_in_the_log_gets_the_text_anew(forgetful_log: EventLog) -> None:
+    log = forgetful_log
+    answer, lease = await begin(log, *deltas(2, 2))
+    changes: list[bool] = []
+    lease.on_change = lambda: changes.append(lease.anew_requested())
+    assert not lease.anew_requested()
+    reader = await log.open(answer, 57)
+    following = asyncio.create_task(follow(reader))
+    await until(lambda: changes and changes[-1])
+    await lease.append(deltas(4, 1))
+    await lease.renew()
+    assert lease.anew_requested()
+    again = lease.last_seq + 1
+    await lease.append(said_again(again), anew=True)
+    assert not lease.anew_requested()
+    await lease.append([done(again + 2)])
+    assert await following == [*said_again(again), done(again + 2)]
+    reader.close()
+
+
+async def test_a_request_for_the_text_anew_reaches_the_next_producer(forgetful_log: EventLog) -> None:
+    log = forgetful_log
+    answer, lease = await begin(log, *deltas(2, 2))
+    lease.release()
+    reader = await log.open(answer, 57)
+    following = asyncio.create_task(follow(reader))
+    await asyncio.sleep(0)
+    lease = await claimed(log, answer)
+    await until(lease.anew_requested)
+    again = lease.last_seq + 1
+    await lease.append(said_again(again), anew=True)
+    await lease.append([done(again + 2)])
+    assert await following == [*said_again(again), done(again + 2)]
+    reader.close()
+
+
 # Watching
+
+
+async def until_asked(another: AnotherWorker, what: str, *, reply: object, **given: object) -> None:
+    """Ask the other worker until it gives the reply. It may hear of this worker late."""
+
+    async def replies() -> bool:
+        return bool(await another.ask(what, **given) == reply)
+
+    await first(replies)
 
 
 async def test_an_answer_is_watched_while_it_has_a_follower(log: EventLog, another: AnotherWorker) -> None:
@@ -474,17 +679,20 @@ async def test_an_answer_is_watched_while_it_has_a_follower(log: EventLog, anoth
     await another.ask("open", answer=answer)
     also_here.close()
     also_here.close()
-    assert lease.watched()
+    assert not await lease.still_unwatched()
+    await until(lease.watched)
     await another.ask("close", answer=answer)
-    assert not lease.watched()
+    assert await lease.still_unwatched()
+    await until(lambda: not lease.watched())
 
 
 async def test_a_killed_workers_followers_no_longer_watch(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     await another.ask("open", answer=answer)
-    assert lease.watched()
+    await until(lease.watched)
     another.kill()
-    assert not lease.watched()
+    await until(lambda: not lease.watched())
+    assert await lease.still_unwatched()
 
 
 async def test_a_reader_without_watch_does_not_watch(log: EventLog, another: AnotherWorker) -> None:
@@ -504,20 +712,19 @@ async def test_a_producer_on_another_worker_sees_who_follows_here(log: EventLog,
     await another.ask("create", answer=answer)
     assert not await another.ask("watched", answer=answer)
     reader = await log.open(answer)
-    assert await another.ask("watched", answer=answer)
+    await until_asked(another, "watched", answer=answer, reply=True)
     reader.close()
-    assert not await another.ask("watched", answer=answer)
+    await until_asked(another, "watched", answer=answer, reply=False)
 
 
 async def test_who_claims_an_answer_sees_its_followers(log: EventLog) -> None:
     answer, lease = await begin(log)
     reader = await log.open(answer)
     lease.release()
-    claimed = await log.claim(answer)
-    assert claimed is not None
-    assert claimed.watched()
+    lease = await claimed(log, answer)
+    assert lease.watched()
     reader.close()
-    assert not claimed.watched()
+    await until(lambda: not lease.watched())
 
 
 async def test_the_producer_is_told_when_a_follower_of_its_worker_comes_or_leaves(log: EventLog) -> None:
@@ -542,7 +749,7 @@ async def test_what_is_left_of_the_time_without_a_follower_is_known_to_who_claim
     assert lease.unwatched_seconds_left is None, "there was a follower, or may have been one"
     lease.mark_unwatched(30)
     lease.release()
-    await another.ask("claim", answer=answer)
+    assert await another.ask("claim", answer=answer)
     another.kill()
     lease = await claimed(log, answer)
     assert lease.unwatched_seconds_left is not None
@@ -572,30 +779,35 @@ async def test_a_stop_is_seen_without_being_told_and_concerns_one_answer(log: Ev
     answer, lease = await begin(log)
     _, other = await begin(log)
     await another.ask("request_stop", answer=answer, by="user")
+    seen: list[StoppedBy | None] = [None]
+    while seen[-1] is None:
+        seen.append(lease.stop_requested())
+        await asyncio.sleep(POLL_SECONDS)
+    assert seen[-1] == "user"
     assert other.stop_requested() is None
-    assert lease.stop_requested() == "user"
 
 
 async def test_a_stop_requested_of_an_orphan_reaches_its_next_producer(log: EventLog, another: AnotherWorker) -> None:
     answer, lease = await begin(log)
     lease.release()
     await another.ask("request_stop", answer=answer, by="user")
-    claimed = await log.claim(answer)
-    assert claimed is not None
-    assert claimed.stop_requested() == "user"
+    assert (await claimed(log, answer)).stop_requested() == "user"
 
 
 # Erasing and tending
 
 
-async def test_an_erased_answer_is_unknown_and_its_readers_come_to_their_end(
+async def test_an_erased_answer_is_unknown_and_its_readers_come_to_their_end_or_are_cut(
     log: EventLog, another: AnotherWorker
 ) -> None:
     answer, lease = await begin(log, *deltas(2, 3), done(5))
     lease.release()
     reader = await log.open(answer, 2)
     await log.erase(answer)
-    assert await rest_of(reader) == [*deltas(3, 2), done(5)]
+    try:
+        assert await follow(reader) == [*deltas(3, 2), done(5)]
+    except DamagedLogError:
+        assert another  # cut
     reader.close()
     for gone in (log.open(answer), log.last(answer)):
         with pytest.raises(UnknownAnswer):
@@ -612,13 +824,18 @@ async def test_tending_finds_the_orphans_and_only_them(log: EventLog, another: A
     ended.release()
     theirs = new_answer_id()
     await another.ask("create", answer=theirs)
-    assert await tended(log) == [orphan]
-    assert await another.ask("tend") == [orphan]
-    assert await log.claim(orphan) is not None
+    assert await found(log) == [orphan]
+    await until_asked(another, "tend", reply=[orphan])
+    assert await claimed(log, orphan)
     assert await tended(log) == []
     another.kill()
-    assert await tended(log) == [theirs]
+    assert await found(log) == [theirs]
     running.release()
+
+
+async def found(log: EventLog) -> list[str]:
+    """The orphans that are found first. A worker may hear late that another one has died."""
+    return await first(lambda: tended(log))
 
 
 async def erased(log: EventLog, answer: str) -> bool:

@@ -53,7 +53,7 @@ class FileLease:
         self._look_for_stop = True  # One may have been requested before the claim.
         channel.hold(self, size, last_seq)
 
-    async def append(self, events: Sequence[Event]) -> None:
+    async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:  # noqa: ARG002 (never requested)
         self.append_now(events)
 
     def append_now(self, events: Sequence[Event]) -> bool:
@@ -87,6 +87,16 @@ class FileLease:
         os.ftruncate(self._descriptor, self.size)
         self._torn = False
 
+    async def renew(self) -> None:
+        if self._descriptor < 0:
+            raise LeaseLostError
+
+    def anew_requested(self) -> bool:
+        return False  # A file forgets nothing.
+
+    def lost(self) -> bool:
+        return self._descriptor < 0
+
     def grew(self) -> None:
         if self.claims.total:
             claims.grew(self._claims_path, self.claims.total)
@@ -96,6 +106,9 @@ class FileLease:
             return True
         with as_unavailable():
             return is_locked_by_another(self._descriptor, WATCH)
+
+    async def still_unwatched(self) -> bool:
+        return not self.watched()
 
     def mark_unwatched(self, seconds: float) -> None:
         unwatched.mark(self._unwatched_path, seconds)

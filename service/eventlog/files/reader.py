@@ -55,8 +55,11 @@ class FileReader(ChannelReader[FileLease]):
                     await asyncio.sleep(0)
                 end = block.rfind(b"\n") + 1
                 if end:
-                    events, self._seq = decode_lines(block[:end], self._seq)
+                    before = self._seq
+                    events, self._seq = decode_lines(block[:end], before)
                     self._place += end
+                    if len(events) < self._seq - before:
+                        self._note_unknown(events, before)
                     if events:
                         return events
                 elif len(block) < reach:
@@ -67,6 +70,10 @@ class FileReader(ChannelReader[FileLease]):
                     reach *= 8  # An event longer than a read: a start with a long request, say.
         except OSError as error:
             raise unavailable(error) from error
+
+    def _note_unknown(self, events: Sequence[Event], before: int) -> None:
+        known = {event.seq for event in events}
+        self.unknown_seq = max(seq for seq in range(before + 1, self._seq + 1) if seq not in known)
 
     def orphaned(self) -> bool:
         if self._channel.lease is not None:

@@ -3,21 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from service.errors import UpstreamError
-from service.eventlog import Lease
 from service.events import Event
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.stream import UpstreamStream
 from service.watch import Watch
+from service.writer import Writer
 
 
 class Intake:
     """Appends the deltas of one stream behind its first ones. `most_bytes` is the limit on the log, `time` a clock."""
 
     def __init__(
-        self, lease: Lease, watch: Watch, counted: AnswerMetrics, most_bytes: int, time: Callable[[], float]
+        self, writer: Writer, watch: Watch, counted: AnswerMetrics, most_bytes: int, time: Callable[[], float]
     ) -> None:
-        self._lease = lease
+        self._writer = writer
         self._watch = watch
         self._metrics = counted
         self._most_bytes = most_bytes
@@ -33,9 +33,9 @@ class Intake:
             UpstreamError: the stream broke off, or the log is too long.
             LeaseLostError, Unavailable: see `service.eventlog.base.Lease.append`.
         """
-        while self._lease.size <= self._most_bytes:
+        while self._writer.size <= self._most_bytes:
             await stream.flow(self._push)
-            if self._lease.size > self._most_bytes:
+            if self._writer.size > self._most_bytes:
                 break  # before a read, which would wait
             if self._left:
                 deltas, self._left = self._left, ()
@@ -43,14 +43,14 @@ class Intake:
                 self._count(deltas)
             else:
                 return
-            await self._lease.append(deltas)
+            await self._writer.append(deltas)
         raise UpstreamError("answer_too_long")
 
     def _push(self, deltas: Sequence[Event]) -> bool:
         """Append the deltas, while `run` waits. Return False if it must go on."""
         self._count(deltas)
-        if self._lease.append_now(deltas):
-            return self._lease.size <= self._most_bytes
+        if self._writer.append_now(deltas):
+            return self._writer.size <= self._most_bytes
         self._left = deltas
         return False
 

@@ -31,7 +31,7 @@ from service.events import (
     Usage,
 )
 from service.intake import Intake
-from service.lifecycle import STARTS, Cause, State, accepts, move
+from service.lifecycle import STARTS, WORKING, Cause, State, accepts, move
 from service.recovery import How, Mending, Recoverer
 from service.report import Report
 from service.request import Request
@@ -40,6 +40,7 @@ from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.stream import Upstream, UpstreamStream
 from service.watch import Watch
+from service.writer import Writer
 
 OVERDUE_GRACE_SECONDS = 15.0
 """Grace period after an answer's timeout, for a busy machine. An answer that still runs then counts as stuck."""
@@ -103,6 +104,8 @@ class Producer:
         self._stopped_by: StoppedBy = "user"
         self._started: asyncio.Task[None] | None = None
         self._watch = Watch(lease, limits.unwatched_seconds)
+        self._writer = Writer(lease, recoverer.state, self.look)
+        self._asking: asyncio.Task[None] | None = None
         lease.on_change = self.look
 
     def _move(self, cause: Cause) -> None:
@@ -139,16 +142,38 @@ class Producer:
             self._started.cancel()
 
     def look(self) -> None:
-        """Stop if a client asked for it on another worker, or if the answer has had no follower for too long."""
+        """React to news of other workers.
+
+        Stop if the lease is lost, if a client asked for it on another worker, or if the answer has had no follower for
+        too long. Give the text anew if a reader has lost its place.
+        """
         if not accepts(self._state, Cause.STOP):
             return
         try:
-            if by := self._lease.stop_requested():
+            if self._lease.lost():
+                self._interrupt()
+            elif by := self._lease.stop_requested():
                 self.stop(by)
+            elif self._watch.is_over():
+                self._ask_for_followers()
+            elif self._lease.anew_requested() and self._state in WORKING:
+                self._writer.give_anew()
+        except Unavailable:
+            pass  # A broken disk, or no descriptor left: the next look may tell.
+
+    def _ask_for_followers(self) -> None:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._stop_if_unwatched())
+
+    async def _stop_if_unwatched(self) -> None:
+        # What is known of other workers' followers may be old.
+        try:
+            if not await self._lease.still_unwatched():
+                self._watch.end()
             elif self._watch.is_over():
                 self.stop("unwatched")
         except Unavailable:
-            pass  # A broken disk, or no descriptor left: the next look may tell.
+            pass  # The next look asks again.
 
     def is_overdue(self) -> bool:
         """Return whether it still runs although its timeout should have ended it."""
@@ -169,6 +194,9 @@ class Producer:
         finally:
             self._lease.release()
             self._status_came()
+            if self._asking is not None:
+                self._asking.cancel()
+            await self._writer.aclose()
 
     async def _outcome(self) -> Terminal | None:
         """Return the terminal event; None if the answer is left to another worker.
@@ -184,7 +212,8 @@ class Producer:
             if self._state in STARTS:  # It was not interrupted before its first step.
                 return await self._produce()
         except asyncio.CancelledError:
-            pass
+            if self._lease.lost() and accepts(self._state, Cause.LOSE):
+                raise LeaseLostError from None
         except LeaseLostError:
             raise
         except FolyamError as error:
@@ -288,7 +317,7 @@ class Producer:
             self._move(Cause.CONTINUE)
         else:
             if mending.discards:
-                await self._lease.append([Restart(self._lease.last_seq + 1)])
+                await self._writer.append([Restart(self._lease.last_seq + 1)])
                 self._stop_left_run()
             self._move(Cause.RESTART)
 
@@ -311,7 +340,7 @@ class Producer:
     async def _log_run(self, run: Run) -> None:
         if not self._has_all_usage or self._untold_run is not None:
             run = replace(run, tells_all=False)
-        await self._lease.append([Delta(self._lease.last_seq + 1, run=run)])
+        await self._writer.append([Delta(self._lease.last_seq + 1, run=run)])
         self._run = run
         self._stop_left_run()
 
@@ -327,7 +356,7 @@ class Producer:
         deltas = await stream.read()
         if not deltas:
             return
-        intake = Intake(self._lease, self._watch, self._metrics, self._limits.answer_bytes, self._loop.time)
+        intake = Intake(self._writer, self._watch, self._metrics, self._limits.answer_bytes, self._loop.time)
         first_at = intake.arrived_at
         await self._log_first(deltas, stream, mending)
         self._report.answered(stream.endpoint)
@@ -346,7 +375,7 @@ class Producer:
             if mending.has_seam:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
-        await self._lease.append(events)
+        await self._writer.append(events)
         self._stop_left_run()
         self._move(Cause.CHUNK)
         self._lease.grew()
@@ -373,7 +402,7 @@ class Producer:
 
     async def _end(self, terminal: Terminal) -> None:
         try:
-            await self._lease.append([terminal])
+            await self._writer.end(terminal)
             self._move(Cause.LOGGED)
         except LeaseLostError:
             raise

@@ -135,7 +135,8 @@ class Recoverer:
         """`state` folds the answer's log. `taken_over` is how the answer goes on whose worker died."""
         self._policy = policy
         self._why = taken_over.why if taken_over else ""
-        self._state = state
+        self.state = state
+        """Fold the answer's log."""
         self._last = taken_over.how if taken_over else None
         self._gone: set[tuple[str, str]] = set()  # ids and addresses of runs that cannot be followed again
         self._continues = True
@@ -172,7 +173,7 @@ class Recoverer:
         self._without_progress += 1
         if self._attempts > ATTEMPTS or (progress and error.reason not in BREAKS) or not self.may_mend:
             return None
-        state = await self._state()
+        state = await self.state()
         is_over = self._without_progress > self._most_attempts(state, reached=reached)
         is_refused = not progress and not error.retryable
         is_gone = run_ended

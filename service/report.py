@@ -167,6 +167,7 @@ class Report:
     def lose(self, last_seq: int) -> None:
         """Note that another worker has the answer's lease. This worker knows no end of the answer, and counts none."""
         _logger.info("lease_lost", answer=self._answer_id, events=last_seq, **tracing.log_fields(self._span))
+        metrics.lease_lost()
         self._go_on_elsewhere("lost")
 
     def not_logged(self, code: str, last_seq: int) -> None:

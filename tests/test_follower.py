@@ -306,7 +306,7 @@ async def test_a_follower_of_an_orphan_asks_for_its_adoption(log: EventLog) -> N
     claimed = await log.claim(lease.answer_id)
     assert claimed is not None
     await claimed.append([Stopped(claimed.last_seq + 1, "user")])
-    assert await waiting == SSE.encoder(lease.answer_id).encode([Stopped(3, "user")])
+    assert await waiting == SSE.encoder(lease.answer_id).encode([Stopped(claimed.last_seq, "user")])
     follower.close()
 
 

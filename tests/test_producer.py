@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import pytest
@@ -55,7 +56,12 @@ def key() -> str:
 
 
 def seqs_without_gaps(events: list[Event]) -> bool:
-    return [event.seq for event in events] == list(range(1, len(events) + 1))
+    """Each seq follows the one before, or the number of a claim, which is the time in microseconds."""
+    return all(after == before + 1 or after > max(before, 10**15) for before, after in pairwise([0, *seqs(events)]))
+
+
+def seqs(events: list[Event]) -> list[int]:
+    return [event.seq for event in events]
 
 
 def one_end(events: list[Event]) -> bool:
@@ -390,7 +396,8 @@ async def test_time_without_a_follower_goes_on_in_the_worker_that_takes_an_answe
     answer = await unwatched_orphan(here, key, 0)
     here.supervisor.adopt(answer)
     events = await here.follow(answer, watch=False)
-    assert without_figures(events[-1]) == Stopped(len(events), "unwatched")
+    assert without_figures(events[-1]) == Stopped(events[-1].seq, "unwatched")
+    assert seqs_without_gaps(events)
 
 
 async def test_a_follower_who_is_back_before_the_new_producer_has_its_whole_time_again(here: Worker, key: str) -> None:
@@ -487,7 +494,7 @@ async def test_an_orphan_is_recovered_as_configured(
             assert text_of(events) == "w1 w2 w3 w4 "
             assert not any(isinstance(event, Restart) for event in events)
         case "restart":
-            assert Restart(4) in after
+            assert isinstance(after[0], Restart)
             assert text_of(after) == "w1 w2 w3 w4 "
         case "fail":
             [failed] = after
@@ -528,7 +535,7 @@ async def test_an_answer_with_more_than_text_and_reasoning_begins_anew(
         lease.release()
         here.supervisor.adopt(answer)
         events = await here.follow(answer)
-    assert events[3] == Restart(4)
+    assert isinstance(events[3], Restart)
     assert text_of(events[4:]) == "w1 w2 "
     assert isinstance(events[-1], Done)
 
@@ -539,7 +546,8 @@ async def test_an_upstream_that_cannot_continue_begins_anew_by_default(
     async with worker(url, upstream, continuation="none") as here:
         answer = await orphan_of(here, key, chunks=4, first=[{"stall_after": 2}])
         here.supervisor.adopt(answer)
-        assert Restart(4) in await here.follow(answer)
+        events = await here.follow(answer)
+        assert isinstance(events[3], Restart)
 
 
 async def test_an_answer_that_kills_each_worker_before_it_grows_is_given_up(
@@ -567,7 +575,7 @@ async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
         answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (deaths + 1))
         for _ in range(deaths):
             here.supervisor.adopt(answer)
-            await here.read_to(answer, seq=(await here.log.last(answer)).seq + 2)
+            await here.read_more(answer, events=2)
             producer = here.supervisor._running[answer]
             monkeypatch.setattr(producer._lease, "hand_over", producer._lease.release)  # as a killed worker
             producer.hand_over()

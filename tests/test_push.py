@@ -370,11 +370,12 @@ async def test_a_follower_goes_on_from_the_storage_when_the_lease_goes_elsewhere
     lease.release()
     claimed = await log.claim(answer)
     assert claimed is not None
-    await claimed.append([say(3)])
+    last = claimed.last_seq
+    await claimed.append([Delta(last + 1, text="w3 ")])
     await turns()
-    await claimed.append([say(4)])
-    assert read.seqs()[-1] == 4, "pushed again"
-    await claimed.append([end(5)])
+    await claimed.append([Delta(last + 2, text="w4 ")])
+    assert read.seqs()[-1] == last + 2, "pushed again"
+    await claimed.append([end(last + 3)])
     await read.to_the_end()
     assert words(read) == "w2 w3 w4 "
 
@@ -388,8 +389,8 @@ async def test_no_follower_is_pushed_past_what_another_worker_wrote(log: EventLo
     lease.release()
     claimed = await log.claim(lease.answer_id)
     assert claimed is not None
-    await claimed.append([say(3)])
-    await claimed.append([end(4)])
+    await claimed.append([Delta(claimed.last_seq + 1, text="w3 ")])
+    await claimed.append([end(claimed.last_seq + 1)])
     await read.to_the_end()
     assert words(read) == "w2 w3 "
     await other.aclose()

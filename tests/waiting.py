@@ -29,6 +29,6 @@ async def first(ask: Callable[[], Awaitable[T | None]]) -> T:
         TimeoutError: there is none within DEADLINE_SECONDS.
     """
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not (result := await ask()):
+        while not (result := await ask()):  # noqa: ASYNC110 (the result depends on other processes)
             await asyncio.sleep(POLL_SECONDS)
     return result

@@ -19,7 +19,7 @@ from service.supervisor import Bounds, Supervisor
 from service.upstream.endpoint import Continuation, Endpoint, TimeOuts
 from service.upstream.stream import Upstream
 from tests.upstream.script import command
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, first
 
 LONG_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -58,6 +58,15 @@ class Worker:
     async def read_to(self, answer: str, *, seq: int) -> list[Event]:
         """Wait for the event `seq`; return the events so far."""
         return await self._read_until(answer, lambda last: last.seq >= seq, watch=False)
+
+    async def read_more(self, answer: str, *, events: int) -> None:
+        """Wait until there are so many events more than now."""
+        length = len(await self.read(answer)) + events
+
+        async def is_there() -> bool:
+            return len(await self.read(answer)) >= length
+
+        await first(is_there)
 
     async def _read_until(self, answer: str, whole: Callable[[Event], bool], *, watch: bool) -> list[Event]:
         reader = await self.log.open(answer, watch=watch)

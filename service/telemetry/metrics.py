@@ -35,6 +35,21 @@ def stop_took(seconds: float) -> None:
     series.STOP.observe(seconds)
 
 
+def append_took(seconds: float) -> None:
+    """Observe the time from an append to the log to its completion."""
+    series.APPEND.observe(seconds)
+
+
+def lease_lost() -> None:
+    """Count an answer that another worker has."""
+    series.LEASES_LOST.inc()
+
+
+def text_given_anew() -> None:
+    """Count a text that was given anew."""
+    series.GIVEN_ANEW.inc()
+
+
 def overdue(count: int) -> None:
     """Set how many of this worker's answers are still generated well after their timeout."""
     series.OVERDUE.set(count)

@@ -99,6 +99,17 @@ STREAMS_LIMIT = Gauge("folyam_streams_limit", "Answers that may be generated at 
 FOLLOWERS_LIMIT = Gauge("folyam_followers_limit", "Responses that may be sent at once.", multiprocess_mode="livesum")
 WORKER_DEATHS = Counter("folyam_worker_deaths", "Workers that were killed or crashed.")
 WORKER_DEATHS.inc(own_slot.deaths_found())
+APPEND = Histogram(
+    "folyam_log_append_seconds",
+    "Time from an append to the log to its completion. Most appends to files take no time of their own, and are not"
+    " counted.",
+    buckets=_doubling(0.0000625, 16.384),
+)
+LEASES_LOST = Counter("folyam_log_leases_lost", "Answers whose log refused a write, because another worker has them.")
+GIVEN_ANEW = Counter(
+    "folyam_log_texts_given_anew",
+    "Answers given anew from their beginning, because the log had lost a follower's place.",
+)
 LOG_ANSWERS = Gauge("folyam_log_answers", "Answers that are kept.", multiprocess_mode="livemostrecent")
 LOG_BYTES = Gauge(
     "folyam_log_bytes", "Bytes of the logs of the answers that are kept.", multiprocess_mode="livemostrecent"

@@ -165,9 +165,12 @@ class MemoryEventLog:
         for lease in self._channels.leases():
             lease.release()
 
-    def lose(self, answer_id: str) -> None:
-        """Give the lease to a fictitious worker, as a server does when the holder seems dead. Nobody is told."""
-        self._stored(answer_id).holder = object()
+    def lose(self, answer_id: str, *, tell: bool = False) -> None:
+        """Give the lease to a fictitious worker, as when the holder seems dead. The holder is told, or finds out."""
+        stored = self._stored(answer_id)
+        lease, stored.holder = stored.holder, object()
+        if tell and isinstance(lease, MemoryLease):
+            lease.lose()
 
     def forget(self, answer_id: str, entries: int) -> None:
         """Drop the last entries of the answer's log, as a server does that loses acknowledged writes."""
@@ -276,6 +279,11 @@ class MemoryLease:
 
     def lost(self) -> bool:
         return self._lost
+
+    def lose(self) -> None:
+        self._lost = True
+        self._channel.release(self)
+        self.tell()
 
     def grew(self) -> None:
         if self._stored.grown:

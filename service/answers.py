@@ -5,7 +5,7 @@ The routes' only way to the answers.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,7 +88,8 @@ class Answers:
             raise
         if error is not None:
             follower.close()
-            await self._log.erase(answer_id)  # Its id was never sent.
+            with suppress(Unavailable):  # It expires all the same, and its id was never sent.
+                await self._log.erase(answer_id)
             raise error
         return follower
 

@@ -26,7 +26,8 @@
  * @property {number} [firstMs] silence before the first token
  * @property {number} [heartbeatMs]
  * @property {boolean} [noAnswerHeader]
- * @property {Record<number, {type: string, [field: string]: unknown}>} [instead] events in place of the log's own, by seq
+ * @property {Record<number, {type: string, [field: string]: unknown}>} [instead] events in place of the log's own, by place
+ * @property {Record<number, number>} [takeOvers] numbers from which the events go on, by the place of the first of them
  * @property {(connection: number) => Course} [course] what happens to the first, second, … connection of an answer
  * @property {(stop: number) => Course} [stopCourse] the same for requests to stop
  * @property {(question: number) => Course} [questionCourse] the same for questions that are refused
@@ -132,6 +133,11 @@ export const BEHAVIOURS = {
   "retry-field-in-a-hurry": { course: (n) => ({ preamble: "retry: 0\n", cutAfter: n === 1 ? 5 : 0 }) },
   "byte-order-mark": { course: () => ({ preamble: "\ufeff: a comment\r\n\r\nan unknown line\n\n" }) },
   "no-answer-header": { noAnswerHeader: true, course: once({ endAfter: 5 }) },
+
+  "taken-over": {
+    takeOvers: { 6: 1_795_667_998_131_690, 12: 1_795_667_999_000_000, 18: Number.MAX_SAFE_INTEGER - 100 },
+    course: (n) => (n <= 4 ? { cutAfter: 4 } : WHOLE),
+  },
 
   restarts: { instead: { 10: { type: "restart" } } },
   reasons: { instead: { 3: { type: "delta", reasoning: "Hm. " } } },

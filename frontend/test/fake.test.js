@@ -46,6 +46,15 @@ test("a_log_has_the_protocols_events", () => {
   });
 });
 
+test("numbers_go_on_from_higher_ones_where_an_answer_is_taken_over", () => {
+  const log = new Log({ chunks: 5, paceMs: 0, takeOvers: { 3: 1000, 5: Number.MAX_SAFE_INTEGER - 2 } });
+  const max = Number.MAX_SAFE_INTEGER;
+  const seqs = [1, 2, 1000, 1001, max - 2, max - 1, max];
+  expect(log.events(1, log.last).map(({ seq }) => seq)).toEqual(seqs);
+  expect(seqs.map((seq) => log.placeOf(seq))).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect([0, 57, 2000].map((seq) => log.placeOf(seq))).toEqual([0, 2, 4]);
+});
+
 test("neighbouring_deltas_of_one_voice_are_merged_under_the_last_seq", () => {
   const log = new Log({ ...BEHAVIOURS["merges-all-voices"], paceMs: 0 });
   const merged = merge(log.events(1, log.last));

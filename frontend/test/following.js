@@ -12,7 +12,7 @@ const HEARTBEAT_MS = 15_000;
 const BEFORE_A_CUT_MS = 5;
 
 /**
- * Send a log's events after one, with the misbehaviour of the connection's course.
+ * Send a log's events after a place, with the misbehaviour of the connection's course.
  *
  * @param {Log} log
  * @param {number} after
@@ -60,11 +60,11 @@ export function sendEvents(log, after, response, behaviour, course) {
  * @param {Course} course
  */
 function eventsBehind(log, after, course) {
-  let seq = after;
+  let place = after;
   return () => {
     const { last } = log; // grows with time
-    const events = log.events(seq + 1, last);
-    seq = Math.max(seq, last);
+    const events = log.events(place + 1, last);
+    place = Math.max(place, last);
     return course.merge ? merge(events) : events;
   };
 }

@@ -12,7 +12,10 @@ const TIMING = { first_chunk_seconds: 0.01, duration_seconds: 0.1 };
 /** 128 random bits, as 32 lower-case hexadecimal digits. */
 export const newAnswerId = () => randomBytes(16).toString("hex");
 
-/** One answer's log, which grows with time. */
+/**
+ * One answer's log, which grows with time. Its events have places, counted from 1. Their seqs are the same unless the answer
+ * is taken over.
+ */
 export class Log {
   id = newAnswerId();
   #beganMs = performance.now();
@@ -27,7 +30,7 @@ export class Log {
     this.#chunks = behaviour.chunks ?? DEFAULT_CHUNKS;
   }
 
-  /** The seq of the last event that there is by now. @returns {number} */
+  /** The place of the last event that there is by now. @returns {number} */
   get last() {
     if (this.#stoppedAt !== null) {
       return this.#stoppedAt;
@@ -39,23 +42,42 @@ export class Log {
     return paceMs === 0 ? whole : Math.max(1, Math.min(whole, 1 + Math.floor(ms / paceMs)));
   }
 
-  /** @param {number} seq @returns {LogEvent} */
-  event(seq) {
-    const instead = this.#behaviour.instead?.[seq];
-    if (seq === this.#stoppedAt) {
+  /** @param {number} place @returns {number} */
+  seqOf(place) {
+    const [at, seq] = this.#takeOvers.findLast(([first]) => first <= place) ?? [1, 1];
+    return seq + (place - at); // in this order: below 2^53
+  }
+
+  /** The place of the last event that has this seq or a lower one. @param {number} seq @returns {number} */
+  placeOf(seq) {
+    const [at, first] = this.#takeOvers.findLast(([, number]) => number <= seq) ?? [1, 1];
+    const next = this.#takeOvers.find(([place]) => place > at)?.[0] ?? Infinity;
+    return Math.min(at + (seq - first), next - 1);
+  }
+
+  /** @returns {[place: number, seq: number][]} */
+  get #takeOvers() {
+    return Object.entries(this.#behaviour.takeOvers ?? {}).map(([place, seq]) => [Number(place), seq]);
+  }
+
+  /** @param {number} place @returns {LogEvent} */
+  event(place) {
+    const instead = this.#behaviour.instead?.[place];
+    const seq = this.seqOf(place);
+    if (place === this.#stoppedAt) {
       return { type: "stopped", seq, by: "user", usage: null, usage_complete: false, timing: TIMING };
     }
-    if (seq === 1) {
+    if (place === 1) {
       return { type: "start", seq, answer: this.id, model: "misbehaving" };
     }
     if (instead) {
       const { type, ...fields } = instead;
       return { type, seq, ...fields };
     }
-    if (seq === this.#chunks + 2) {
+    if (place === this.#chunks + 2) {
       return { type: "done", seq, finish_reason: "stop", usage: USAGE, timing: TIMING };
     }
-    return { type: "delta", seq, text: `ő${seq - 1} ` };
+    return { type: "delta", seq, text: `ő${place - 1} ` };
   }
 
   /** @param {number} from @param {number} to @returns {LogEvent[]} */

@@ -2,8 +2,8 @@
  * Where a request for an answer's events begins, as docs/protocol.md has it ("Following"); a pure function.
  */
 
-const EVENT_ID = /^([0-9a-f]{32}):(0|[1-9][0-9]{0,9})$/;
-const SEQ = /^[0-9]{1,10}$/;
+const EVENT_ID = /^([0-9a-f]{32}):(0|[1-9][0-9]{0,15})$/;
+const SEQ = /^[0-9]{1,16}$/;
 
 /**
  * @param {string} text

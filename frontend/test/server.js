@@ -113,13 +113,19 @@ function follow(answer, after, response) {
 
 /** `GET /answers/<id>` as a stream. @param {Answer} answer @param {URL} url @param {IncomingMessage} request @param {ServerResponse} response */
 function resume(answer, url, request, response) {
-  const place = placeIn(answer.log, request.headers["last-event-id"]?.toString(), url.searchParams);
+  const { log } = answer;
+  const last = log.seqOf(log.last);
+  const place = placeIn(
+    { id: log.id, isOver: log.isOver, last },
+    request.headers["last-event-id"]?.toString(),
+    url.searchParams,
+  );
   if ("error" in place) {
     sendError(response, place.error);
   } else if ("status" in place) {
     send(response, place.status);
   } else {
-    follow(answer, place.after, response);
+    follow(answer, log.placeOf(place.after), response);
   }
 }
 

@@ -200,7 +200,7 @@ def _check_response(rng: Random, data: bytes) -> None:
 
 
 ANSWER = b"0123456789abcdef0123456789abcdef"
-EVENT_IDS = (ANSWER + b":0", ANSWER + b":1", ANSWER + b":9999999999", ANSWER)
+EVENT_IDS = (ANSWER + b":0", ANSWER + b":1", ANSWER + b":9007199254740991", ANSWER)
 EVENT_ID_WORDS = (
     b":", b"0", b"-", b"+", b" ", b"\n", b"\r", b"\x00", b"_", b"1_000", b"9" * 20, b"A", b"g", b"\xef\xbc\x91",
     b"\xd9\xa1", b"\xff", b"../", b"%00", b"1e3", b".5", b"\xe2\x80\xa8",

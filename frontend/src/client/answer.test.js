@@ -208,6 +208,7 @@ describe("an answer", () => {
 describe("a connection that", () => {
   for (const [behaviour, patience = BRISK] of /** @type {[string, object?][]} */ ([
     ["drops-midway"],
+    ["taken-over"],
     ["drops-at-every-event"],
     ["drops-after-the-headers"],
     ["ends-early"],

@@ -62,12 +62,16 @@ def bounds(*, streams: int, followers: int, log_bytes: int) -> None:
     series.LOG_LIMIT.set(log_bytes)
 
 
-def log_swept(answers: int, size: int, *, disk_free: int, disk_size: int) -> None:
-    """Set the number of kept answers, the bytes of their logs, and the free and total bytes of the logs' disk."""
+def log_swept(answers: int, size: int) -> None:
+    """Set the number of kept answers, and the bytes of their logs."""
     series.LOG_ANSWERS.set(answers)
     series.LOG_BYTES.set(size)
-    series.DISK_FREE.set(disk_free)
-    series.DISK_SIZE.set(disk_size)
+
+
+def disk(*, free: int, size: int) -> None:
+    """Set the free and the total bytes of the disk that has the logs' files."""
+    series.DISK_FREE.set(free)
+    series.DISK_SIZE.set(size)
 
 
 def begin(

@@ -118,10 +118,14 @@ LOG_LIMIT = Gauge(
     "folyam_log_limit_bytes", "Bytes of logs above which ended answers are erased.", multiprocess_mode="livemax"
 )
 DISK_FREE = Gauge(
-    "folyam_log_disk_free_bytes", "Free bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
+    "folyam_log_disk_free_bytes",
+    "Free bytes of the disk that has the logs, if they are files.",
+    multiprocess_mode="livemostrecent",
 )
 DISK_SIZE = Gauge(
-    "folyam_log_disk_size_bytes", "Bytes of the disk that has the logs.", multiprocess_mode="livemostrecent"
+    "folyam_log_disk_size_bytes",
+    "Bytes of the disk that has the logs, if they are files.",
+    multiprocess_mode="livemostrecent",
 )
 BUILD_INFO = Gauge(
     "folyam_build_info", "Always 1. The label has the version.", ["version"], multiprocess_mode="livemax"

@@ -105,10 +105,13 @@ class MemoryEventLog:
         """Whether this worker hears no news of followers, stops and producers."""
         self.away = False
         """Whether the store cannot be reached."""
+        self.full = False
+        """Whether the store takes nothing but terminal events."""
         self._channels: Channels[MemoryLease] = Channels()
 
     async def create(self, start: Start) -> "MemoryLease":
         self._reach()
+        self.make_room()
         stored = self._store[start.answer] = Stored([Entry(start.seq, [start])], len(encode_lines([start])))
         return MemoryLease(self, self._channels.of(start.answer), stored, Claims())
 
@@ -187,6 +190,10 @@ class MemoryEventLog:
         for lease in self._channels.leases():
             lease.tell()
 
+    def make_room(self) -> None:
+        if self.full:
+            raise Unavailable("log_full")
+
     def _reach(self) -> None:
         if self.away:
             raise Unavailable("log_unavailable")
@@ -238,6 +245,8 @@ class MemoryLease:
 
     def _append(self, events: Sequence[Event], *, anew: bool) -> None:
         self._check()
+        if not isinstance(events[-1], Terminal):
+            self._log.make_room()
         assert [event.seq for event in events] == list(range(self.last_seq + 1, self.last_seq + 1 + len(events)))
         entry = Entry(events[-1].seq, events, anew)
         self._stored.entries.append(entry)

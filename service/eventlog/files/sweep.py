@@ -85,9 +85,5 @@ class Sweep:
 
     def _tell(self) -> None:
         disk = os.statvfs(self._directory)
-        metrics.log_swept(
-            self.inventory.answers,
-            self.inventory.bytes,
-            disk_free=disk.f_bavail * disk.f_frsize,
-            disk_size=disk.f_blocks * disk.f_frsize,
-        )
+        metrics.log_swept(self.inventory.answers, self.inventory.bytes)
+        metrics.disk(free=disk.f_bavail * disk.f_frsize, size=disk.f_blocks * disk.f_frsize)

@@ -130,10 +130,13 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
     """Private: such a delta stays in the log. It comes before the run's first piece, for a take-over."""
 
 
-class Restart(msgspec.Struct, frozen=True, tag="restart"):
+class Restart(msgspec.Struct, frozen=True, tag="restart", omit_defaults=True):
     """The answer begins anew: discard its text, reasoning and refusal so far."""
 
     seq: int
+    again: bool = False
+    """Whether the same answer is only told again, because the log had lost the reader's place. It is no restart for
+    readers that have their place, and none in the log as they read it."""
 
 
 # `usage` of a terminal event has the tokens that the upstream told. `usage_complete` is false if it did not tell all of

@@ -89,8 +89,9 @@ class Writer:
                 state = await self._state()
                 if state.start is None:
                     return  # The log is damaged. What it has is not the text so far.
-                said = [Restart(0), *merge_deltas(state.deltas)] if state.deltas else [Restart(0)]
-                await self._lease.append(_numbered(said, self._lease.last_seq), anew=True)
+                said = merge_deltas(state.deltas) if state.deltas else ()
+                again = _numbered([Restart(0, again=True), *said], self._lease.last_seq)
+                await self._lease.append(again, anew=True)
             except LeaseLostError:
                 self._on_loss()
             except FolyamError as error:

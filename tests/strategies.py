@@ -94,7 +94,7 @@ def terminals(seq: int) -> st.SearchStrategy[Event]:
 
 
 def any_event(seq: int = 7) -> st.SearchStrategy[Event]:
-    return st.one_of(starts(seq), deltas(seq), st.just(Restart(seq)), terminals(seq))
+    return st.one_of(starts(seq), deltas(seq), st.builds(Restart, st.just(seq), st.booleans()), terminals(seq))
 
 
 @st.composite

@@ -54,6 +54,15 @@ def test_what_is_known_of_a_run_is_left_out_however_it_is_merged() -> None:
     assert got == [Delta(11, reasoning=" "), Delta(12, text="ver flows")]
 
 
+@pytest.mark.parametrize("known_restarts", [0, 2])
+def test_a_text_that_is_told_again_is_none_more_of_the_runs_restarts(known_restarts: int) -> None:
+    """Followed again from its start, the run has no such restart, and no word would come behind the one that lacks."""
+    known = Attached(Run(RUN.id, RUN.at, known_restarts), 3, 0, 0) if known_restarts else None
+    again = Restart(1_795_667_998_131_690, again=True)
+    got, _ = decoded([Start(1, ID, "model"), again, Delta(again.seq + 1, text="Anew")], known)
+    assert got == [Restart(11), Delta(12, run=Run(RUN.id, RUN.at, known_restarts)), Delta(13, text="Anew")]
+
+
 def test_a_restart_of_the_upstream_is_one_of_this_answer_and_its_run_goes_on() -> None:
     events: list[Event] = [Delta(2, text="A"), Restart(3), Delta(4, text="B river"), DONE]
     again = Run(ID, RUN.at, 1)

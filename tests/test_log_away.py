@@ -72,6 +72,23 @@ async def test_every_address_responds_that_the_log_is_away_and_works_again_when_
     assert (await ask(app, "GET", "/readyz")).status == 200
 
 
+async def test_a_place_that_the_log_has_lost_is_followed_from_the_text_told_again_or_unknown_after_the_end(
+    app: FastAPI, log: MemoryEventLog
+) -> None:
+    asking = asyncio.create_task(ask(app, "POST", "/generate", question(chunks=40, pace=0.02), JSON))
+    await until(lambda: log._store)
+    [answer] = log._store
+    lost = 10**15
+    targets = (f"/answers/{answer}?after={lost}", f"/generate?last_event_id={answer}:{lost}")
+    for reply in await asyncio.gather(*[ask(app, "GET", target) for target in targets]):
+        first, *rest = map(json.loads, reply.body.splitlines())
+        assert (first["type"], first["again"]) == ("restart", True)
+        assert "".join(event.get("text", "") for event in rest) == "".join(f"w{number} " for number in range(1, 41))
+    assert b"restart" not in (await asking).body
+    for target in targets:
+        assert error_of(await ask(app, "GET", target)) == (404, "unknown_answer", None)
+
+
 async def test_a_full_log_takes_no_question_and_fails_running_answers_and_says_so(
     app: FastAPI, log: MemoryEventLog
 ) -> None:

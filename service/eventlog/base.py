@@ -89,9 +89,9 @@ class Lease(Protocol):
         An append completes or fails even if its caller is cancelled: `CancelledError` is raised only after that, and
         `last_seq` then counts what was written. See `service.eventlog.completion`.
 
-        With `anew` the events are for readers that have lost their place: a `Restart`, and what the answer has said
-        since its last one. Any other reader passes over them, unless it was placed among them. They are one entry: a
-        reader gets all of them or none.
+        With `anew` the events are for readers that have lost their place: a `Restart` that is `again`, and what the
+        answer has said since its last restart. Any other reader passes over them, unless it was placed among them. They
+        are one entry: a reader gets all of them or none.
 
         Raises:
             LeaseLostError: this worker no longer holds the lease. None of the events is in the log.

@@ -73,8 +73,8 @@ class FolyamDecoder:
         match event:
             case Delta():
                 self._delta(event, events)
-            case Restart():
-                self._restart(events)
+            case Restart(again=again):
+                self._restart(events, again=again)
             case Done():
                 self.finish_reason, self.usage = event.finish_reason, event.usage
                 self.usage_complete = event.usage_complete is not False
@@ -93,9 +93,11 @@ class FolyamDecoder:
             self.last_seq += 1
             events.append(Delta(self.last_seq, **{voice: piece}))  # type: ignore[arg-type]
 
-    def _restart(self, events: list[Event]) -> None:
-        self._restarts += 1
-        if self._restarts > self._known_restarts:
+    def _restart(self, events: list[Event], *, again: bool) -> None:
+        # Text that is told again is this answer's, too, and may differ from what was lost. But the run has no such
+        # restart when it is read from its start again, and would count too few.
+        self._restarts = max(self._restarts, self._known_restarts) if again else self._restarts + 1
+        if again or self._restarts > self._known_restarts:
             self._known.forget()
             events.append(Restart(self.last_seq + 1))
             run = Run(self._run.id, self._run.at, self._restarts)

@@ -4,7 +4,7 @@
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
  * @typedef {{how: string, why: string}} Seam where one upstream's text ends and the next one's begins
  * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string, seam?: Seam}} DeltaEvent exactly one of the four
- * @typedef {{seq: number, type: "restart"}} RestartEvent
+ * @typedef {{seq: number, type: "restart", again?: boolean}} RestartEvent `again`: the same answer is told again
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing
  * @typedef {{usage?: Usage | null, usage_complete?: boolean, timing?: Timing | null}} Figures `usage_complete` is false if `usage` lacks tokens

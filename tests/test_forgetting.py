@@ -134,7 +134,7 @@ async def test_an_answer_goes_on_although_its_text_cannot_be_given_anew(
     assert shown(read) == "w1 w2 "
     lost.close()
     producer.stop("user")
-    await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+    await until(producer.task.done)
     await asyncio.to_thread(upstream.wait_closed, key)
 
 
@@ -259,7 +259,7 @@ async def test_a_lost_lease_of_which_the_producer_hears_closes_a_silent_upstream
     producer = await here.start(key, stall_after=2)
     await here.read_to(producer.answer_id, seq=3)
     log.lose(producer.answer_id, tell=True)
-    await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+    await until(producer.task.done)
     records = await asyncio.to_thread(upstream.wait_closed, key)
     assert records[-1]["closed_by"] == "client"
     assert not isinstance(await log.last(producer.answer_id), Terminal)
@@ -275,7 +275,7 @@ async def test_a_lease_that_is_lost_while_text_is_given_anew_ends_the_producer(
     reader = await log.open(producer.answer_id, LOST)
     vars(producer._lease)["anew_requested"] = lambda: True
     producer.look()
-    await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+    await until(producer.task.done)
     reader.close()
     await asyncio.to_thread(upstream.wait_closed, key)
 
@@ -294,7 +294,7 @@ async def test_the_end_has_the_number_after_an_append_that_a_stop_came_into(
         for _ in range(wait):
             await asyncio.sleep(0)
         producer.stop("user")
-        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
+        await until(producer.task.done)
         events = await here.read(producer.answer_id)
         assert isinstance(events[-1], Stopped)
         assert [event.seq for event in events] == list(range(1, len(events) + 1))

@@ -1,6 +1,7 @@
 """Producers and followers on a log that forgets, that hears of other workers late, and that gives leases away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
@@ -11,10 +12,12 @@ from service.eventlog import DamagedLogError, Reader, Retention
 from service.events import Delta, Done, Event, Restart, Start, Stopped, Terminal, new_answer_id
 from service.follower import CutShortError, Follower
 from service.lifecycle import Cause, State
+from service.question import to_request
 from service.renderings.sse import ServerSentEvents
 from tests.eventlog.memory import MemoryEventLog, Stored
 from tests.sampling import sample
 from tests.upstream.process import UpstreamProcess
+from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
 from tests.walking import walks
 from tests.working import PATIENT, Worker, text_of, worker
@@ -142,10 +145,11 @@ async def test_an_answer_goes_on_although_its_text_cannot_be_given_anew(
 async def test_who_had_more_than_the_log_kept_gets_the_text_anew_from_the_next_producer(
     log: MemoryEventLog, store: dict[str, Stored], upstream: UpstreamProcess, key: str
 ) -> None:
-    async with worker(log, upstream) as dying:
-        producer = await dying.start(key, chunks=8, pace=0.02, first=[{"stall_after": 4}])
-        answer = producer.answer_id
-        await dying.read_to(answer, seq=5)
+    request = to_request(command(key=key, chunks=8), model="test-model")
+    lease = await log.create(Start.asking(answer := new_answer_id(), request, at=time.time()))
+    for seq in range(2, 6):
+        await lease.append([Delta(seq, text=f"w{seq - 1} ")])
+    lease.release()
     log.forget(answer, 2)
     after = MemoryEventLog(store, Retention())
     ahead, behind = await after.open(answer, 5), await after.open(answer, 3)

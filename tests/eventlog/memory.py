@@ -176,10 +176,9 @@ class MemoryEventLog:
             lease.lose()
 
     def forget(self, answer_id: str, entries: int) -> None:
-        """Drop the last entries of the answer's log, as a server does that loses acknowledged writes."""
+        """Drop the last entries but the start, as a server does that loses acknowledged writes."""
         stored = self._stored(answer_id)
-        assert entries < len(stored.entries)
-        del stored.entries[-entries:]
+        del stored.entries[max(1, len(stored.entries) - entries) :]
         if channel := self._channels.get(answer_id):
             channel.wake()
         stored.tell()

@@ -19,7 +19,7 @@ from tests.sampling import sample
 from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
 from tests.walking import walks
-from tests.working import PATIENT, text_of, worker
+from tests.working import PATIENT, seqs_without_gaps, text_of, worker
 
 FOUR = "w1 w2 w3 w4 "
 HASTY = TimeOuts(10, 10, first_chunk=5, silence=0.3)
@@ -52,8 +52,9 @@ def reasoning_of(events: list[Event]) -> str:
 
 def is_well_formed(events: list[Event]) -> bool:
     """Numbers without gaps, and one terminal event, the last."""
-    numbered = [event.seq for event in events] == list(range(1, len(events) + 1))
-    return numbered and [isinstance(event, Terminal) for event in events] == [False] * (len(events) - 1) + [True]
+    return seqs_without_gaps(events) and [isinstance(event, Terminal) for event in events] == [False] * (
+        len(events) - 1
+    ) + [True]
 
 
 # Going on

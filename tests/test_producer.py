@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, NoReturn
 
 import pytest
@@ -39,7 +38,7 @@ from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
 from tests.walking import walks
-from tests.working import PATIENT, Worker, text_of, without_figures, worker
+from tests.working import PATIENT, Worker, seqs_without_gaps, text_of, without_figures, worker
 
 FOREVER = 3600.0
 
@@ -53,15 +52,6 @@ async def here(url: str, upstream: UpstreamProcess) -> AsyncIterator[Worker]:
 @pytest.fixture
 def key() -> str:
     return new_answer_id()
-
-
-def seqs_without_gaps(events: list[Event]) -> bool:
-    """Each seq follows the one before, or the number of a claim, which is the time in microseconds."""
-    return all(after == before + 1 or after > max(before, 10**15) for before, after in pairwise([0, *seqs(events)]))
-
-
-def seqs(events: list[Event]) -> list[int]:
-    return [event.seq for event in events]
 
 
 def one_end(events: list[Event]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 from msgspec import UNSET
@@ -129,3 +130,9 @@ def without_figures(event: Event | UnknownEvent) -> Event | UnknownEvent:
 
 def text_of(events: list[Event]) -> str:
     return "".join(event.text or "" for event in events if isinstance(event, Delta))
+
+
+def seqs_without_gaps(events: list[Event]) -> bool:
+    """Each seq follows the one before, or the number of a claim, which is the time in microseconds."""
+    seqs = [0, *(event.seq for event in events)]
+    return all(after == before + 1 or after > max(before, 10**15) for before, after in pairwise(seqs))

@@ -32,10 +32,10 @@ from service.eventlog.files.steps import STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN
 from service.eventlog.files.sweep import Sweep
 from service.events import Delta, Done, Event, Failed, Start, Stopped, Timing, decode, encode, new_answer_id
 from tests.eventlog.another import ROOT, AnotherWorker, tended
-from tests.test_producer import closed, one_end, orphan_of, seqs_without_gaps, unwatched_orphan
+from tests.test_producer import closed, one_end, orphan_of, unwatched_orphan
 from tests.upstream.process import UpstreamProcess
 from tests.waiting import DEADLINE_SECONDS, until
-from tests.working import Worker, worker
+from tests.working import Worker, seqs_without_gaps, worker
 
 LONG_SECONDS = 60.0
 

@@ -91,6 +91,26 @@ async def test_however_a_server_continues_no_character_is_lost_or_doubled(
     assert isinstance(events[-1], Done)
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["A wheel is a wheel,", " a wheel,", " a wheel..."],
+        ["| north", " | north", " | south |"],
+        ["It was really", " really good."],
+    ],
+)
+async def test_what_the_model_says_twice_by_itself_stays(
+    url: str, upstream: UpstreamProcess, key: str, texts: list[str]
+) -> None:
+    async with worker(url, upstream) as here:
+        first = [{"cut_after": 1}]
+        said = await here.follow((await here.start(key, texts=texts, first=first)).answer_id)
+        script = {"reasoning": texts, "texts": ["Hm."], "first": [{"reasoning": texts[:1], "cut_after": 0}]}
+        thought = await here.follow((await here.start(new_answer_id(), **script)).answer_id)
+    assert text_of(said) == reasoning_of(thought) == "".join(texts)
+    assert seams(said) == seams(thought) == [Seam("continued", "cut")]
+
+
 async def test_a_character_that_was_cut_in_half_comes_whole(url: str, upstream: UpstreamProcess, key: str) -> None:
     async with worker(url, upstream) as here:
         producer = await here.start(key, texts=["a", "😀", "b"], halves=True, first=[{"cut_after": 2}])

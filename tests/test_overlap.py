@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.upstream.overlap import ANEW, Overlap, split
+from service.upstream.overlap import ANEW, UNALIGNED, Overlap, split
+from tests.seams import PROSE, REPETITIVE, SERVERS, AtSeam, seams
 
 LONG = "The river rises in the Black Forest, and it flows through ten countries."
 
@@ -39,11 +40,17 @@ WAYS = [
     pytest.param("one.\n\n", " Two.", "one.\n\nTwo.", id="another white space"),
     pytest.param("one.\n\n", "Two.", "one.\n\nTwo.", id="white space stripped"),
     pytest.param("A river ", "river flows", "A river flows", id="the last word, stripped"),
-    pytest.param("A river", " river flows", "A river flows", id="the last word"),
+    pytest.param("A river", "river flows", "A river flows", id="the last word"),
+    pytest.param("A river", "river", "A river", id="the last word and nothing more"),
     pytest.param("A river", " rivers", "A river rivers", id="another word that begins like the last one"),
     pytest.param("the riv", "river flows", "the river flows", id="the last word, which was half known"),
     pytest.param("and it flows", "it flows on", "and it flows on", id="the last words"),
-    pytest.param("and it flows", " it flows on", "and it flows on", id="the last words with their blank"),
+    pytest.param("The river. The riv", "river flows", "The river. The river flows", id="a half word that was said"),
+    pytest.param("It is árvíz🌊", "árvíz🌊 so", "It is árvíz🌊 so", id="the last word with its sign"),
+    pytest.param("First,", "First, we", "First, we", id="from the start, with its comma"),
+    pytest.param(LONG, f"{LONG} {LONG}", f"{LONG} {LONG}", id="from the start, and then once more"),
+    pytest.param("It is long. It flows.", "It flows. So", "It is long. It flows. So", id="the last sentence"),
+    pytest.param("1. **Light**: six", "**Light**: six hours", "1. **Light**: six hours", id="the last words, bold"),
     pytest.param(
         "我们在河边散步,一边走一边聊天", "一边走一边聊天。", "我们在河边散步,一边走一边聊天。", id="no spaces"
     ),
@@ -67,6 +74,32 @@ WAYS = [
     pytest.param("Rome was Rome", "Rome was Rome and", "Rome was Rome and", id="from the start, ending as it began"),
     pytest.param("x\n}\n", "\n}\n", "x\n}\n}\n", id="a bracket twice"),
     pytest.param("banana", "na", "bananana", id="within a word"),
+    pytest.param("It was really", " really good", "It was really really good", id="a longer word twice"),
+    pytest.param("and it flows", " it flows on", "and it flows it flows on", id="words behind a blank"),
+    pytest.param("It is it. The end.", " The end.", "It is it. The end. The end.", id="a sentence twice"),
+    pytest.param(LONG, f" {LONG}", f"{LONG} {LONG}", id="all of a text twice"),
+    pytest.param(" really", " really good", " really really good", id="a word twice, behind a first blank"),
+    pytest.param(f" {LONG}", f" {LONG} And", f" {LONG} And", id="from the start, with its first blank"),
+    pytest.param(f" {LONG}", " And so", f" {LONG} And so", id="exactly, behind a first blank"),
+    pytest.param(
+        "A wheel is a wheel,", " a wheel, a wheel...", "A wheel is a wheel, a wheel, a wheel...", id="words in a loop"
+    ),
+    pytest.param("| north", " | north | south |", "| north | north | south |", id="a cell of a table"),
+    pytest.param("<tr><td>north</td>", "<td>north</td>", "<tr><td>north</td><td>north</td>", id="a cell in markup"),
+    pytest.param('["north",', '"north"]', '["north","north"]', id="a member of a list"),
+    pytest.param("south\nnorth,", "north,north", "south\nnorth,north,north", id="a value between commas"),
+    pytest.param("- item one\n- i", "tem one\n", "- item one\n- item one\n", id="a line, cut within a word"),
+    pytest.param("Yes. I see. Yes.", "Yes. No", "Yes. I see. Yes.Yes. No", id="words that were said, without a blank"),
+    pytest.param(
+        "A wheel. So? Wheel.", "Wheel. No", "A wheel. So? Wheel.Wheel. No", id="words that were said, in small"
+    ),
+    pytest.param("code A10", "A10B", "code A10A10B", id="a code twice"),
+    pytest.param("the do", "do flew", "the dodo flew", id="a syllable twice, behind a word"),
+    pytest.param("Say tiktik", "tiktik so", "Say tiktiktiktik so", id="a loop within a word"),
+    pytest.param(
+        f" {LONG}", " ten countries. So", f" {LONG} ten countries. So", id="words twice, behind a first blank"
+    ),
+    pytest.param("Say tik", "tiktik", "Say tiktiktik", id="a further time, without a blank"),
 ]
 
 
@@ -75,6 +108,68 @@ WAYS = [
 def test_no_character_is_lost_or_doubled(said: str, new: str, whole: str, step: int) -> None:
     pieces = [new[at : at + step] for at in range(0, len(new), step)]
     assert joined(said, pieces) == (whole, False)
+
+
+def wrong(texts: tuple[str, ...], server: str, step: int = 4) -> list[AtSeam]:
+    """Return the seams of the texts that are not joined to the whole text."""
+    return [
+        each
+        for text in texts
+        for each in seams(text, SERVERS[server])
+        if joined(each.said, [each.new[at : at + step] for at in range(0, len(each.new), step)]) != (each.whole, False)
+    ]
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+def test_no_word_of_an_exact_server_is_lost_wherever_it_is_cut(step: int) -> None:
+    assert wrong(PROSE, "exact", step) == []
+    # A word that says itself twice without a blank, cut in its middle, is taken for a repetition.
+    assert {each.said[-3:] for each in wrong(REPETITIVE, "exact", step)} == {"ACA", "eef", "bon", "mur"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_no_word_of_prose_is_lost_in_any_manner(server: str) -> None:
+    for text in PROSE:
+        for each in seams(text, SERVERS[server]):
+            whole, is_anew = joined(each.said, [each.new])
+            assert not is_anew
+            assert len(whole) >= len(each.whole)
+            assert whole.startswith(each.said)
+            assert whole.endswith(text[len(each.said) :].lstrip())
+
+
+def test_words_in_prose_survive_a_server_that_strips_blanks() -> None:
+    assert wrong(PROSE, "without the first blanks") == []
+
+
+def test_what_a_server_repeats_of_prose_is_dropped_if_it_can_be_told_from_chance() -> None:
+    behind = [(text[:at], text[:at].rsplit(maxsplit=1)[-1]) for text in PROSE for at in range(9, len(text))]
+    words = [(text, word) for text, word in behind if word.isalpha() and len(word) >= UNALIGNED]
+    assert len(words) >= 40
+    for text, word in words:
+        assert joined(text, [f"{word}, and so on"]) == (f"{text}, and so on", False)
+    for text, _ in behind:
+        assert joined(text, [f"{text}, and so on"]) == (f"{text}, and so on", False)
+    sentences = [each.said for each in wrong(PROSE, "the last sentence")]
+    begun = [text for text in sentences if len(text) - max(text.rfind(mark) for mark in ".:\n。") > 3 * UNALIGNED]
+    assert begun == []
+
+
+WORDS = st.sampled_from(
+    ["wheel", "A", "a", "is", "Train", "river", "north", "mirror", "that", "1", "two", "=", "print()"]
+)
+SPACES = st.sampled_from([" ", ", ", ". ", ".\n", "\n\n", " | ", "; "])
+LOOPS = st.lists(st.tuples(WORDS, SPACES), min_size=1, max_size=4).flatmap(
+    lambda loop: st.integers(1, 5).map(lambda times: "".join(word + space for word, space in loop) * times)
+)
+
+
+@given(st.lists(LOOPS, min_size=1, max_size=3).map("".join), st.data())
+def test_a_loop_of_an_exact_server_stays_whole(text: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(1, len(text)))
+    step = data.draw(st.integers(1, 20))
+    new = text[len(text[:at].rstrip()) :]
+    assert joined(text[:at], [new[place : place + step] for place in range(0, len(new), step)]) == (text, False)
 
 
 def test_another_answer_from_its_start_is_told_from_a_continuation() -> None:

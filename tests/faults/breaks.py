@@ -17,7 +17,7 @@ from service.events import Delta, Done, Event, Restart, new_answer_id
 from service.question import to_request
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.endpoint import TimeOuts
-from service.upstream.overlap import JOINED_LETTERS
+from service.upstream.overlap import LEAST_LETTERS
 from tests.bench.percentiles import percentile
 from tests.upstream.body import Body, End
 from tests.upstream.process import UpstreamProcess
@@ -140,15 +140,16 @@ def plan(numbers: random.Random, number: int, directory: Path) -> Planned:
 
 
 def pieces(numbers: random.Random, count: int) -> list[str]:
-    """Return random pieces. None that looks like the repetition of a word follows itself.
+    """Return random pieces. None that is a word without a blank follows itself.
 
-    Such a one cannot be told from a server's manner to repeat the last word. In a natural text it is very rare; here
-    every seventieth piece would be one.
+    Such a one (`mur|mur`) cannot be told from a server's manner to repeat the last word. In a natural text it is very
+    rare; here every two hundredth piece would be one.
     """
     pieces: list[str] = []
     while len(pieces) < count:
         piece = numbers.choice(WORDS)
-        if not (pieces and piece == pieces[-1] and sum(map(str.isalpha, piece)) >= JOINED_LETTERS):
+        is_word = not piece[0].isspace() and sum(map(str.isalpha, piece)) >= LEAST_LETTERS
+        if not (pieces and piece == pieces[-1] and is_word):
             pieces.append(piece)
     return pieces
 

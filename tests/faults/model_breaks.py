@@ -25,7 +25,7 @@ from service.upstream.endpoint import TimeOuts
 from tests.bench.percentiles import percentile
 from tests.faults.breaks import pauses
 from tests.listening import listening
-from tests.working import Worker, worker
+from tests.working import PATIENT, Worker, worker
 
 WAYS = ("reset", "close", "stall", "garbage")
 ANSWER_TOKENS = 60
@@ -205,13 +205,16 @@ async def breaks(directory: Path, base_url: str, model: str, count: int, seed: i
     logs.mkdir(mode=0o700)
     patient = TimeOuts(connect=10, status=ANSWER_SECONDS, first_chunk=ANSWER_SECONDS, silence=ANSWER_SECONDS)
     hasty = replace(patient, silence=SILENCE_SECONDS)
+    limits = replace(PATIENT, answer_seconds=ANSWER_SECONDS)
     began_at = time.monotonic()
     async with listening(Proxy(Address(url.hostname, url.port), planned).handle) as address:
         upstream = _Addressed(f"http://{address}{url.path}")
         async with (
             # A silence on a busy machine must not break an uncut answer off.
-            worker(_log(logs / "uncut"), upstream, recovery="fail", time_outs=patient) as uncut,
-            worker(_log(logs / "broken"), upstream, recovery="continue", time_outs=hasty, retries=1) as broken,
+            worker(_log(logs / "uncut"), upstream, limits=limits, recovery="fail", time_outs=patient) as uncut,
+            worker(
+                _log(logs / "broken"), upstream, limits=limits, recovery="continue", time_outs=hasty, retries=1
+            ) as broken,
         ):
             for each in planned:
                 wanted = await _ask(uncut, each.query, model)

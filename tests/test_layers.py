@@ -35,6 +35,7 @@ BROKEN = [
     ("answers.py", "import httpx2", "Only the upstream knows the openai package and HTTP clients"),
     ("producer.py", "import prometheus_client", "Only telemetry knows Prometheus and OpenTelemetry"),
     ("eventlog/base.py", "import inotify_simple", "Only the log's files know inotify"),
+    ("eventlog/valkey/connection.py", "import hiredis", "Only the log's connection knows hiredis"),
     ("app.py", "import pydantic_settings", "Only the settings know where they come from"),
     ("main.py", "import uvicorn", "Only the worker knows its server"),
 ]

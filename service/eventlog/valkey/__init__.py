@@ -1,0 +1,1 @@
+"""The backend on Valkey: logs that the workers of many machines share."""

@@ -10,6 +10,7 @@ The methods block, most of them for less than a tenth of a second.
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -178,8 +179,21 @@ class ValkeyServer:
 
     def clients(self) -> list[str]:
         """Return the names of the connections that have one."""
-        lines = self.command("CLIENT", "LIST")
-        return [line["name"] for line in lines if line["name"]]
+        names: list[bytes] = re.findall(rb"\bname=(\S+)", self.command("CLIENT", "LIST"))
+        return [name.decode() for name in names]
+
+    def role(self) -> str:
+        """Return `master` or `slave`; nothing while it cannot be asked."""
+        try:
+            role: bytes = self.command("ROLE")[0]
+        except (OSError, ValkeyError):
+            return ""
+        return role.decode()
+
+    def require(self, password: str) -> None:
+        """Change the password of the user `default`. Connections that have logged in stay."""
+        self.command("CONFIG", "SET", "requirepass", password)
+        self.password = password
 
     def log(self) -> str:
         """Return what it has written to standard output and standard error."""
@@ -190,6 +204,8 @@ class ValkeyServer:
             *("--bind", self.address.host, "--port", str(self.address.port), "--dir", str(self.directory)),
             *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"),
             *("--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"),
+            # By default a replica is known by the address from which it connects, 127.0.0.1.
+            *("--replica-announce-ip", self.address.host),
         ]
 
     def _client(self) -> Valkey:
@@ -224,6 +240,7 @@ class Sentinel(ValkeyServer):
             f"bind {self.address.host}\n"
             f"port {self.address.port}\n"
             f"dir {directory}\n"
+            f"sentinel announce-ip {self.address.host}\n"
             f"sentinel monitor folyam {primary.address.host} {primary.address.port} {quorum}\n"
             f"sentinel down-after-milliseconds folyam {int(down_after_seconds * 1000)}\n"
             "sentinel failover-timeout folyam 6000\n"

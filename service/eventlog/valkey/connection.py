@@ -115,7 +115,7 @@ class Connection:
     async def aclose(self) -> None:
         """Wait for the replies to all commands, for CLOSE_SECONDS at most, and close. May be called twice."""
         sent = () if self._pipeline is None else self._pipeline.queue
-        if not self._closed and (sent or self._waiting or self._later):
+        if not self._closed and (sent or any(command.waits for command in (*self._waiting, *self._later))):
             with contextlib.suppress(Unavailable, ErrorReply, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     while self._later:  # noqa: ASYNC110 (a rare state, and no event for its end)

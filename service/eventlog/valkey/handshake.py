@@ -42,14 +42,14 @@ async def open_pipeline(
                 lambda: pipeline, host.name, host.port, ssl=tls, server_hostname=host.name if tls else None
             )
             asked = [pipeline.ask(*command) for command in commands]
-            await asyncio.wait(asked)
+            await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
     except (OSError, ValueError) as failure:  # TimeoutError and ssl.SSLError are OSErrors.
         pipeline.abort("unreachable")
         raise UnreachableError(type(failure).__name__) from None
     except BaseException:
         pipeline.abort("cancelled")
         raise
-    refusals = [None if reply.cancelled() else reply.exception() for reply in asked]
+    refusals = [reply.exception() if reply.done() and not reply.cancelled() else None for reply in asked]
     for command, refusal in zip(commands, refusals, strict=True):
         if refusal is not None:
             pipeline.abort("refused")

@@ -14,7 +14,7 @@ from service.telemetry import own_slot
 own_slot.claim()  # before the imports below, which create the metrics
 
 from service.app import create_app, endpoints
-from service.config import Settings, SettingsError, read_settings
+from service.config import Settings, SettingsError, read_settings, variable_of
 from service.eventlog import UnusableLog, prepare_event_log
 from service.logging import configure_logging
 from service.sandbox import confine
@@ -30,7 +30,8 @@ def _confine(settings: Settings) -> None:
     try:
         log = prepare_event_log(settings.log_url)
     except UnusableLog as error:
-        raise SettingsError(f"FOLYAM_LOG_URL: {error}") from None
+        variable = variable_of("log_url_file" if settings.log_url_file else "log_url")
+        raise SettingsError(f"{variable}: {error}") from None
     counters = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     try:
         confined = confine([*log, *([Path(counters)] if counters else [])])

@@ -103,11 +103,14 @@ def test_a_certificate_for_an_upstream_without_tls_is_refused(monkeypatch: pytes
     read(monkeypatch, OPENAI_BASE_URL="HTTPS://upstream.example/v1")
 
 
+CONTENTS = {"FOLYAM_API_KEYS_FILE": "first-0123456789abcdef\n", "FOLYAM_LOG_URL_FILE": "file:///srv/answers\n"}
+
+
 def sample(variable: str, tmp_path: Path) -> str:
-    if variable != "FOLYAM_API_KEYS_FILE":
+    if variable not in CONTENTS:
         return SAMPLES.get(variable, "7000000")[: 1 if variable == "FOLYAM_RETRIES" or "_SECONDS" in variable else None]
-    file = tmp_path / "keys"
-    file.write_text("first-0123456789abcdef\n")
+    file = tmp_path / "content"
+    file.write_text(CONTENTS[variable])
     return str(file)
 
 
@@ -190,6 +193,37 @@ def test_a_user_without_a_home_directory_is_asked_for_the_logs_place(monkeypatch
     with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL: Should be file:///<absolute path>; it has no default "):
         read_settings()
     assert read(monkeypatch, FOLYAM_LOG_URL="file:///srv/answers").log_url == "file:///srv/answers"
+
+
+def test_the_location_of_the_logs_may_come_from_a_file_and_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    file.write_text("valkey://:canary@valkey:6379\r\n")
+    settings = read(monkeypatch, FOLYAM_LOG_URL_FILE=str(file))
+    assert settings.log_url == "valkey://:canary@valkey:6379"
+    assert "canary" not in repr(settings) + str(settings)
+    with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL: Should not be set together with FOLYAM_LOG_URL_FILE$"):
+        read(monkeypatch, FOLYAM_LOG_URL="file:///srv/answers")
+
+
+def test_the_location_of_the_logs_may_come_from_the_directory_of_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(config, "SECRETS", tmp_path)
+    (tmp_path / "folyam_log_url").write_text("valkey://:canary@valkey:6379\n")
+    assert read_settings().log_url == "valkey://:canary@valkey:6379"
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", "file:///one\nfile:///two\n", b"\xff"])
+def test_a_file_without_a_location_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | bytes | None
+) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=r"^FOLYAM_LOG_URL_FILE: Should be the path of a file [a-z ]+$"):
+        read(monkeypatch, FOLYAM_LOG_URL_FILE=str(file))
 
 
 @pytest.mark.parametrize(

@@ -173,12 +173,11 @@ class Run:
         say("  Service        ", end="")
         self.environment |= {
             "FOLYAM_BIND": str(self.place.address),
-            "FOLYAM_LOG_URL": self.settings.log_url
-            if "log_url" in self.given
-            else (self.directory / "answers").as_uri(),
             "FOLYAM_DRAIN_SECONDS": f"{self.drain_seconds:g}",
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
         }
+        if not self.given & {"log_url", "log_url_file"}:
+            self.environment["FOLYAM_LOG_URL"] = (self.directory / "answers").as_uri()
         gunicorn = Path(sys.executable).with_name("gunicorn")
         with self.place.listener as listener:
             descriptor = listener.fileno()

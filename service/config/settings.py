@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -117,9 +125,13 @@ class Settings(BaseSettings):
     fallback_upstream: Api = Field("chat", description="API of the second upstream.")
     retries: int = Field(1, ge=0, le=10, description="Retries of an upstream that failed before its first chunk.")
 
+    log_url_file: SecretStr = Field(
+        SecretStr(""), description="File with the value of the next variable, if that is a secret."
+    )
     log_url: str = Field(
         "",
         validate_default=True,
+        repr=False,
         description="Location of the answers' logs: `file:///` and a directory that no other user can write to. If"
         " unset, `folyam/answers` in `$XDG_STATE_HOME` or in `~/.local/state`.",
     )
@@ -222,16 +234,21 @@ class Settings(BaseSettings):
     def _api_keys_in_file(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        try:
-            return _keys(Path(value).read_text(encoding="utf-8").splitlines())
-        except (OSError, UnicodeDecodeError):
-            raise PydanticCustomError("keys_file", "Should be the path of a file that can be read") from None
+        return _keys(_text_in(value).splitlines())
+
+    @field_validator("log_url_file", mode="before")
+    @classmethod
+    def _log_url_in_file(cls, value: object) -> object:
+        return _only_line(value) if isinstance(value, str) else value
 
     @field_validator("log_url")
     @classmethod
-    def _log_url(cls, value: str) -> str:
+    def _log_url(cls, value: str, info: ValidationInfo) -> str:
         # The log checks the URL when it is prepared.
-        return value or _default_log_url()
+        in_file: SecretStr = info.data.get("log_url_file", SecretStr(""))
+        if value and in_file:
+            raise PydanticCustomError("two_log_urls", "Should not be set together with FOLYAM_LOG_URL_FILE")
+        return value or in_file.get_secret_value() or _default_log_url()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -255,6 +272,20 @@ def _default_log_url() -> str:
         raise PydanticCustomError(
             "log_url", "Should be file:///<absolute path>; it has no default for a user without a home directory"
         ) from None
+
+
+def _text_in(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # UnicodeDecodeError is a ValueError, and so is a zero byte in the path.
+        raise PydanticCustomError("file", "Should be the path of a file that can be read") from None
+
+
+def _only_line(path: str) -> SecretStr:
+    text = _text_in(path).strip()
+    if not text or len(text.splitlines()) != 1:
+        raise PydanticCustomError("one_line", "Should be the path of a file with one line")
+    return SecretStr(text)
 
 
 def _keys(texts: Iterable[str]) -> tuple[SecretStr, ...]:

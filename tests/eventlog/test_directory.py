@@ -178,6 +178,14 @@ def test_the_service_does_not_start_with_a_logs_address_that_means_another_place
     assert ended.said == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
 
 
+def test_a_logs_address_in_a_file_is_named_by_the_files_variable(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("nowhere://:canary@host\n")
+    ended = start(tmp_path, FOLYAM_LOG_URL_FILE=str(file), HOME=str(tmp_path))
+    assert ended.status == Arbiter.APP_LOAD_ERROR
+    assert ended.said == "Folyam cannot start: FOLYAM_LOG_URL_FILE: Should be file:///<absolute path>\n"
+
+
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # as little of a directory as /nonexistent, which system users have
     ended = start(tmp_path, HOME=str(tmp_path / "home"))

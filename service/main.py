@@ -20,8 +20,9 @@ from service.logging import configure_logging
 from service.sandbox import confine
 from service.telemetry import sending
 from service.telemetry.gen_ai import Server
+from service.tls import UnusableCertificate, check_authorities
 from service.upstream.proxy import UnusableProxy, proxy_for
-from service.upstream.tls import UnusableCertificate, check_authorities, client_tls
+from service.upstream.tls import client_tls
 from service.worker import CANNOT_LOAD
 
 

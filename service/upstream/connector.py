@@ -9,9 +9,10 @@ from http import HTTPStatus
 import aiohappyeyeballs
 import httpx2
 
+from service.tls import ClientCertificate
 from service.upstream.connection import BrokenConnectionError, Connection, is_tunnel
 from service.upstream.proxy import ProxyAddress
-from service.upstream.tls import ClientCertificate, client_tls
+from service.upstream.tls import client_tls
 
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of a host's address before the next one is tried beside it (RFC 8305, 5)."""

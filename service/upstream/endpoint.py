@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from service.answer import Said
+from service.tls import ClientCertificate
 from service.upstream.overlap import split
-from service.upstream.tls import ClientCertificate
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from collections import deque
 import httpx2
 
 from service.errors import UpstreamError
+from service.tls import ClientCertificate
 from service.upstream.compression import decompressed
 from service.upstream.connection import BrokenConnectionError, Connection, Exchange, MalformedResponseError
 from service.upstream.connector import Connector
 from service.upstream.proxy import ProxyAddress, proxy_for
-from service.upstream.tls import ClientCertificate
 
 ERROR_BODY_BYTES = 1 << 16
 """Limit on the part of an error's body that is read. The body may be endless."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trustme
 
-from service.upstream.tls import ClientCertificate
+from service.tls import ClientCertificate
 
 NAMES = ("localhost", "upstream.example", "::1")
 

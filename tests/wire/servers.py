@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import httpx2
 
+from service.tls import ClientCertificate
 from service.upstream.connection import Exchange
 from service.upstream.pool import Pool
-from service.upstream.tls import ClientCertificate
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

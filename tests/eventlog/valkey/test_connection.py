@@ -376,6 +376,31 @@ async def test_attempts_are_apart_and_not_all_at_the_same_time() -> None:
     assert len({round(pause, 2) for pause in pauses}) > 3
 
 
+async def test_a_network_that_is_away_for_a_moment_costs_no_connection(network: Cutter) -> None:
+    async with connected(url(network)) as heard:
+        await heard.connection.call("PING")
+        network.hold()
+        replies = [heard.connection.run(ADD, ["sum"], 1) for _ in range(10)]
+        await asyncio.sleep(0.3)
+        assert not any(reply.done() for reply in replies)
+        network.heal()
+        assert await asyncio.gather(*replies) == list(range(1, 11))
+        assert heard.connection.connects == 1
+
+
+async def test_a_network_that_loses_all_is_found_out_and_each_change_is_made_once(
+    network: Cutter, server: ValkeyServer
+) -> None:
+    async with connected(url(network)) as heard:
+        assert await heard.connection.run(APPEND_ONCE, ["value", "changes"], "", "1") == b"ok"
+        network.swallow()
+        reply = heard.connection.run(APPEND_ONCE, ["value", "changes"], "1", "2")
+        await until(lambda: not heard.connection.connected)
+        network.heal()
+        assert await reply in (b"ok", b"again")
+    assert server.command("MGET", "value", "changes") == [b"2", b"2"]
+
+
 # The end
 
 

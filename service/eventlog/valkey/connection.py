@@ -30,6 +30,8 @@ MOST_PAUSE_SECONDS = 0.5
 """Limits of the pause before the next attempt to connect. It is random, so that workers do not come all at once."""
 STABLE_SECONDS = 2.0
 """Age at which a connection counts as good, so that the pause after it is short."""
+OLDEST_MAJOR = 7
+"""Oldest version of Valkey or Redis: sharded pub/sub, and flags of scripts."""
 LATER = frozenset({"MISCONF", "NOREPLICAS", "TRYAGAIN"})
 """Codes of error replies that end by themselves, while other commands go on: too few replicas, no disk to save on."""
 LATER_SECONDS = 0.1
@@ -150,6 +152,8 @@ class Connection:
                 pipeline = await self._connect()
             except UnreachableError as error:
                 self._complain(str(error))
+            except Exception as error:  # noqa: BLE001 (this task must not end)
+                self._loop.call_exception_handler({"message": "the connection was not made", "exception": error})
             else:
                 self._lost.clear()
                 self._begin(pipeline)
@@ -169,11 +173,9 @@ class Connection:
         pipeline, replies = await open_pipeline(
             host, self._tls, commands, on_push=self._on_push, on_refused=self._send_later
         )
-        # Sentinels, and names in DNS, may be late to tell of a fail-over.
-        role = replies[1 + len(select)]
-        if not isinstance(role, list) or role[:1] != [b"master"]:
-            pipeline.abort("role")
-            raise UnreachableError("ROLE is not master")
+        if sentence := _unfit(replies[0], replies[1 + len(select)]):
+            pipeline.abort("unfit")
+            raise UnreachableError(sentence)
         pipeline.on_lost = self._lose
         return pipeline
 
@@ -237,3 +239,17 @@ class Connection:
         if now - self._complained_at >= COMPLAINT_SECONDS:
             self._complained_at = now
             structlog.get_logger().warning("valkey_unreachable", reason=reason)
+
+
+def _unfit(hello: Any, role: Any) -> str | None:  # noqa: ANN401 (from outside)
+    """Return why this server cannot be used, by its replies to HELLO and ROLE; None if it can."""
+    version = hello.get(b"version", b"") if isinstance(hello, dict) else b""
+    major = version.partition(b".")[0]
+    if not major.isdigit() or int(major) < OLDEST_MAJOR:
+        return f"HELLO has not version {OLDEST_MAJOR} or later"
+    if hello.get(b"mode") == b"cluster":
+        return "HELLO has mode cluster"
+    # Sentinels, and names in DNS, may be late to tell of a fail-over.
+    if not isinstance(role, list) or role[:1] != [b"master"]:
+        return "ROLE is not master"
+    return None

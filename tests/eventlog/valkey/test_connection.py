@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import Unavailable
 from service.eventlog.valkey import connection
@@ -119,7 +120,7 @@ async def test_a_subscription_that_the_server_ends_takes_no_reply() -> None:
 async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Play the server of a connection's beginning."""
     await reader.readuntil(APPEND_ONCE.text.encode() + b"\r\n")
-    writer.write(b"%0\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
+    writer.write(b"%1\r\n$7\r\nversion\r\n$3\r\n7.0\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
     for script in (ADD, APPEND_ONCE):
         writer.write(b"$40\r\n%b\r\n" % script.hash)
 
@@ -340,6 +341,42 @@ async def test_a_primary_that_becomes_a_replica_is_left(server: ValkeyServer, tm
             assert heard.connection.connects == 1
             server.command("REPLICAOF", "NO", "ONE")
             assert await waiting == b"OK"
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (b"%1\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n", "HELLO has not version 7 or later"),
+        (b"%1\r\n$7\r\nversion\r\n$0\r\n\r\n", "HELLO has not version 7 or later"),
+        (b"%1\r\n$7\r\nversion\r\n:8\r\n", None),
+        (b"+OK\r\n", "HELLO has not version 7 or later"),
+        (b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'canary'\r\n", "HELLO ERR"),
+        (b"-DENIED canary\r\n", "HELLO DENIED"),
+        (b"HTTP/1.1 400 canary\r\n", "protocol"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_told_of_by_what_it_lacks(hello: bytes, reason: str | None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(APPEND_ONCE.text.encode() + b"\r\n")
+        writer.write(hello + b"*1\r\n$6\r\nmaster\r\n" + b"+OK\r\n+OK\r\n")
+        await reader.read()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    with capture_logs() as lines:
+        async with listening(serve) as address, connected(f"valkey://{address}", patience_seconds=0.2) as heard:
+            with pytest.raises(Unavailable):
+                await heard.connection.call("PING")
+            assert heard.connection.connects == 0
+    assert [line["reason"] for line in lines if "reason" in line] == ([reason] if reason else [])
+    assert "canary" not in repr(lines)
+
+
+async def test_a_cluster_is_refused(tmp_path: Path) -> None:
+    with capture_logs() as lines, ValkeyServer(tmp_path / "node", options=["--cluster-enabled", "yes"]) as node:
+        async with connected(node.url, patience_seconds=0.2) as heard:
+            with pytest.raises(Unavailable):
+                await heard.connection.call("PING")
+    assert [line["reason"] for line in lines] == ["HELLO has mode cluster"]
 
 
 async def test_too_few_replicas_are_waited_for_while_reads_go_on(server: ValkeyServer) -> None:

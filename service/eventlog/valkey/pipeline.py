@@ -15,9 +15,9 @@ Part = bytes | str | int
 
 SILENCE_SECONDS = 2.0
 """Longest time for which the oldest command may go unanswered. A longer one means a server or a network that hangs."""
-GRACE_SECONDS = 0.05
-"""Time to read what has come, before a server is said to hang. A worker that was stopped itself wakes with its timers
-due and its replies unread."""
+GRACE_SECONDS = 0.2
+"""Time to read what has come, before a server is said to hang. A worker that was stopped itself wakes with more in its
+socket than one turn of the event loop reads, and with its timers due."""
 RECONNECT = frozenset({"LOADING", "MASTERDOWN", "NOSCRIPT", "READONLY", "BUSY"})
 """Codes of error replies after which another connection, or a later one, can do what this one cannot: the server is
 starting, has become a replica, lost its scripts, or is held up by a script."""

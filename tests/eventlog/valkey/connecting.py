@@ -20,7 +20,6 @@ APPEND_ONCE = Script(
 )
 """Changes a value only if it is the one before, as an append does, and counts the changes."""
 
-
 OnConnect = Callable[[Connection], None]
 
 
@@ -30,7 +29,7 @@ class Heard:
     def __init__(
         self,
         address: str | Address,
-        on_connect: Callable[[Connection], None] = lambda _: None,
+        on_connect: OnConnect = lambda _: None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.pushes: list[list[Any]] = []
@@ -49,7 +48,7 @@ class Heard:
 @asynccontextmanager
 async def connected(
     address: str | Address,
-    on_connect: Callable[[Connection], None] = lambda _: None,
+    on_connect: OnConnect = lambda _: None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> AsyncIterator[Heard]:
     """Connect, or begin to, and close at the end."""

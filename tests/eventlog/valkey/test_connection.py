@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
+import sys
 import time
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.errors import Unavailable
 from service.eventlog.valkey import connection
-from service.eventlog.valkey.connection import CLOSE_SECONDS, LEAST_PAUSE_SECONDS, Connection
+from service.eventlog.valkey.connection import LEAST_PAUSE_SECONDS, Connection
 from service.eventlog.valkey.pipeline import SILENCE_SECONDS, ErrorReply
 from tests.e2e.cutter import Cutter
 from tests.eventlog.valkey.connecting import ADD, APPEND_ONCE, Heard, connected
@@ -174,17 +174,11 @@ async def test_a_hundred_thousand_pushes_leave_nothing_behind(server: ValkeyServ
                 await heard.connection.call("PING")
 
         await push(5_000)
-        tracemalloc.start()
-        try:
-            before, _ = tracemalloc.get_traced_memory()
-            resident = _resident_kilobytes()
-            await push(100_000)
-            after, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        blocks, resident = sys.getallocatedblocks(), _resident_kilobytes()
+        await push(100_000)
         assert count == 105_000
         # hiredis 3.4.1 kept two objects a push: 9.6 MB.
-        assert after - before < 200_000
+        assert sys.getallocatedblocks() - blocks < 20_000
         assert _resident_kilobytes() - resident < 4_000
 
 
@@ -235,7 +229,7 @@ async def test_a_server_that_hangs_is_left_after_two_seconds(server: ValkeyServe
         began = time.monotonic()
         reply = heard.connection.call("ECHO", 1)
         await until(lambda: not heard.connection.connected)
-        assert SILENCE_SECONDS <= time.monotonic() - began < SILENCE_SECONDS + 2
+        assert SILENCE_SECONDS <= time.monotonic() - began < SILENCE_SECONDS + 8
         server.thaw()
         assert await reply == b"1"
         assert heard.connection.connects == 2
@@ -243,12 +237,12 @@ async def test_a_server_that_hangs_is_left_after_two_seconds(server: ValkeyServe
 
 async def test_a_worker_that_hung_itself_reads_before_it_blames_the_server(server: ValkeyServer) -> None:
     async with connected(server.url) as heard:
-        await heard.connection.call("PING")
-        reply = heard.connection.call("ECHO", 1)
+        await heard.connection.call("SET", "text", b"x" * 50_000)
+        replies = [heard.connection.call("GET", "text") for _ in range(200)]
         await asyncio.sleep(0)
         time.sleep(SILENCE_SECONDS + 0.1)  # noqa: ASYNC251 (the hang)
-        assert await reply == b"1"
-        await asyncio.sleep(0.1)
+        # One turn of the event loop reads five of them.
+        await asyncio.gather(*replies)
         assert heard.connection.connects == 1
 
 
@@ -277,21 +271,31 @@ async def test_a_server_that_comes_back_finds_the_callers_waiting(server: Valkey
 
 
 async def test_patience_ends_with_unavailable_over_all_connections(server: ValkeyServer) -> None:
-    async with connected(server.url, patience_seconds=0.5) as heard:
+    patience = 0.5
+    loop = asyncio.get_running_loop()
+    waited: list[float] = []
+
+    def ask(heard: Heard) -> "asyncio.Future[object]":
+        began, reply = loop.time(), heard.connection.call("PING")
+        reply.add_done_callback(lambda _: waited.append(loop.time() - began))
+        return reply
+
+    async with connected(server.url, patience_seconds=patience) as heard:
         await heard.connection.call("PING")
         server.freeze()
-        sent = heard.connection.call("PING")
+        sent = ask(heard)
         await asyncio.sleep(0.2)
-        later = heard.connection.call("PING")
+        later = ask(heard)
         with pytest.raises(Unavailable, match="log_unavailable"):
             await sent
-        assert not later.done()
         server.kill()
         await until(lambda: not heard.connection.connected)
-        without = heard.connection.call("PING")
+        without = ask(heard)
         for reply in (later, without):
             with pytest.raises(Unavailable, match="log_unavailable"):
                 await reply
+        assert patience * 0.95 <= min(waited)
+        assert max(waited) < patience + 8
         server.start()
         assert await heard.connection.call("PING") == b"PONG"
 
@@ -409,7 +413,7 @@ async def test_attempts_are_apart_and_not_all_at_the_same_time() -> None:
     async with listening(refuse) as address, connected(f"valkey://{address}"):
         await until(lambda: len(at) > 8)
     pauses = [later - earlier for earlier, later in itertools.pairwise(at)]
-    assert min(pauses) >= LEAST_PAUSE_SECONDS
+    assert min(pauses) >= LEAST_PAUSE_SECONDS * 0.9  # a timer may be a millisecond early
     assert len({round(pause, 2) for pause in pauses}) > 3
 
 
@@ -455,22 +459,34 @@ async def test_closing_waits_for_what_is_on_its_way(network: Cutter, server: Val
         await heard.connection.call("PING")
 
 
-async def test_closing_does_not_wait_for_a_server_that_hangs_or_is_away(server: ValkeyServer) -> None:
+async def test_closing_waits_for_a_server_that_hangs_only_so_long(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_SECONDS", 0.1)
     heard = Heard(server.url)
     await heard.connection.call("PING")
     server.freeze()
     reply = heard.connection.call("PING")
-    began = time.monotonic()
     await heard.connection.aclose()
     await heard.connection.aclose()
-    assert time.monotonic() - began < CLOSE_SECONDS + 1
+    assert heard.connection.connects == 1
     with pytest.raises(Unavailable):
         await reply
-    server.kill()
+
+
+async def test_closing_does_not_wait_where_nothing_is_on_its_way(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_SECONDS", 1000)
     heard = Heard(server.url)
-    began = time.monotonic()
+    await heard.connection.call("PING")
+    server.freeze()
     await heard.connection.aclose()
-    assert time.monotonic() - began < CLOSE_SECONDS / 2
+    server.kill()
+    heard = Heard(server.url, patience_seconds=0.1)
+    with pytest.raises(Unavailable):
+        await heard.connection.call("PING")
+    await heard.connection.aclose()
 
 
 async def test_no_timer_and_no_task_is_left_behind(server: ValkeyServer) -> None:

@@ -149,11 +149,13 @@ async def test_a_listener_that_fails_shifts_no_reply(server: ValkeyServer) -> No
 async def test_a_cancelled_caller_leaves_its_place(server: ValkeyServer) -> None:
     async with connected(server.url) as heard:
         call = heard.connection.call
+        await call("PING")
         replies = [call("ECHO", number) for number in range(100)]
         for reply in replies[::3]:
             reply.cancel()
         kept = [reply for reply in replies if not reply.cancelled()]
         assert await asyncio.gather(*kept) == [b"%d" % number for number in range(100) if number % 3]
+        assert heard.connection.connects == 1
 
 
 async def test_a_hundred_thousand_pushes_leave_nothing_behind(server: ValkeyServer) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.eventlog.valkey import handshake
+from service.eventlog.valkey import handshake, pipeline
 from service.eventlog.valkey.address import Address, Host, parse_address
 from service.eventlog.valkey.handshake import UnreachableError
 from service.eventlog.valkey.sentinel import find_primary
@@ -146,6 +146,7 @@ async def test_the_latest_fail_over_that_a_sentinel_knows_is_believed(replies: t
 
 async def test_a_majority_is_not_kept_waiting_by_a_sentinel_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake, "CONNECT_SECONDS", 1000)
+    monkeypatch.setattr(pipeline, "SILENCE_SECONDS", 1000)
     async with sentinels(NEW, None, NEW) as address:
         assert await find_primary(address, None, "under-test") == Host("10.0.0.2", 7000)
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, params
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
 from service import events
 from service.answers import Answers
@@ -40,9 +39,8 @@ class QuestionInUrl(BaseModel):
 
 async def generate(request: Request) -> Response:
     """Answer a question with a stream, by default of JSON lines; or go on with one, by its Last-Event-ID."""
-    try:
-        body = await request.body()
-    except ClientDisconnect:
+    body = await _body(request)
+    if body is None:
         return Response(status_code=CLIENT_GONE)
     if resume := last_event_id(request):
         return await _resume(request, *resume)
@@ -134,6 +132,17 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
             yield data
     finally:
         follower.close()
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return the request's body; None if the client disconnects before its end."""
+    # Not by Starlette's `body`, whose generator takes as long as all else here.
+    pieces: list[bytes] = []
+    while (message := await request.receive())["type"] != "http.disconnect":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+    return None
 
 
 def _is_json(content_type: str) -> bool:

@@ -1,8 +1,7 @@
 """The shared part of `/generate` and `/answers/<id>`: the rendering, the offset and the streamed response."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
 from typing import Any
 
 from fastapi import Request, Response
@@ -15,48 +14,7 @@ from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.events import parse_event_id
 from service.follower import CutShortError, Follower
 from service.renderings import MEDIA_TYPES, SELF_DELIMITING, Rendering, choose_rendering
-
-
-class ClientGoneError(Exception):
-    """The client has disconnected."""
-
-
-class Presence:
-    """Watches for the client's disconnect. Starlette does so only once a response has begun, in a task group."""
-
-    def __init__(self, request: Request) -> None:
-        self._waiting = asyncio.create_task(_gone(request))
-
-    @contextlib.contextmanager
-    def required(self) -> Iterator[None]:
-        """Cancel the block as soon as the client disconnects.
-
-        Raises:
-            ClientGoneError: the client has disconnected.
-        """
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (this runs in one)
-        within = True
-
-        def interrupt(_: object) -> None:
-            if within:
-                task.cancel()
-
-        self._waiting.add_done_callback(interrupt)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._waiting.done() and task.uncancel() == 0:
-                raise ClientGoneError from None
-            raise
-        finally:
-            within = False
-            self._waiting.remove_done_callback(interrupt)
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._waiting.cancel()
-
+from service.routes.presence import Presence
 
 _SENT = object()
 
@@ -142,19 +100,17 @@ class AnswerResponse(StreamingResponse):
         context = context_of(scope)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            # In a task of its own: a wake-up passes through every coroutine that waits for it, and uvicorn, Starlette
-            # and FastAPI have two dozen of them above this one.
-            await asyncio.create_task(self._serve(context))
+            context.sink = BodySink(context.send)
+            await self.stream_response(context.send)
+        except (CutShortError, Unavailable):
+            pass  # Unavailable: the log can no longer be read. The status is already sent, so the body is cut.
+        except asyncio.CancelledError as error:
+            if not self._presence.has_ended(error):
+                raise
         finally:
             context.sink = None  # It refers to the context by its `send`: a cycle for the garbage collector.
             self._presence.close()
             await self._stream.aclose()
-
-    async def _serve(self, context: RequestContext) -> None:
-        context.sink = BodySink(context.send)
-        # Unavailable: the log can no longer be read. The status is already sent, so the body is cut.
-        with contextlib.suppress(ClientGoneError, CutShortError, Unavailable), self._presence.required():
-            await self.stream_response(context.send)
 
 
 def rendering_for(request: Request) -> Rendering:
@@ -225,14 +181,13 @@ async def answer_response(
     The stream is closed at once if the client disconnects meanwhile. uvicorn and Starlette would not notice before the
     response begins.
     """
-    presence = Presence(request)
+    presence = Presence(request.receive)
     try:
-        with presence.required():
-            first = await anext(stream, None)
+        first = await anext(stream, None)
     except BaseException as error:
         presence.close()
         await stream.aclose()
-        if isinstance(error, ClientGoneError):
+        if presence.has_ended(error):
             return Response(status_code=CLIENT_GONE)
         if isinstance(error, CutShortError) and error.damaged:
             raise UnknownAnswer from None  # The rest of a damaged log is not the answer that the client knows.
@@ -244,11 +199,6 @@ async def answer_response(
 
 CLIENT_GONE = 499
 """nginx's status for a client that disconnected. It is never sent and appears only in the log."""
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _follow(follower: Follower, context: RequestContext) -> AsyncGenerator[bytes]:

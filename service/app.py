@@ -14,14 +14,14 @@ from service.answers import Answers, Policy
 from service.config import Settings
 from service.error_codes import response_codes, upstream_reasons
 from service.eventlog import Retention, open_event_log
-from service.http_errors import HANDLERS
 from service.keys import Keys
 from service.logging import log_loop_errors
-from service.middleware import BodyLimit, KeyCheck, ParameterLimit, RequestLine
+from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.routes import answers, generate, health
+from service.routes.application import Application
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics, own_slot, sending
@@ -65,26 +65,20 @@ def create_app(settings: Settings) -> FastAPI:
                 expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id"],
             )
         )
-    middleware += [
-        Middleware(KeyCheck, keys=Keys(settings.keys)),
-        Middleware(ParameterLimit),
-        Middleware(BodyLimit, most_bytes=settings.max_body_bytes),
-    ]
-    app = FastAPI(
+    middleware.append(Middleware(Gate, keys=Keys(settings.keys), most_bytes=settings.max_body_bytes))
+    # Only for the OpenAPI description: the middleware checks the key.
+    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
+    app = Application(
+        [generate.route(key)],
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
-        exception_handlers=HANDLERS,
         middleware=middleware,
         redirect_slashes=False,  # An address with another slash at its end is unknown.
         # FastAPI's spans hold addresses and its logs exception messages. Either may quote a query.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
-    # Only for the OpenAPI description: the middleware checks the key.
-    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
-    # The first to be looked at: FastAPI goes through its own pages and each router for every other address.
-    app.router.routes.insert(0, generate.route(key))
     app.include_router(generate.router, dependencies=key)
     app.include_router(answers.router, dependencies=key)
     app.include_router(health.router)

@@ -95,9 +95,17 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
     return await respond(request, BadInput("invalid_input", "value", field=field, wanted=first["msg"]))
 
 
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+_HANDLERS: Mapping[type, Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     FolyamError: respond,
     HTTPException: _on_http_exception,
     StarletteHTTPException: _on_http_exception,
     RequestValidationError: _on_validation_error,
 }
+
+
+async def response_to(request: Request, error: Exception) -> Response | None:
+    """Return the error as the response; None for an error that is no response's but a defect."""
+    for kind in type(error).__mro__:
+        if (handler := _HANDLERS.get(kind)) is not None:
+            return await handler(request, error)
+    return None

@@ -9,18 +9,17 @@ import secrets
 from collections.abc import Awaitable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import http_errors
 from service.context import RequestContext, context_of
-from service.errors import BadInput, FolyamError, Unauthorized
-from service.keys import Keys
+from service.errors import BadInput, FolyamError
+from service.keys import Caller, Keys
 from service.telemetry import tracing
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 """Paths without a log line: probes and scrapes come every few seconds and would drown the other lines."""
 
@@ -31,69 +30,6 @@ MAX_PARAMETERS = 100
 """Limit on the parameters of an address. No route has more than five."""
 
 _logger = structlog.get_logger()
-
-
-class BodyLimit:
-    """Limits the request's body. It raises where the application reads, so the error has the form of the protocol."""
-
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
-        self._app = app
-        self._most_bytes = most_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        read = 0
-
-        async def limited() -> Message:
-            nonlocal read
-            message = await receive()
-            if message["type"] == "http.request":
-                read += len(message.get("body", b""))
-                if read > self._most_bytes:
-                    raise HTTPException(413)
-            return message
-
-        await self._app(scope, limited, send)
-
-
-class ParameterLimit:
-    """Rejects an address with too many parameters before they are parsed.
-
-    Each becomes several objects, and an unknown one an error: 128 KiB of them blocked the event loop for 0.2 s.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["query_string"].count(b"&") >= MAX_PARAMETERS:
-            error = BadInput("invalid_input", "parameters", most=MAX_PARAMETERS)
-            response = await http_errors.respond(Request(scope), error)
-            await response(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-class KeyCheck:
-    """Sets the context's `caller`. Rejects a request without a key before any of its body is read."""
-
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self._app = app
-        self._keys = keys
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["path"] not in _OPEN:
-            # Reject duplicate Authorization headers: proxies and the service might pick different ones.
-            values = Headers(scope=scope).getlist("authorization")
-            try:
-                context_of(scope).caller = self._keys.caller(values[0] if len(values) == 1 else "")
-            except Unauthorized as error:
-                response = await http_errors.respond(Request(scope), error)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 class RequestLine:
@@ -111,22 +47,23 @@ class RequestLine:
             await self._app(scope, receive, send)
             return
         arrived_at = asyncio.get_running_loop().time()
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        headers = dict(reversed(scope["headers"]))  # of each name the first
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         quiet = scope["path"] in _QUIET
-        span = tracing.NO_SPAN
+        context = RequestContext(request_id, arrived_at, headers, tracing.NO_SPAN, send)
+        response = _Response(send, context)
+        context.send = response.send
         if not quiet:
-            span = tracing.start_request(scope["method"], headers, request_id)
-        response = _Response(send, request_id)
-        context = RequestContext(request_id, arrived_at, span, response.send)
+            traceparent = context.header(b"traceparent") or ""
+            context.span = tracing.start_request(scope["method"], traceparent, request_id)
         scope.setdefault("state", {})["context"] = context
         try:
             await self._app(scope, receive, response.send)
         except Exception:
             # Handled here, because uvicorn would print the exception's text.
             _logger.exception("request_broke", request_id=request_id)
-            if not response.status:  # A response that has begun is cut.
+            if not context.begun:  # A response that has begun is cut.
                 error = await http_errors.respond(Request(scope), FolyamError("internal"))
                 await error(scope, receive, response.send)
         finally:
@@ -138,11 +75,11 @@ class RequestLine:
 class _Response:
     """Passes a response on and counts its bytes. `send` is called once for each chunk."""
 
-    __slots__ = ("_request_id", "_send", "bytes", "status", "whole")
+    __slots__ = ("_context", "_send", "bytes", "status", "whole")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, context: RequestContext) -> None:
         self._send = send
-        self._request_id = request_id
+        self._context = context
         self.status = 0
         self.bytes = 0
         self.whole = False
@@ -154,8 +91,74 @@ class _Response:
             self.whole = not message.get("more_body", False)
         elif message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-Id"] = self._request_id
+            self._context.begun = True
+            request_id = self._context.request_id.encode("ascii")
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
         return self._send(message)
+
+
+class Gate:
+    """Checks the request's key and address, limits its body, and turns exceptions into responses."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, most_bytes: int) -> None:
+        self._app = app
+        self._keys = keys
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = context_of(scope)
+        try:
+            if self._keys and scope["path"] not in _OPEN:
+                context.caller = self._caller(scope)
+            _check_parameters(scope)
+            await self._app(scope, self._limited(receive), send)
+        except Exception as error:
+            # Not once the response has begun. `RequestLine` then logs the error, and the response is cut.
+            response = None if context.begun else await http_errors.response_to(Request(scope), error)
+            if response is None:
+                raise
+            await response(scope, receive, send)
+
+    def _caller(self, scope: Scope) -> Caller:
+        """Return the caller, before any of the body is read.
+
+        Raises:
+            Unauthorized: the request has no accepted key.
+        """
+        values = [value for name, value in scope["headers"] if name == b"authorization"]
+        # Reject duplicate Authorization headers: proxies and the service might pick different ones.
+        return self._keys.caller(values[0].decode("latin-1") if len(values) == 1 else "")
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Return a `receive` that raises where the application reads, so the error has the form of the protocol."""
+        left = self._most_bytes
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            if message["type"] == "http.request":
+                left -= len(message.get("body", b""))
+                if left < 0:
+                    raise HTTPException(413)
+            return message
+
+        return limited
+
+
+def _check_parameters(scope: Scope) -> None:
+    """Reject an address with too many parameters before they are parsed.
+
+    Each becomes several objects, and an unknown one an error: 128 KiB of them blocked the event loop for 0.2 s.
+
+    Raises:
+        BadInput: it has more than MAX_PARAMETERS.
+    """
+    if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+        raise BadInput("invalid_input", "parameters", most=MAX_PARAMETERS)
 
 
 def _record(scope: Scope, context: RequestContext, response: _Response) -> None:

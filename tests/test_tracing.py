@@ -31,7 +31,7 @@ def generation(traceparent: str) -> Span:
 
 
 def test_without_traces_a_client_that_has_some_changes_nothing() -> None:
-    request = tracing.start_request("POST", {"traceparent": f"{PARENT}-01"}, "mine")
+    request = tracing.start_request("POST", f"{PARENT}-01", "mine")
     assert tracing.traceparent(request) == ""
     assert tracing.log_fields(request) == {}
     assert tracing.log_fields(generation(f"{PARENT}-01")) == {}
@@ -39,7 +39,7 @@ def test_without_traces_a_client_that_has_some_changes_nothing() -> None:
 
 @pytest.mark.usefixtures("traces")
 def test_a_generation_is_in_the_trace_of_its_request_wherever_it_is_made() -> None:
-    request = tracing.start_request("POST", {"traceparent": f"{PARENT}-01"}, "mine")
+    request = tracing.start_request("POST", f"{PARENT}-01", "mine")
     header = tracing.traceparent(request)
     assert header.startswith(f"00-{TRACE}-")
     assert header != f"{PARENT}-01"
@@ -49,7 +49,7 @@ def test_a_generation_is_in_the_trace_of_its_request_wherever_it_is_made() -> No
 @pytest.mark.usefixtures("traces")
 @pytest.mark.parametrize(("sampler", "sent"), [(DEFAULT_ON, f"{PARENT}-00"), (DEFAULT_OFF, "")])
 def test_a_generation_is_not_recorded_where_its_request_was_not(sent: str) -> None:
-    request = tracing.start_request("POST", {"traceparent": sent}, "mine")
+    request = tracing.start_request("POST", sent, "mine")
     assert not request.is_recording()
     header = tracing.traceparent(request)
     assert not TraceFlags(int(header[-2:], 16)).sampled
@@ -59,7 +59,7 @@ def test_a_generation_is_not_recorded_where_its_request_was_not(sent: str) -> No
 @pytest.mark.usefixtures("traces")
 @pytest.mark.parametrize("header", ["", "nonsense", f"{PARENT}-01-more", f"00-{'0' * 32}-00f067aa0ba902b7-01"])
 def test_a_request_whose_header_cannot_be_read_begins_a_trace(header: str) -> None:
-    request = tracing.start_request("POST", {"traceparent": header}, "mine")
+    request = tracing.start_request("POST", header, "mine")
     assert isinstance(request, ReadableSpan)
     assert request.parent is None
 

@@ -15,8 +15,8 @@ from service.http_errors import UpstreamHTTPException
 from service.question import MAX_TEMPERATURE, MAX_TOKENS, Question, decode, to_request
 from service.renderings import Rendering
 from service.request import Turn
+from service.routes.application import PlainRoute
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
-from service.routes.plain import PlainRoute
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
@@ -44,7 +44,7 @@ async def generate(request: Request) -> Response:
         return Response(status_code=CLIENT_GONE)
     if resume := last_event_id(request):
         return await _resume(request, *resume)
-    if body and not _is_json(request.headers.get("content-type", "")):
+    if body and not _is_json(context_of(request.scope).header(b"content-type") or ""):
         raise BadInput("invalid_input", "body")
     question = decode(body) if body else None
     if question is None:
@@ -157,9 +157,9 @@ async def _resume(request: Request, answer_id: str, after: int) -> Response:
 async def _answer(request: Request, question: Question) -> Response:
     settings: Settings = request.app.state.settings
     rendering = rendering_for(request)
-    _check_site(request, settings)
-    model = _check(question, settings)
     context = context_of(request.scope)
+    _check_site(context, settings)
+    model = _check(question, settings)
     answer_id = context.answer_id = events.new_answer_id()
     stream = generate_response_stream(
         question.query,
@@ -176,15 +176,15 @@ async def _answer(request: Request, question: Question) -> Response:
     return await answer_response(stream, request, answer_id, rendering)
 
 
-def _check_site(request: Request, settings: Settings) -> None:
+def _check_site(context: RequestContext, settings: Settings) -> None:
     """Refuse a request that another site's page makes a browser send. Its answer would be paid for.
 
     Raises:
         FolyamError: 403, unless `cors_origins` allows the site.
     """
     if (
-        request.headers.get("sec-fetch-site") == "cross-site"
-        and request.headers.get("origin") not in settings.cors_origins
+        context.headers.get(b"sec-fetch-site") == b"cross-site"
+        and context.header(b"origin") not in settings.cors_origins
     ):
         raise FolyamError("cross_site")
 

@@ -119,24 +119,26 @@ def rendering_for(request: Request) -> Rendering:
     Raises:
         FolyamError: 406, the header accepts none of the renderings.
     """
-    accepted = request.headers.getlist("accept")  # Several headers are one list (RFC 9110, section 5.2).
-    cuts_show = _cuts_show(request)
+    context = context_of(request.scope)
+    # Several headers are one list (RFC 9110, section 5.2).
+    accepted = [value for name, value in request.scope["headers"] if name == b"accept"]
+    cuts_show = _cuts_show(request.scope["http_version"], context)
     offered = MEDIA_TYPES if cuts_show else SELF_DELIMITING
-    rendering = choose_rendering(", ".join(accepted) if accepted else None, offered)
+    rendering = choose_rendering(b", ".join(accepted).decode("latin-1") if accepted else None, offered)
     if rendering is None:
         raise FolyamError(
             "not_acceptable", "any" if cuts_show else "http_1_0", field="Accept", offered=", ".join(offered)
         )
-    context_of(request.scope).rendering = rendering.name
+    context.rendering = rendering.name
     return rendering
 
 
-def _cuts_show(request: Request) -> bool:
+def _cuts_show(http_version: str, context: RequestContext) -> bool:
     """Return whether the client's version of HTTP tells the end of a body from a cut. HTTP/1.0 closes for both.
 
     nginx speaks HTTP/1.1 to the service. It always sets the header with the client's version.
     """
-    return "HTTP/1.0" not in (f"HTTP/{request.scope['http_version']}", request.headers.get("x-client-protocol"))
+    return http_version != "1.0" and context.headers.get(b"x-client-protocol") != b"HTTP/1.0"
 
 
 def last_event_id(request: Request) -> tuple[str, int] | None:
@@ -145,8 +147,8 @@ def last_event_id(request: Request) -> tuple[str, int] | None:
     Raises:
         BadInput: the value is not an event id.
     """
-    text = request.headers.get("last-event-id")
-    if text is None:
+    text = context_of(request.scope).header(b"last-event-id")
+    if text is None and request.scope["query_string"]:
         text = request.query_params.get("last_event_id")
     if text is None:
         return None

@@ -1,10 +1,10 @@
 """Configure structlog: JSON, or colours at a terminal. Lines carry ids, never people's words."""
 
 import asyncio
-import contextlib
 import logging
 import sys
 import traceback
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
@@ -13,24 +13,16 @@ import structlog
 
 def configure_logging() -> None:
     """Configure structlog, and route the standard library's logging through it."""
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _exception_without_its_words,
-    ]
     terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(serializer=_serialize)
-    )
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if terminal else _as_json
     structlog.configure(
-        processors=[*processors, renderer],
+        processors=[_complete, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)  # The standard library suppresses write errors itself.
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=processors))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[_complete]))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
@@ -53,23 +45,34 @@ class _Unfailing:
         self._file = file
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self._file.write(text)
+            self._file.flush()
+        except OSError:
+            pass
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.flush()
+        """Do nothing: `write` does it. structlog calls both for each line."""
 
 
-def _serialize(event: structlog.typing.EventDict, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-def _exception_without_its_words(
-    _logger: Any,  # noqa: ANN401 (structlog's processors are typed so)
-    _method: str,
-    event: structlog.typing.EventDict,
-) -> structlog.typing.EventDict:
+def _as_json(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str:  # noqa: ANN401 (structlog's types)
+    return _encode(event).decode()
+
+
+def _complete(_logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ANN401 (the same)
+    """Add the level and the time; replace an exception.
+
+    One function: structlog's own for each of these took a third of a line.
+    """
+    event["level"] = method
+    event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    return _without_words(event) if "exc_info" in event else event
+
+
+def _without_words(event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace an exception by its type and frames. Its message may quote a key or a question."""
     exception = event.pop("exc_info", None)
     if exception is True:

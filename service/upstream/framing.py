@@ -26,6 +26,7 @@ _ODD = (b"\n ", b"\n\t", b"\n:", b" :", b"\t:", b"\r")
 _HTTP_1_1 = b"1.1"
 _USUAL_LAST = b"\ntransfer-encoding: chunked"
 _USUAL = _USUAL_LAST + b"\n"
+_USUAL_CONNECTION = b"\nconnection: keep-alive\n"
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _IDLE_TIMEOUT = re.compile(rb"timeout[ \t]*=[ \t]*([0-9]{1,9})", re.IGNORECASE)
@@ -260,7 +261,7 @@ def _parse(data: bytes) -> Head | None:
         and status not in _WITHOUT_BODY
         and (lower.endswith(_USUAL_LAST) or lower.find(_USUAL) > 0)
         and lower.count(b"\ntransfer-encoding") == 1
-        and lower.find(b"\nconnection") < 0
+        and lower.count(b"\nconnection") == lower.count(_USUAL_CONNECTION)
         and lower.find(b"\ncontent-length") < 0
         and lower.find(b"\nkeep-alive") < 0
     ):

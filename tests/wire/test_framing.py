@@ -124,6 +124,11 @@ def test_a_head_that_is_none_or_has_no_end_is_malformed_however_it_is_cut(data: 
         ((b"Transfer-Encoding: identity", b"Content-Length: 5"), Sized, True),
         ((b"Content-Length: 5", b"Connection: Close"), Sized, False),
         ((b"Content-Length: 5", b"Connection: keep-alive, x", b"Connection: close"), Sized, False),
+        ((b"Connection: keep-alive", CHUNKED.strip()), Chunked, True),
+        ((b"Connection: Keep-Alive", b"Connection: close", CHUNKED.strip()), Chunked, False),
+        ((b"Connection: close", b"Connection: keep-alive", CHUNKED.strip()), Chunked, False),
+        ((b"Connection: keep-alive, close", CHUNKED.strip()), Chunked, False),
+        ((b"Connection: keep-alive", b"Connection:close", CHUNKED.strip()), Chunked, False),
     ],
 )
 def test_the_framing_is_the_one_that_rfc_9112_says(

@@ -24,13 +24,13 @@ from structlog.testing import capture_logs
 
 from service.errors import FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, Retention, UnusableLog, open_event_log, prepare_event_log
-from service.eventlog.files import inventory, steps
+from service.eventlog.files import inventory, steps, stops
 from service.eventlog.files.inventory import LEFT_OVER_SECONDS
 from service.eventlog.files.lease import FileLease
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.steps import STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN
 from service.eventlog.files.sweep import Sweep
-from service.events import Delta, Done, Event, Failed, Start, Stopped, Timing, decode, encode, new_answer_id
+from service.events import Delta, Done, Event, Failed, Start, Stopped, StoppedBy, Timing, decode, encode, new_answer_id
 from tests.eventlog.another import ROOT, AnotherWorker, tended
 from tests.test_producer import closed, one_end, orphan_of, unwatched_orphan
 from tests.upstream.process import UpstreamProcess
@@ -431,6 +431,32 @@ async def test_a_stop_is_heard_where_its_file_cannot_be_removed(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "unlink", read_only)
+    await until(lambda: lease.stop_requested() == "user")
+
+
+async def test_a_stop_of_a_new_answer_is_looked_for_once_the_kernel_tells_of_it(
+    log: FileEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    take = stops.take
+
+    def seen(path: str) -> StoppedBy | None:
+        looked.append(path)
+        return take(path)
+
+    monkeypatch.setattr(stops, "take", seen)
+    answer, lease = await begin(log)
+    assert lease.stop_requested() is None
+    assert looked == []
+    await log.request_stop(answer, "user")
+    await until(lambda: lease.stop_requested() == "user")
+
+
+async def test_without_the_kernels_word_a_stop_of_a_new_answer_is_looked_for_each_time(log: FileEventLog) -> None:
+    log.wakeups.close()
+    answer, lease = await begin(log)
+    assert lease.stop_requested() is None
+    await log.request_stop(answer, "user")
     assert lease.stop_requested() == "user"
 
 

@@ -1,19 +1,27 @@
 """Map the operating system's errors to those of `service.errors`."""
 
-import contextlib
 import errno
-from collections.abc import Iterator
 
 from service.errors import Unavailable
 
 
-@contextlib.contextmanager
-def as_unavailable() -> Iterator[None]:
+class _AsUnavailable:
+    """See `as_unavailable`. Without a state, and so without an object for each block."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise unavailable(error) from error
+
+
+_AS_UNAVAILABLE = _AsUnavailable()
+
+
+def as_unavailable() -> _AsUnavailable:
     """Turn an `OSError` in the block into `Unavailable`."""
-    try:
-        yield
-    except OSError as error:
-        raise unavailable(error) from error
+    return _AS_UNAVAILABLE
 
 
 def unavailable(error: OSError) -> Unavailable:

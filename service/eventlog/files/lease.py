@@ -35,6 +35,7 @@ class FileLease:
         last_seq: int,
         size: int,
         counted: Claims,
+        is_new: bool,
     ) -> None:
         """`path` is the log's path without its suffix, `size` its length in bytes."""
         self.answer_id = channel.answer_id
@@ -50,7 +51,8 @@ class FileLease:
         self._claims_path = f"{path}.claims"
         self._unwatched_path = f"{path}.unwatched"
         self._torn = False  # Whether a partial line at the end could not be cut off yet.
-        self._look_for_stop = True  # One may have been requested before the claim.
+        # One may have been requested before a claim. The id of a new answer is known to no client.
+        self._look_for_stop = not (is_new and wakeups.working)
         channel.hold(self, size, last_seq)
 
     async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:  # noqa: ARG002 (never requested)

@@ -49,7 +49,7 @@ class FileEventLog:
         with as_unavailable():
             line = encode_lines([start])
             descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
-        return self._hold(start.answer, descriptor, last_seq=start.seq, size=len(line), counted=Claims())
+        return self._hold(start.answer, descriptor, last_seq=start.seq, size=len(line), counted=Claims(), is_new=True)
 
     async def claim(self, answer_id: str) -> FileLease | None:
         with as_unavailable():
@@ -162,7 +162,9 @@ class FileEventLog:
         except FileNotFoundError:
             raise UnknownAnswer from None
 
-    def _hold(self, answer_id: str, descriptor: int, *, last_seq: int, size: int, counted: Claims) -> FileLease:
+    def _hold(
+        self, answer_id: str, descriptor: int, *, last_seq: int, size: int, counted: Claims, is_new: bool = False
+    ) -> FileLease:
         return FileLease(
             self._channels.of(answer_id),
             self.wakeups,
@@ -171,6 +173,7 @@ class FileEventLog:
             last_seq=last_seq,
             size=size,
             counted=counted,
+            is_new=is_new,
         )
 
     def _wake(self, answer_id: str) -> None:

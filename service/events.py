@@ -12,8 +12,8 @@ Imports `service.request` alone; every other layer speaks these words.
 """
 
 import re
-import secrets
 from collections.abc import Sequence
+from os import urandom
 from typing import Annotated, Literal, Self
 
 import msgspec
@@ -250,7 +250,7 @@ def decode_any(line: bytes) -> Event | UnknownEvent:
 
 def new_answer_id() -> str:
     """Return a new, unguessable id."""
-    return secrets.token_hex(ANSWER_ID_BYTES)
+    return urandom(ANSWER_ID_BYTES).hex()  # as `secrets.token_hex`, in a fifth of the calls
 
 
 def is_answer_id(text: str) -> bool:

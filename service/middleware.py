@@ -5,8 +5,8 @@ Pure ASGI, so that it runs until the last byte of the response and not only unti
 
 import asyncio
 import re
-import secrets
 from collections.abc import Awaitable
+from os import urandom
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -49,7 +49,7 @@ class RequestLine:
         arrived_at = asyncio.get_running_loop().time()
         headers = dict(reversed(scope["headers"]))  # of each name the first
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else urandom(8).hex()
         quiet = scope["path"] in _QUIET
         context = RequestContext(request_id, arrived_at, headers, tracing.NO_SPAN, send)
         response = _Response(send, context)

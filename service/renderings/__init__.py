@@ -1,6 +1,6 @@
 """The protocols in which an answer can be followed, and the choice among them by a request's Accept header."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from service.renderings.accept import quality, ranges
 from service.renderings.base import Encoder, Rendering
@@ -32,12 +32,18 @@ SELF_DELIMITING = tuple(media_type for media_type, rendering in RENDERINGS.items
 """The media types to offer over HTTP/1.0, which does not tell a whole body from a cut one."""
 NAMES = frozenset(rendering.name for rendering in _RENDERINGS)
 """The values of the metric label `rendering`."""
+KEPT_CHARACTERS = 128
+"""Length of an Accept header whose choice is kept for the next one. Most clients send the same short one each time."""
 
 
-def choose_rendering(accept: str | None, offered: Sequence[str] = MEDIA_TYPES) -> Rendering | None:
+def choose_rendering(accept: str | None, offered: tuple[str, ...] = MEDIA_TYPES) -> Rendering | None:
     """Return the offered rendering with the highest quality in the Accept header; None if it accepts none of them."""
     if not accept:
         return RENDERINGS[MEDIA_TYPES[0]]
+    return (_choose_kept if len(accept) <= KEPT_CHARACTERS else _choose)(accept, offered)
+
+
+def _choose(accept: str, offered: tuple[str, ...]) -> Rendering | None:
     liked = ranges(accept)
     best, best_quality = None, 0.0
     for media_type in offered:
@@ -45,3 +51,6 @@ def choose_rendering(accept: str | None, offered: Sequence[str] = MEDIA_TYPES) -
         if this > best_quality:
             best, best_quality = RENDERINGS[media_type], this
     return best
+
+
+_choose_kept = lru_cache(maxsize=64)(_choose)

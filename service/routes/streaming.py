@@ -73,14 +73,14 @@ class AnswerResponse(StreamingResponse):
         answer_id: str,
         rendering: Rendering,
     ) -> None:
-        super().__init__(stream, media_type=rendering.media_type, headers=_headers(answer_id))
+        super().__init__(stream)
+        self.raw_headers = [*_headers(answer_id), (b"content-type", rendering.media_type.encode("latin-1"))]
         self._stream = stream
         self._first = first
         self._presence = presence
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Keep the media type of the protocol: Starlette would add a charset to `text/event-stream`."""
-        super().init_headers({**(headers or {}), "Content-Type": self.media_type or ""})
+        """Leave the headers to `__init__`: Starlette would add a charset to `text/event-stream`."""
 
     async def stream_response(self, send: Send) -> None:
         """Send each piece as it comes."""
@@ -171,7 +171,9 @@ async def follow(request: Request, answer_id: str, after: int, rendering: Render
     answers: Answers = request.app.state.answers
     follower = await answers.follow(answer_id, after, rendering, context.caller)
     if follower is None:
-        return Response(status_code=204, headers=_headers(answer_id))
+        ended = Response(status_code=204)
+        ended.raw_headers = _headers(answer_id)
+        return ended
     return await answer_response(_follow(follower, context), request, answer_id, rendering)
 
 
@@ -211,10 +213,11 @@ async def _follow(follower: Follower, context: RequestContext) -> AsyncGenerator
         follower.close()
 
 
-def _headers(answer_id: str) -> dict[str, str]:
-    return {
-        "X-Answer-Id": answer_id,
-        "Location": f"/answers/{answer_id}",
-        "Cache-Control": "no-store",
-        "X-Accel-Buffering": "no",
-    }
+def _headers(answer_id: str) -> list[tuple[bytes, bytes]]:
+    encoded = answer_id.encode("ascii")
+    return [
+        (b"x-answer-id", encoded),
+        (b"location", b"/answers/" + encoded),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+    ]

@@ -35,6 +35,8 @@ class State(StrEnum):
     WATCHED = "watched"
     UNWATCHED = "unwatched"
 
+    __hash__ = str.__hash__  # `Enum`'s is a function in Python.
+
 
 class Cause(StrEnum):
     """The cause of a transition."""
@@ -61,6 +63,8 @@ class Cause(StrEnum):
 
     COME = "come"
     GO = "go"
+
+    __hash__ = str.__hash__
 
 
 class UndeclaredTransitionError(Exception):

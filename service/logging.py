@@ -5,6 +5,7 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TextIO
 
 import msgspec
@@ -21,11 +22,19 @@ def configure_logging() -> None:
         logger_factory=structlog.WriteLoggerFactory(_Unfailing(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+    bound_logger.cache_clear()
     handler = logging.StreamHandler(sys.stderr)  # The standard library suppresses write errors itself.
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=[_complete]))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+
+
+@cache
+def bound_logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the logger for the lines of each answer. `structlog.get_logger` returns one that binds anew for a line."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
+    return logger
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
@@ -68,7 +77,7 @@ def _complete(_logger: Any, method: str, event: structlog.typing.EventDict) -> s
     One function: structlog's own for each of these took a third of a line.
     """
     event["level"] = method
-    event["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return _without_words(event) if "exc_info" in event else event
 
 

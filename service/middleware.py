@@ -17,6 +17,7 @@ from service import http_errors
 from service.context import RequestContext, context_of
 from service.errors import BadInput, FolyamError
 from service.keys import Caller, Keys
+from service.logging import bound_logger
 from service.telemetry import tracing
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -164,7 +165,7 @@ def _check_parameters(scope: Scope) -> None:
 def _record(scope: Scope, context: RequestContext, response: _Response) -> None:
     """Log the request's line and end its span."""
     route = getattr(scope.get("route"), "path", None)
-    _logger.info(
+    bound_logger().info(
         "request",
         request_id=context.request_id,
         method=scope["method"],

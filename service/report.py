@@ -6,6 +6,7 @@ import structlog
 
 from service.errors import FolyamError
 from service.events import Done, Failed, Stopped, StoppedBy, Terminal, Timing, Usage
+from service.logging import bound_logger
 from service.request import Request
 from service.telemetry import metrics, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
@@ -128,7 +129,7 @@ class Report:
 
     def end(self, terminal: Terminal, size: int) -> None:
         """Note how the answer ended. `size` is its log's length in bytes."""
-        timing = self.timing()
+        timing = terminal.timing or self.timing()
         outcome = self._done_as if isinstance(terminal, Done) else type(terminal).__name__.lower()
         usage = terminal.usage or None
         error = terminal.code if isinstance(terminal, Failed) else None
@@ -138,7 +139,7 @@ class Report:
         if isinstance(terminal, Stopped):
             self._metrics.stopped(terminal.by)
         self._metrics.finished(outcome, timing.duration_seconds, usage, usage_complete=is_complete, error=error)
-        _logger.info(
+        bound_logger().info(
             "answer",
             answer=self._answer_id,
             model=self._request.model,

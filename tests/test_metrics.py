@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import get_args
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from service.error_codes import TABLE, response_codes, upstream_reasons
 from service.events import StoppedBy, Usage
@@ -14,6 +14,7 @@ from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
+from service.telemetry.direct import Observations, adding_to
 from service.telemetry.exposition import exposition
 from service.upstream.endpoint import Role
 
@@ -41,6 +42,34 @@ def test_gaps_between_chunks_fall_into_their_buckets(last: str) -> None:
     assert sample(f"{name}_bucket", model=model, le="+Inf") == len(GAPS)
     assert sample(f"{name}_count", model=model) == len(GAPS)
     assert sample(f"{name}_sum", model=model) == pytest.approx(sum(GAPS))
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 160])
+def test_values_are_observed_as_by_the_librarys_own_method(number: int) -> None:
+    registry = CollectorRegistry()
+    ours, its = (Histogram(name, "x", registry=registry, buckets=(0.0025, 0.02, 5)) for name in ("ours", "its"))
+    observed = Observations(ours)
+    for value in GAPS[:number]:
+        its.observe(value)
+        observed.observe(value)
+    observed.observe_all(sorted(GAPS[:number]))
+    for value in GAPS[:number]:
+        its.observe(value)
+    for bound in ("0.0025", "0.02", "5.0", "+Inf"):
+        count = registry.get_sample_value("its_bucket", {"le": bound})
+        assert count is not None
+        assert registry.get_sample_value("ours_bucket", {"le": bound}) == count
+    assert registry.get_sample_value("ours_sum") == pytest.approx(registry.get_sample_value("its_sum"))
+
+
+def test_counts_are_added_as_by_the_librarys_own_methods() -> None:
+    registry = CollectorRegistry()
+    counter, gauge = Counter("a", "x", ["l"], registry=registry), Gauge("b", "x", registry=registry)
+    adding_to(counter.labels("v"))(3)
+    adding_to(gauge)(1)
+    adding_to(gauge)(-1.5)
+    assert registry.get_sample_value("a_total", {"l": "v"}) == 3
+    assert registry.get_sample_value("b") == -0.5
 
 
 def counted_series() -> set[tuple[str, str]]:

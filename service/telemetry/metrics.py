@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from service.telemetry import series
+from service.telemetry.direct import adding_to
+
+_add_follower = adding_to(series.FOLLOWERS)
 
 
 def follower_came() -> None:
     """Count a follower in."""
-    series.FOLLOWERS.inc()
+    _add_follower(1)
 
 
 def follower_left() -> None:
     """Count a follower out."""
-    series.FOLLOWERS.dec()
+    _add_follower(-1)
 
 
 def resumed(rendering: str) -> None:

@@ -40,6 +40,8 @@ def use(tracer: Tracer) -> None:
 
 def log_fields(span: Span) -> Mapping[str, str]:
     """Return the ids to log with events of the span; empty without traces."""
+    if span is NO_SPAN:
+        return {}
     context = span.get_span_context()
     return {"trace_id": format_trace_id(context.trace_id)} if context.is_valid else {}
 
@@ -74,6 +76,8 @@ def end_request(
     error: str | None,
 ) -> None:
     """End the span of a request, as failed if there is an error code."""
+    if span is NO_SPAN:
+        return
     span.update_name(name)
     _set(
         span,
@@ -98,6 +102,8 @@ def start_generation(
     taken_over: str | None,
 ) -> Span:
     """Start the span of a generation, or of the rest of one: `taken_over` is the way of a take-over."""
+    if _tracer is None:
+        return NO_SPAN
     span = _start(f"{OPERATION} {model}", traceparent, SpanKind.CLIENT)
     _set(
         span,
@@ -127,6 +133,8 @@ def end_generation(
     error: str | None,
 ) -> None:
     """End the span of a generation, as failed if there is an error code."""
+    if span is NO_SPAN:
+        return
     _set(
         span,
         {

@@ -113,10 +113,10 @@ class Body:
     def _pushed(self, data: bytes) -> bool:
         decoder = self.decoder
         deltas = decoder.feed(data)
-        if decoder.finish_reason is not None:
-            self._hurry(deltas)
-        else:
+        if decoder.finish_reason is None:
             self._give_up_at = self._loop.time() + self._silence_seconds
+        elif not decoder.done:
+            self._hurry(deltas)
         goes_on = not deltas or self._push is None or self._push(deltas)
         return goes_on and decoder.failure is None and not decoder.done
 
@@ -152,7 +152,8 @@ class Body:
             else:
                 deltas = decoder.end()
             if decoder.finish_reason is not None:
-                self._hurry(deltas)
+                if not decoder.done:
+                    self._hurry(deltas)
             elif deltas or self.begun:
                 self._give_up_at = self._loop.time() + self._silence_seconds
                 if not self.begun:

@@ -29,6 +29,7 @@ STALE_SECONDS = 1.0
 
 If it ends later, the server had the request, and may have begun with the answer.
 """
+_REQUEST_TIMEOUT = 408
 
 
 class ConnectTimeOutError(Exception):
@@ -114,7 +115,7 @@ class Pool:
             if not _is_unserved(exchange, time.monotonic() - sent):
                 raise
             return None
-        if exchange.status == httpx2.codes.REQUEST_TIMEOUT and time.monotonic() - sent < STALE_SECONDS:
+        if exchange.status == _REQUEST_TIMEOUT and time.monotonic() - sent < STALE_SECONDS:
             # The server was about to close the idle connection, and took the request for one that came too late. RFC
             # 9110, 15.5.9, has it repeated on a new connection.
             exchange.close()

@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app = Application(
-        [generate.route(key)],
+        [*generate.routes(key), *answers.routes(key)],
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
@@ -79,8 +79,6 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
-    app.include_router(generate.router, dependencies=key)
-    app.include_router(answers.router, dependencies=key)
     app.include_router(health.router)
     describe(app, settings)
     return app

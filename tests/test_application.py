@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -18,6 +18,7 @@ from service.routes import generate
 from service.routes.application import PlainRoute
 from tests.in_process import ask, running
 
+UNKNOWN = "0" * 32
 FRAMEWORK = ("/fastapi/", "/starlette/")
 
 
@@ -30,26 +31,37 @@ async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
         yield app
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/generate", "generate.last_event_id"),
+        ("GET", "/generate?query=x", "generate.last_event_id"),
+        ("GET", f"/answers/{UNKNOWN}", "answers.last_event_id"),
+        ("POST", f"/answers/{UNKNOWN}/stop", "answers.is_answer_id"),
+        ("DELETE", f"/answers/{UNKNOWN}", "answers.is_answer_id"),
+    ],
+)
 async def test_no_layer_of_the_framework_is_between_the_server_and_a_plain_route(
-    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, method: str, path: str, name: str
 ) -> None:
     seen: list[str] = []
 
-    def decode(_: bytes) -> None:
+    def look(_: object) -> NoReturn:
         seen.extend(frame.f_code.co_filename for frame, _ in traceback.walk_stack(sys._getframe()))
+        raise BadInput("invalid_json")
 
-    monkeypatch.setattr(generate, "decode", decode)
+    monkeypatch.setattr(f"service.routes.{name}", look)
     for _ in range(2):  # Starlette composes the layers at the first request.
         seen.clear()
-        await ask(app, "POST", "/generate", b"{}", [("content-type", "application/json")])
+        await ask(app, method, path)
     assert any(name.endswith("service/middleware.py") for name in seen)
     assert not [name for name in seen if any(part in name for part in FRAMEWORK)]
 
 
 async def test_generate_is_an_endpoint_of_the_application(app: FastAPI) -> None:
-    [route] = [route for route in app.routes if isinstance(route, PlainRoute) and route.path == "/generate"]
-    assert route.endpoint is generate.generate
-    assert route.methods == {"POST"}
+    routes = [route for route in app.routes if isinstance(route, PlainRoute) and route.path == "/generate"]
+    endpoints = {method: route.endpoint for route in routes for method in route.methods}
+    assert endpoints == {"POST": generate.generate, "GET": generate.generate_from_url}
     assert app.openapi()["paths"]["/generate"]["post"]["operationId"] == "generate"
 
 

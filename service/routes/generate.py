@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response, params
+from fastapi import Depends, Query, Request, Response, params
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import events
@@ -17,12 +17,11 @@ from service.renderings import Rendering
 from service.request import Turn
 from service.routes.application import PlainRoute
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
+from service.routes.parameters import read_parameters
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
 RESPONSES = streamed() | errors(401, 402, 403, 404, 406, 422)
-
-router = APIRouter()
 
 
 class QuestionInUrl(BaseModel):
@@ -52,15 +51,9 @@ async def generate(request: Request) -> Response:
     return await _answer(request, question)
 
 
-@router.get(
-    "/generate",
-    operation_id="generateFromUrl",
-    response_class=Response,
-    responses=RESPONSES,
-    openapi_extra=LAST_EVENT_ID,
-)
-async def generate_from_url(request: Request, question: Annotated[QuestionInUrl, Query()]) -> Response:
+async def generate_from_url(request: Request) -> Response:
     """Answer a question in the address. A browser's EventSource can only send GET."""
+    question = read_parameters(request, QuestionInUrl)
     if resume := last_event_id(request):
         return await _resume(request, *resume)
     if question.query is None:
@@ -76,17 +69,32 @@ async def generate_from_url(request: Request, question: Annotated[QuestionInUrl,
     )
 
 
-def route(dependencies: Sequence[params.Depends]) -> PlainRoute:
-    """Return the route of `generate`. The dependencies are for its description."""
-    return PlainRoute(
-        "/generate",
-        generate,
-        methods=["POST"],
-        operation_id="generate",
-        responses=RESPONSES,
-        openapi_extra=LAST_EVENT_ID,
-        dependencies=dependencies,
-    )
+def _described_question(question: Annotated[QuestionInUrl, Query()]) -> None:
+    """Describe the parameters."""
+
+
+def routes(dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
+    """Return the routes. The dependencies are for their description."""
+    return [
+        PlainRoute(
+            "/generate",
+            generate,
+            methods=["POST"],
+            operation_id="generate",
+            responses=RESPONSES,
+            openapi_extra=LAST_EVENT_ID,
+            dependencies=dependencies,
+        ),
+        PlainRoute(
+            "/generate",
+            generate_from_url,
+            methods=["GET"],
+            operation_id="generateFromUrl",
+            responses=RESPONSES,
+            openapi_extra=LAST_EVENT_ID,
+            dependencies=[*dependencies, Depends(_described_question)],
+        ),
+    ]
 
 
 async def generate_response_stream(  # noqa: PLR0913 (every field of a question, and the context of its answer)

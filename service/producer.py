@@ -13,6 +13,7 @@ import structlog
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from service.deadline import Deadline
 from service.errors import FolyamError, Unavailable, UpstreamError
 from service.eventlog import Lease, LeaseLostError
 from service.events import (
@@ -237,7 +238,7 @@ class Producer:
             self._move(Cause.GIVE_UP)
             return self._failed(FolyamError("interrupted"))
         try:
-            async with asyncio.timeout_at(self.begun_at + self._limits.answer_seconds):
+            with Deadline(self.begun_at + self._limits.answer_seconds):
                 stream = await self._ask()
         except TimeoutError:
             raise UpstreamError("answer_timeout") from None

@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 
 from service.answer import Said
+from service.deadline import Deadline
 from service.errors import UpstreamError
 from service.request import Request
 from service.upstream.body import Body, Decoder
@@ -97,7 +98,7 @@ class Client:
             UpstreamError: the status is an error, or none came.
         """
         try:
-            async with asyncio.timeout(self._time_outs.status):
+            with Deadline(asyncio.get_running_loop().time() + self._time_outs.status):
                 exchange = await asking
                 if not is_accepted(exchange.status):
                     raise status_error(exchange, await start_of_body(exchange))

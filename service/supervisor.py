@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._recovery = Policy(recovery, upstream.continues, upstream.keeps, keeps_runs=upstream.keeps_runs)
         self._models = models
         self._bounds = bounds
-        self._clients: Counter[str] = Counter()
+        self._clients: dict[str, int] = {}
         self._running: dict[str, Producer] = {}
         self._producing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,23 +85,17 @@ class Supervisor:
         # Reject instead of queueing: a user who sees nothing reloads, which doubles the load.
         if len(self._running) >= self._bounds.answers:
             raise Unavailable("too_many_answers")
-        if self._clients[client] >= self._bounds.answers_per_client:
+        if self._clients.get(client, 0) >= self._bounds.answers_per_client:
             raise TooMany("too_many_answers_of_yours")
         lease = await self._log.create(Start.asking(answer_id, request, at=round(time.time(), 3), owner=owner))
         counted = AnswerMetrics.of(request.model, self._models)
         counted.started()
         recoverer = Recoverer(self._recovery, lambda: self._state(answer_id))
         producer = self._run(
-            Producer(lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at)
+            Producer(lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at), client
         )
-        self._clients[client] += 1
-        producer.task.add_done_callback(lambda _: self._let_go(client))
+        self._clients[client] = self._clients.get(client, 0) + 1
         return producer
-
-    def _let_go(self, client: str) -> None:
-        self._clients[client] -= 1
-        if not self._clients[client]:
-            del self._clients[client]
 
     def stop(self, answer_id: str, by: StoppedBy) -> bool:
         """Stop the answer if this worker produces it. Return whether it does."""
@@ -132,13 +126,22 @@ class Supervisor:
         self._tender.cancel()
         await self.drain(0)
 
-    def _run(self, producer: Producer) -> Producer:
-        answer_id = producer.answer_id
-        self._running[answer_id] = producer
+    def _run(self, producer: Producer, client: str | None = None) -> Producer:
+        self._running[producer.answer_id] = producer
         self._producing.set()
-        producer.task = self._spawn(producer.run())
-        producer.task.add_done_callback(lambda _: self._running.pop(answer_id, None))
+        producer.task = asyncio.create_task(producer.run())
+        self._tasks.add(producer.task)
+        producer.task.add_done_callback(partial(self._ended, producer.answer_id, client))
         return producer
+
+    def _ended(self, answer_id: str, client: str | None, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._running.pop(answer_id, None)
+        if client is None:
+            return
+        self._clients[client] -= 1
+        if not self._clients[client]:
+            del self._clients[client]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -60,7 +60,7 @@ async def test_no_layer_of_the_framework_is_between_the_server_and_a_plain_route
 
 async def test_generate_is_an_endpoint_of_the_application(app: FastAPI) -> None:
     routes = [route for route in app.routes if isinstance(route, PlainRoute) and route.path == "/generate"]
-    endpoints = {method: route.endpoint for route in routes for method in route.methods}
+    endpoints = {method: route.endpoint for route in routes for method in route.methods or ()}
     assert endpoints == {"POST": generate.generate, "GET": generate.generate_from_url}
     assert app.openapi()["paths"]["/generate"]["post"]["operationId"] == "generate"
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class PlainRoute(APIRoute):
-    """A route whose endpoint takes the request and returns the response. FastAPI only describes it.
+    """A route whose endpoint takes the request and returns the response. FastAPI describes it, `Application` calls it.
 
     FastAPI's parameters, dependencies, and check and encoding of a response took 350 thousand instructions of each
     answer. An endpoint that reads the request and the body itself has no use for them.
@@ -24,12 +24,7 @@ class PlainRoute(APIRoute):
         **described: Any,  # noqa: ANN401 (`APIRoute`'s)
     ) -> None:
         super().__init__(path, endpoint, response_class=Response, **described)
-        self._respond = endpoint
-        self.app = self._serve
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(Request(scope, receive, send))
-        await response(scope, receive, send)
+        self.respond = endpoint
 
 
 class Application(FastAPI):
@@ -74,6 +69,7 @@ class _Routes:
                 match, found = route.matches(scope)
                 if match is Match.FULL:
                     scope.update(found)
-                    await route.app(scope, receive, send)
+                    response = await route.respond(Request(scope, receive, send))
+                    await response(scope, receive, send)
                     return
         await self._others(scope, receive, send)

@@ -175,7 +175,7 @@ async def _answer(request: Request, question: Question) -> Response:
         answer_id=answer_id,
         rendering=rendering,
         context=context,
-        address=request.client.host if request.client else "",
+        address=client[0] if (client := request.scope.get("client")) else "",
         model=model,
         history=question.history,
         temperature=question.temperature,

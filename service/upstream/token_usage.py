@@ -62,6 +62,7 @@ class _Usage(msgspec.Struct):
 
 _FIELDS = 5
 """Number of the fields that `Usage` has, too."""
+_NO_OTHERS = (None,) * (len(_Usage.__struct_fields__) - _FIELDS)
 _decode = msgspec.json.Decoder(_Usage).decode
 
 
@@ -69,7 +70,7 @@ def usage_of(raw: msgspec.Raw) -> Usage | None:
     """Return the usage without invalid details; None if it is invalid, which does not fail the answer."""
     with contextlib.suppress(ValueError, RecursionError):
         read = msgspec.structs.astuple(_decode(raw))
-        if all(detail is None for detail in read[_FIELDS:]):
+        if read[_FIELDS:] == _NO_OTHERS:
             return Usage(*read[:_FIELDS])
     with contextlib.suppress(ValueError, RecursionError):
         written = msgspec.json.decode(raw)

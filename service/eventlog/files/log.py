@@ -81,7 +81,8 @@ class FileEventLog:
         with as_unavailable():
             descriptor = self._open(answer_id)
             try:
-                offset, at_end = place(descriptor, after)
+                # A log that this worker writes has its first event, and has not ended.
+                offset, at_end = place(descriptor, after) if after or not self._holds(answer_id) else (0, False)
                 if watch:
                     lock(descriptor, WATCH, fcntl.F_RDLCK)
             except BaseException:
@@ -175,6 +176,10 @@ class FileEventLog:
             counted=counted,
             is_new=is_new,
         )
+
+    def _holds(self, answer_id: str) -> bool:
+        channel = self._channels.get(answer_id)
+        return channel is not None and channel.lease is not None
 
     def _wake(self, answer_id: str) -> None:
         if channel := self._channels.get(answer_id):

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import sys
+import time
 import traceback
-from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TextIO
 
 import msgspec
@@ -77,8 +77,20 @@ def _complete(_logger: Any, method: str, event: structlog.typing.EventDict) -> s
     One function: structlog's own for each of these took a third of a line.
     """
     event["level"] = method
-    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    event["timestamp"] = _now()
     return _without_words(event) if "exc_info" in event else event
+
+
+def _now() -> str:
+    """Return the time in UTC, by ISO 8601, with microseconds."""
+    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_to_the_second(second)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(second: int) -> str:
+    # A busy worker logs many lines in a second, and `datetime.isoformat` takes an eighth of a line.
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _without_words(event: structlog.typing.EventDict) -> structlog.typing.EventDict:

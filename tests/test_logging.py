@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_a_line_is_one_json_object_with_its_time_and_level() -> None:
     assert (line["event"], line["level"], line["answer"], line["events"]) == ("answer", "info", "0f", 3)
     assert line["text"] == "a\n\u2028b"
     assert line["timestamp"].endswith("Z")
+    assert abs(datetime.fromisoformat(line["timestamp"]) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,13 @@ class Tree:
     @contextmanager
     def running(cls, path: Path, folder: Path, upstream: UpstreamProcess) -> Iterator["Tree"]:
         """Start the service, and wait until it answers."""
-        (folder / "log").mkdir(parents=True, mode=0o700)
+        for name in ("log", "metrics"):
+            (folder / name).mkdir(parents=True, mode=0o700)
         port = free_port()
         settings = {
             **upstream_settings(upstream),
             "FOLYAM_LOG_URL": f"file://{folder}/log",
+            "PROMETHEUS_MULTIPROC_DIR": f"{folder}/metrics",
             "FOLYAM_DRAIN_SECONDS": "0",
             # Under callgrind, everything takes fifty times as long.
             "FOLYAM_STATUS_SECONDS": str(READY_SECONDS),
@@ -74,7 +76,9 @@ class Tree:
         }
         tool = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--dump-line=no"]
         # In the log's directory, because the service confines itself to that one.
-        server = ["uvicorn", "service.main:app", "--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+        server = ["uvicorn", "service.main:app", "--port", str(port), "--loop", "uvloop"]
+        # As `service.worker.FolyamWorker` configures it.
+        server += ["--http", "service.worker:ThriftyProtocol", "--no-server-header", "--no-date-header"]
         with (folder / "output.txt").open("wb") as output:
             process = subprocess.Popen(
                 [*tool, f"--callgrind-out-file={folder}/log/out", sys.executable, "-m", *server, "--no-access-log"],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, multiprocess
+from prometheus_client.mmap_dict import MmapedDict
 
 from service.telemetry.allocation import AllocatedValues
 
@@ -85,3 +86,22 @@ def test_a_full_disk_leaves_no_empty_file_on_which_a_scrape_fails(
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     assert registry.get_sample_value("folyam_b") == 1
+
+
+def test_what_is_counted_is_where_the_library_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    failed: list[OSError] = []
+    made = AllocatedValues(tmp_path, 7, failed.append)
+    values = []
+    for number in range(2000):  # more than the file has room for at first
+        value = made("counter", f"m{number}", f"m{number}_total", ["label"], ["x" * 50], "help")
+        value.inc(number)
+        values.append(value)
+    for number, value in enumerate(values):
+        value.inc(0.5)
+        assert value.get() == number + 0.5
+    assert failed == []
+    read = MmapedDict.read_all_values_from_file(  # type: ignore[no-untyped-call]
+        str(tmp_path / "counter_7.db")
+    )
+    assert sorted(value for _, value, _, _ in read) == [number + 0.5 for number in range(2000)]

@@ -156,8 +156,6 @@ class Body:
                     self._hurry(deltas)
             elif deltas or self.begun:
                 self._give_up_at = self._loop.time() + self._silence_seconds
-                if not self.begun:
-                    self._set_timer()  # `first_chunk` may be longer than `silence`.
             if deltas:
                 self.begun = True
                 return deltas
@@ -209,7 +207,9 @@ class Body:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._give_up_at, self._look)
+        # Not later than `silence`, so that the first delta, behind which that is the limit, need not set it again.
+        at = min(self._give_up_at, self._loop.time() + self._silence_seconds)
+        self._timer = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
         # One timer for the whole stream, set again if it fires too early, costs less than one for each chunk.

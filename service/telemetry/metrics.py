@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from service.telemetry import series
-from service.telemetry.direct import adding_to
+from service.telemetry.direct import Observations, adding_to
 
 _add_follower = adding_to(series.FOLLOWERS)
+_observe_append = Observations(series.APPEND).observe
 
 
 def follower_came() -> None:
@@ -40,7 +41,7 @@ def stop_took(seconds: float) -> None:
 
 def append_took(seconds: float) -> None:
     """Observe the time from an append to the log to its completion."""
-    series.APPEND.observe(seconds)
+    _observe_append(seconds)
 
 
 def lease_lost() -> None:

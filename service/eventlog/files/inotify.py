@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 from inotify_simple import INotify, flags
 
+_OVERFLOW = int(flags.Q_OVERFLOW)
 _LOG_CHANGED = flags.MODIFY | flags.CLOSE_WRITE
 """CLOSE_WRITE, because a producer's death closes its file: this tells its followers at once."""
 _MOVED_IN = flags.MOVED_TO | flags.ONLYDIR
@@ -119,7 +120,7 @@ class Wakeups:
         if self._inotify is None:
             return
         for event in self._inotify.read(timeout=0):
-            if event.mask & flags.Q_OVERFLOW:
+            if event.mask & _OVERFLOW:
                 self._on_overflow()
             elif event.wd == self._directory_watch:
                 if event.name.endswith(".stop"):

@@ -78,7 +78,8 @@ def broken(numbers: random.Random, key: str) -> Question:
         "reasoning": [f"gondolat{n} " for n in range(numbers.choice([0, 0, 10]))],
         "escape": numbers.random() < 0.5,
     }
-    whole = Body(parse(script), model="test-model", include_usage=True)
+    # With the key, which each chunk's id has: a longer one moves the first piece on.
+    whole = Body(parse({"key": key, **script}), model="test-model", include_usage=True)
     body = b"".join(b"".join(beat) for beat in whole if not isinstance(beat, End))
     first_piece = re.search(rb'"(reasoning_)?content":"[^"]', body)
     assert first_piece is not None

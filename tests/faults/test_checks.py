@@ -223,8 +223,9 @@ def test_clients_and_questions_follow_from_the_seed() -> None:
     assert {questions.draw(seeded(seed), "k").kind for seed in range(2000)} == set(questions.KINDS)
 
 
-def test_a_broken_question_is_of_every_way_and_every_manner_of_continuing() -> None:
-    scripts = [parse(json.loads(questions.broken(seeded(seed), "k").query)) for seed in range(200)]
+@pytest.mark.parametrize("key", ["k", "4711/28/51"])
+def test_a_broken_question_is_of_every_way_and_every_manner_of_continuing(key: str) -> None:
+    scripts = [parse(json.loads(questions.broken(seeded(seed), key).query)) for seed in range(400)]
     asked = {(script.first[0]["break_how"], script.echo) for script in scripts}
     assert asked == {(how, echo) for how in questions.BROKEN for echo in questions.ECHOES}
     for script in scripts:

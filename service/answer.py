@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from service.events import (
+    Attempt,
     Delta,
     Done,
     Event,
@@ -59,6 +61,7 @@ class AnswerState:
 
     __slots__ = (
         "_run_at",
+        "attempt",
         "deltas",
         "end",
         "last_seq",
@@ -72,13 +75,15 @@ class AnswerState:
         self.start: Start | None = None
         """Model, request and owner; None before the first event."""
         self.deltas: list[Delta] = []
-        """The deltas since the last restart, without seams. Neighbours of one voice may be merged."""
+        """The deltas since the last restart, without seams, runs and attempts. Neighbours may be merged."""
         self.end: Terminal | None = None
         self.last_seq = 0
         self.restart_seq = 0
         """The seq of the last restart; 0 without one."""
         self.run: Run | None = None
         """The upstream's run that the last deltas are of."""
+        self.attempt = Attempt()
+        """The last further request for the answer; its `without_progress` is 0 once anything new came of it."""
         self._run_at = 0
         """The number of deltas before the run's first one."""
         self.unknown_seq = 0
@@ -104,8 +109,12 @@ class AnswerState:
         if delta.run is not None:
             self.run = delta.run
             self._run_at = len(self.deltas)
+        elif delta.attempt is not None:
+            self.attempt = delta.attempt
         elif delta.seam is None:
             self.deltas.append(delta)
+            if self.attempt.without_progress:
+                self.attempt = replace(self.attempt, without_progress=0)
         elif delta.seam.how != "reattached" and self._run_at < len(self.deltas):
             self.run = None  # What follows is another request's. A run that has no delta yet is that request's own.
 

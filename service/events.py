@@ -115,8 +115,19 @@ NO_RUN = Run("", "")
 """In the log: what follows is of no run, because another endpoint was asked in place of the one that kept the run."""
 
 
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A further request for an answer, after a break or by a further worker, and the count of them. It is private."""
+
+    number: int = 0
+    """This request and all further ones before it."""
+    without_progress: int = 0
+    """This request and those in a row before it that brought nothing new."""
+    restarts: int = 0
+    """The number of restarts after breaks."""
+
+
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices; or, without a voice, a seam or a run."""
+    """A piece of the answer, in exactly one of its three voices; or, without a voice, a seam, a run or an attempt."""
 
     # A seam is no type of its own: versions before it would take an unknown type for damage. A delta that a newer
     # version wrote may have none of the fields.
@@ -128,6 +139,13 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
     seam: Seam | None = None
     run: Run | None = None
     """Private: such a delta stays in the log. It comes before the run's first piece, for a take-over."""
+    attempt: Attempt | None = None
+    """Private, as `run`. It comes before the request is made, which may be the last thing that its worker does."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the event stays in the log."""
+        return self.run is not None or self.attempt is not None
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart", omit_defaults=True):
@@ -269,7 +287,7 @@ def public_events(events: Sequence[Event]) -> Sequence[Event]:
     if len(events) == 1:
         event = events[0]
         if type(event) is Delta:
-            return events if event.run is None else ()
+            return () if event.run is not None or event.attempt is not None else events
         return (event.public(),) if type(event) is Start else events
     if len(events) == 2 and type(events[0]) is Start:  # noqa: PLR2004 (an answer's beginning, which most followers read)
         return (events[0].public(), *public_events(events[1:]))
@@ -277,7 +295,7 @@ def public_events(events: Sequence[Event]) -> Sequence[Event]:
     return [
         event.public() if type(event) is Start else event
         for event in merged
-        if type(event) is not Delta or event.run is None
+        if type(event) is not Delta or not event.is_private
     ]
 
 

@@ -167,7 +167,7 @@ class Follower:
         elif type(events[-1]) in TERMINAL:
             self._ended = True
             data += self._rendering.closing
-        if self._on_first_chunk is not None and any(type(event) is Delta and event.run is None for event in events):
+        if self._on_first_chunk is not None and any(type(event) is Delta and not event.is_private for event in events):
             self._on_first_chunk()
             self._on_first_chunk = None
         if self._preamble and data:

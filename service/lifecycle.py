@@ -180,7 +180,7 @@ CAUSES = {
     Cause.STEP: "The producer's task runs, and asks the upstream.",
     Cause.CONTINUE: "The upstream is asked to go on from the text so far, or its own run is followed again.",
     Cause.RESTART: "The upstream is asked again, from the start; or, asked to go on, it begins another answer.",
-    Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, the answer was taken over too often, or its request cannot be read.",
+    Cause.GIVE_UP: "`FOLYAM_RECOVERY` is `fail`, there were too many attempts, or its request cannot be read.",
     Cause.CHUNK: "The upstream sends its first chunk; behind a seam, the first one that is new.",
     Cause.BREAK: "The upstream breaks off, and another request may mend that (`FOLYAM_RECOVERY`).",
     Cause.FINISH: "The upstream completes its answer.",

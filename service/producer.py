@@ -317,13 +317,14 @@ class Producer:
                 await self._log_run(NO_RUN)  # Else what follows would be taken for that run's.
         if mending is None:
             self._move(Cause.STEP)
-        elif mending.has_seam:
-            self._move(Cause.CONTINUE)
+            return
+        seq = self._lease.last_seq + 1
+        if mending.how == "restart" and mending.discards:
+            await self._writer.append([Restart(seq), Delta(seq + 1, attempt=self._recoverer.made)])
+            self._stop_left_run()
         else:
-            if mending.discards:
-                await self._writer.append([Restart(self._lease.last_seq + 1)])
-                self._stop_left_run()
-            self._move(Cause.RESTART)
+            await self._writer.append([Delta(seq, attempt=self._recoverer.made)])
+        self._move(Cause.CONTINUE if mending.has_seam else Cause.RESTART)
 
     def _stream(self, mending: Mending | None) -> UpstreamStream:
         said = None if mending is None else mending.said

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
+
 from service.answer import AnswerState, Attached, Said
 from service.errors import UpstreamError
-from service.events import Run
+from service.events import Attempt, Run
 
 Recovery = Literal["continue", "restart", "fail"]
 """Ask the upstream to go on from the text so far, or anew, or not at all."""
@@ -24,19 +26,23 @@ TAKEOVER = "takeover"
 """The reason of a seam that no failure of the upstream made."""
 
 ATTEMPTS_WITHOUT_PROGRESS = 6
-"""Limit on attempts in a row to go on after a break that brought nothing new. Their pauses take some ten seconds."""
+"""Limit on attempts in a row, by any workers, that brought nothing new. Their pauses take some ten seconds."""
 FOLLOWING_ATTEMPTS = 3
 """Attempts in a row to reach a run before its text is continued instead. They take two to three seconds."""
 CUT_FOLLOWING_ATTEMPTS = 5
 """The same where the run is reached, and breaks off before anything new comes."""
 ATTEMPTS = 20
-"""Limit on attempts in all: an upstream that breaks off after every word is paid for the question each time."""
+"""Limit on attempts in all, by any workers. A question is paid for again with each, so neither an upstream that breaks
+off after every word nor an answer that kills each worker after its first words is asked for ever."""
 RESTARTS = 3
 """Limit on an answer's restarts after breaks."""
 PAUSE_SECONDS = (0.1, 0.4)
 """Bounds of the random pause before the first attempt. It doubles with each further one without progress."""
 MAX_PAUSE_SECONDS = 4.0
 """Limit on the pause, also where the upstream asks for a longer one."""
+
+NONE_BEFORE = Attempt()
+"""There was no attempt before."""
 
 BREAKS = frozenset({"cut", "truncated", "malformed", "silence_timeout", "error"})
 """The reasons of an upstream's failure in the middle of an answer."""
@@ -126,13 +132,30 @@ class Policy:
         return state.said if self.continues and all_known else None
 
 
+def is_given_up(made: Attempt) -> bool:
+    """Return whether there have been so many attempts that a worker that takes the answer over makes no further one."""
+    return made.number >= ATTEMPTS or made.without_progress >= ATTEMPTS_WITHOUT_PROGRESS
+
+
 class Recoverer:
-    """Decides for one answer how its breaks are mended, and how often."""
+    """Decides for one answer how its breaks are mended, and how often.
+
+    The log has each attempt before it is made, so that the counts survive the worker: an upstream that falls silent in
+    each continuation would else be asked for as long as workers come and go.
+    """
 
     def __init__(
-        self, policy: Policy, state: Callable[[], Awaitable[AnswerState]], *, taken_over: Mending | None = None
+        self,
+        policy: Policy,
+        state: Callable[[], Awaitable[AnswerState]],
+        *,
+        taken_over: Mending | None = None,
+        before: Attempt = NONE_BEFORE,
     ) -> None:
-        """`state` folds the answer's log. `taken_over` is how the answer goes on whose worker died."""
+        """`state` folds the answer's log. `taken_over` is how the answer goes on whose worker died.
+
+        `before` is the last attempt of that worker.
+        """
         self._policy = policy
         self._why = taken_over.why if taken_over else ""
         self.state = state
@@ -140,9 +163,8 @@ class Recoverer:
         self._last = taken_over.how if taken_over else None
         self._gone: set[tuple[str, str]] = set()  # ids and addresses of runs that cannot be followed again
         self._continues = True
-        self._attempts = 0
-        self._without_progress = 0
-        self._restarts = 0
+        self.made = before if taken_over is None else _next(before)
+        """The further request that is to be made, or was made last."""
 
     @property
     def may_mend(self) -> bool:
@@ -152,7 +174,7 @@ class Recoverer:
     @property
     def attempt(self) -> int:
         """The number of attempts in a row without progress before this one."""
-        return max(self._without_progress - 1, 0)
+        return max(self.made.without_progress - 1, 0)
 
     async def mend(
         self, error: UpstreamError, *, progress: bool, run_ended: bool = False, reached: bool = True
@@ -167,18 +189,17 @@ class Recoverer:
             Unavailable: the log cannot be read.
         """
         if progress or not self._why:
-            self._without_progress = 0
+            self.made = replace(self.made, without_progress=0)
             self._why = error.reason
-        self._attempts += 1
-        self._without_progress += 1
-        if self._attempts > ATTEMPTS or (progress and error.reason not in BREAKS) or not self.may_mend:
+        self.made = _next(self.made)
+        if self.made.number > ATTEMPTS or (progress and error.reason not in BREAKS) or not self.may_mend:
             return None
         state = await self.state()
-        is_over = self._without_progress > self._most_attempts(state, reached=reached)
+        is_over = self.made.without_progress > self._most_attempts(state, reached=reached)
         is_refused = not progress and not error.retryable
         is_gone = run_ended
         if run_ended and self._last == "attach":
-            self._without_progress = 1  # A continuation has attempts of its own.
+            self.made = replace(self.made, without_progress=1)  # A continuation has attempts of its own.
             is_over = False
         if (is_over or is_refused) and not run_ended:
             # It may be the run that is refused, or the continuation, and not the question.
@@ -186,14 +207,14 @@ class Recoverer:
             if is_gone or (self._last == "continue" and self._policy.chosen == "restart"):
                 self._continues = self._continues and is_gone
                 is_over = is_refused = False
-                self._without_progress = 1
+                self.made = replace(self.made, without_progress=1)
         if is_over or is_refused:
             return None
         mending = self._after_break(state, is_gone=is_gone, is_lost=is_gone and not run_ended)
         self._last = mending.how
         if mending.how == "restart" and mending.discards:
-            self._restarts += 1
-        return None if mending.how == "fail" or self._restarts > RESTARTS else mending
+            self.made = replace(self.made, restarts=self.made.restarts + 1)
+        return None if mending.how == "fail" or self.made.restarts > RESTARTS else mending
 
     def _most_attempts(self, state: AnswerState, *, reached: bool) -> int:
         """Return the limit on attempts in a row without progress. It is lower for a run whose text can go on."""
@@ -212,5 +233,9 @@ class Recoverer:
     def pause(self, error: UpstreamError) -> float:
         """Return the seconds to wait before the next attempt."""
         pause = random.uniform(*PAUSE_SECONDS)  # noqa: S311 (dispersion, not a secret)
-        seconds = pause * 2.0 ** (self._without_progress - 1)
+        seconds = pause * 2.0 ** (self.made.without_progress - 1)
         return min(max(seconds, float(error.retry_after or 0)), MAX_PAUSE_SECONDS)
+
+
+def _next(made: Attempt) -> Attempt:
+    return replace(made, number=made.number + 1, without_progress=made.without_progress + 1)

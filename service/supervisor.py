@@ -14,7 +14,7 @@ from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Start, StoppedBy
 from service.producer import Limits, Producer
-from service.recovery import TAKEOVER, Mending, Policy, Recoverer, Recovery
+from service.recovery import TAKEOVER, Mending, Policy, Recoverer, Recovery, is_given_up
 from service.request import Request
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
@@ -27,9 +27,10 @@ TEND_INTERVAL_SECONDS = 1.0
 TEND_PAUSE_SECONDS = 0.25
 """Minimum pause between the end of a search and the start of the next"""
 CLAIMS_WITHOUT_GROWTH_LIMIT = 3
-"""Limit on take-overs in a row without growth of the answer. Beyond it, the answer is given up."""
-CLAIMS_LIMIT = 20
-"""Limit on take-overs in all. An answer that kills each worker after its first words grows each time."""
+"""Limit on take-overs after deaths in a row without growth of the answer. Beyond it, the answer is given up.
+
+The claim counts them before anything of the answer is read, since reading it may be what kills. What the upstream was
+asked, after deaths, hand-overs and breaks, is counted in the log, with limits of its own (`service.recovery`)."""
 
 _logger = structlog.get_logger()
 
@@ -169,8 +170,8 @@ class Supervisor:
         start = state.start or Start(1, lease.answer_id, "")
         request = start.asked()
         mending = self._recovery.after_death(state, all_known=not state.has_unknown_events)
-        claims = lease.claims
-        if claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or claims.total > CLAIMS_LIMIT or request is None:
+        kills = lease.claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT
+        if kills or is_given_up(state.attempt) or request is None:
             mending = Mending("fail", TAKEOVER)
         mending = replace(mending, run=state.run)
         if request is None:
@@ -180,7 +181,9 @@ class Supervisor:
         # Two machines share only the time of day, and it may have been set in between.
         age = min(max(time.time() - start.at, 0.0), self._limits.answer_seconds)
         begun_at = asyncio.get_running_loop().time() - age
-        recoverer = Recoverer(self._recovery, lambda: self._state(lease.answer_id), taken_over=mending)
+        recoverer = Recoverer(
+            self._recovery, lambda: self._state(lease.answer_id), taken_over=mending, before=state.attempt
+        )
         producer = Producer(
             lease, request, self._upstream, self._limits, counted, recoverer, begun_at=begun_at, taken_over=mending
         )

@@ -69,8 +69,8 @@ class ToldUpstream:
 class ToldRecoverer(Recoverer):
     """Mends no break until it is told how, and then after `pause_seconds`."""
 
-    def __init__(self) -> None:
-        super().__init__(Policy("continue", continues=True), self._nothing)
+    def __init__(self, taken_over: Mending | None) -> None:
+        super().__init__(Policy("continue", continues=True), self._nothing, taken_over=taken_over)
         self.mending: Mending | None = None
         self.pause_seconds = 60.0
 
@@ -126,7 +126,8 @@ class Stage:
         self.lease = HeldLease(lease)
         self.upstream = ToldUpstream()
         self.answer_id = lease.answer_id
-        self.recoverer = ToldRecoverer()
+        taken_over = Mending("restart", TAKEOVER) if claimed else None
+        self.recoverer = ToldRecoverer(taken_over)
         counted = AnswerMetrics.of(MODEL, [MODEL])
         counted.started()
         self.producer = Producer(
@@ -137,7 +138,7 @@ class Stage:
             counted,
             self.recoverer,
             begun_at=asyncio.get_running_loop().time(),
-            taken_over=Mending("restart", TAKEOVER) if claimed else None,
+            taken_over=taken_over,
         )
         self.task = self.producer.task = asyncio.create_task(self.producer.run())
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.answer import AnswerState, Said, fold
-from service.events import MAX_SEQ, Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
+from service.events import MAX_SEQ, Attempt, Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
 from service.request import GenerateRequest
 from tests.strategies import ANSWER, answers
 
@@ -22,7 +22,7 @@ def known(state: AnswerState) -> dict[str, object]:
         name: getattr(state, name)
         for name in (
             *("start", "end", "last_seq", "restart_seq", "state", "text", "reasoning", "refusal", "reply"),
-            *("said", "has_unknown_events", "usage", "usage_complete", "timing", "failure"),
+            *("said", "has_unknown_events", "attempt", "usage", "usage_complete", "timing", "failure"),
         )
     }
 
@@ -76,6 +76,7 @@ def test_before_its_first_event_an_answer_is_running_and_says_nothing() -> None:
         "reply": "",
         "said": None,
         "has_unknown_events": False,
+        "attempt": Attempt(),
         "usage": None,
         "usage_complete": None,
         "timing": None,

@@ -18,8 +18,9 @@ from tests.listening import listening
 from tests.sampling import sample
 from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
+from tests.waiting import until
 from tests.walking import walks
-from tests.working import PATIENT, seqs_without_gaps, text_of, worker
+from tests.working import PATIENT, Worker, seqs_without_gaps, text_of, worker
 
 FOUR = "w1 w2 w3 w4 "
 HASTY = TimeOuts(10, 10, first_chunk=5, silence=0.3)
@@ -485,8 +486,8 @@ async def test_a_continuation_that_is_never_answered_becomes_a_restart_where_the
     async with worker(url, upstream, recovery="restart", continuation="none", fallback=fallback) as here:
         producer = await here.start(key, chunks=4, first=[{"cut_after": 2}])
         events = await here.follow(producer.answer_id)
-    assert [event.seq for event in events if isinstance(event, Restart)] == [4]
-    assert text_of(events[4:]) == FOUR
+    [place] = [number for number, event in enumerate(events) if isinstance(event, Restart)]
+    assert text_of(events[place:]) == FOUR
     assert [record["model"] for record in upstream.requests(key)] == ["test-model"] * 2
 
 
@@ -503,8 +504,8 @@ async def test_a_server_that_begins_another_answer_is_seen_and_costs_no_further_
             first=[{"texts": [start, "ten ", "countries."], "cut_after": 2}],
         )
         events = await here.follow(producer.answer_id)
-    assert [event.seq for event in events if isinstance(event, Restart)] == [4]
-    assert text_of(events[4:]) == start + "nine countries."
+    [place] = [number for number, event in enumerate(events) if isinstance(event, Restart)]
+    assert text_of(events[place:]) == start + "nine countries."
     assert is_well_formed(events)
     assert len(upstream.requests(key)) == 2
 
@@ -568,6 +569,58 @@ async def test_a_take_over_is_a_seam_like_any_other(url: str, upstream: Upstream
     assert text_of(events) == "A river flows to the sea."
     assert seams(events)[0] == Seam("continued", "takeover")
     assert is_well_formed(events)
+
+
+async def passed_on(here: Worker, answer: str) -> None:
+    """Leave the answer to another worker, as one that drains."""
+    here.supervisor._running[answer].hand_over()
+    await until(lambda: answer not in here.supervisor._running)
+    here.supervisor.adopt(answer)
+
+
+@pytest.mark.parametrize(("each", "code"), [(1, "interrupted"), (4, "upstream_timeout")])
+async def test_an_upstream_that_falls_silent_again_and_again_is_not_asked_anew_by_each_worker(
+    url: str, upstream: UpstreamProcess, key: str, each: int, code: str
+) -> None:
+    async with worker(url, upstream, time_outs=HASTY) as here:
+        producer = await here.start(key, chunks=4, stall_after=1)
+        answer = producer.answer_id
+        for asked in range(1 + each, 2 + ATTEMPTS_WITHOUT_PROGRESS, each):
+            await until(lambda: len(upstream.requests(key)) >= asked)  # noqa: B023 (asked before it changes)
+            await passed_on(here, answer)
+        events = await here.follow(answer)
+    assert isinstance(events[-1], Failed)
+    assert (events[-1].code, text_of(events)) == (code, "w1 ")
+    assert len(upstream.requests(key)) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+
+
+async def test_progress_gives_an_answer_new_attempts_in_whichever_worker(
+    url: str, upstream: UpstreamProcess, key: str
+) -> None:
+    away = [{"status": 503}] * (ATTEMPTS_WITHOUT_PROGRESS - 2)
+    first = [{"cut_after": 2}, *away, {"cut_after": 2}, *away]
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=8, first=[*first, {"stall_after": 1}])
+        await until(lambda: len(upstream.requests(key)) == len(first) + 1)
+        await passed_on(here, producer.answer_id)
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Done)
+    assert text_of(events) == "".join(f"w{n} " for n in range(1, 9))
+    made = [event.attempt for event in events if isinstance(event, Delta) and event.attempt is not None]
+    assert [each.number for each in made] == list(range(1, len(upstream.requests(key))))
+    assert len(made) > ATTEMPTS_WITHOUT_PROGRESS
+
+
+async def test_restarts_are_few_in_however_many_workers(url: str, upstream: UpstreamProcess, key: str) -> None:
+    async with worker(url, upstream, recovery="restart", continuation="none") as here:
+        stalls = {"cut_after": None, "stall_after": 1}
+        producer = await here.start(key, chunks=4, cut_after=2, first=[{}, {}, stalls])
+        await until(lambda: len(upstream.requests(key)) == 3)
+        await passed_on(here, producer.answer_id)
+        events = await here.follow(producer.answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "upstream_cut"
+    assert len(upstream.requests(key)) == 1 + RESTARTS + 1, "the take-over's own restart is none after a break"
 
 
 # Usage

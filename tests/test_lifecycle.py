@@ -16,7 +16,7 @@ from service import lifecycle
 from service.errors import Unavailable, UnknownAnswer, UpstreamError
 from service.eventlog import LeaseLostError, Retention
 from service.eventlog.files.log import FileEventLog
-from service.events import Delta, Done, Failed, Restart, Start, Stopped, Terminal, Timing, new_answer_id
+from service.events import Attempt, Delta, Done, Failed, Restart, Start, Stopped, Terminal, Timing, new_answer_id
 from service.lifecycle import (
     ANSWER,
     CAUSES,
@@ -338,6 +338,8 @@ async def test_an_ended_answer_expires_and_no_other_does(tmp_path: Path, state: 
 async def test_a_restart_is_in_the_log_before_the_upstream_is_waited_for(log: FileEventLog) -> None:
     stage = await staged(log, State.CLAIMED)
     await until(lambda: stage.state is State.WAITING)
-    assert await log.last(stage.answer_id) == Restart(2)
+    reader = await log.open(stage.answer_id, after=1, watch=False)
+    assert list(await reader.read()) == [Restart(2), Delta(3, attempt=Attempt(1, 1))]
+    reader.close()
     stage.producer.stop("user")
     await stage.end()

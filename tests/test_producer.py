@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pytest
 from structlog.testing import capture_logs
 
+from service import recovery as recovering
 from service.errors import TooMany, Unavailable
 from service.eventlog import LeaseLostError, Retention, open_event_log
 from service.events import (
@@ -28,7 +29,7 @@ from service.producer import OVERDUE_GRACE_SECONDS
 from service.question import to_request
 from service.recovery import Recovery
 from service.request import Turn
-from service.supervisor import CLAIMS_LIMIT, CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
+from service.supervisor import CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
 from tests.eventlog.another import AnotherWorker
@@ -565,11 +566,8 @@ async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
         answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}] * (deaths + 1))
         for _ in range(deaths):
             here.supervisor.adopt(answer)
-            await here.read_more(answer, events=2)
-            producer = here.supervisor._running[answer]
-            monkeypatch.setattr(producer._lease, "hand_over", producer._lease.release)  # as a killed worker
-            producer.hand_over()
-            await until(lambda: answer not in here.supervisor._running)
+            await here.read_more(answer, events=3)
+            await leave(here, answer, monkeypatch, dies=True)
         here.supervisor.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Done)
@@ -577,23 +575,32 @@ async def test_an_answer_that_grows_after_each_take_over_is_not_given_up(
     assert seqs_without_gaps(events)
 
 
+@pytest.mark.parametrize("dies", [True, False])
 @pytest.mark.parametrize("recovery", ["continue", "restart"])
-async def test_an_answer_that_kills_each_worker_after_its_first_words_is_given_up_in_the_end(
-    url: str, upstream: UpstreamProcess, key: str, recovery: Recovery
+async def test_an_answer_that_grows_a_little_in_each_worker_is_given_up_in_the_end(
+    url: str, upstream: UpstreamProcess, key: str, recovery: Recovery, *, dies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recovering, "ATTEMPTS", most := 3)
     async with worker(url, upstream, recovery=recovery) as here:
-        answer = await orphan_of(here, key, chunks=4, stall_after=2)
-        for _ in range(CLAIMS_LIMIT):
-            lease = await here.log.claim(answer)
-            assert lease is not None
-            await lease.append([Delta(lease.last_seq + 1, text="w")])
-            lease.grew()
-            lease.release()
+        answer = await orphan_of(here, key, endless=True, stall_after=2)
+        for _ in range(most):
+            here.supervisor.adopt(answer)
+            await here.read_more(answer, events=3)  # the attempt, then a seam and a word, or a restart and a word
+            await leave(here, answer, monkeypatch, dies=dies)
         here.supervisor.adopt(answer)
         events = await here.follow(answer)
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "interrupted"
-    assert len(upstream.requests(key)) == 1
+    assert len(upstream.requests(key)) == 1 + most
+
+
+async def leave(here: Worker, answer: str, monkeypatch: pytest.MonkeyPatch, *, dies: bool) -> None:
+    """Leave the answer as a worker that drains, or as one that is killed."""
+    producer = here.supervisor._running[answer]
+    if dies:
+        monkeypatch.setattr(producer._lease, "hand_over", producer._lease.release)
+    producer.hand_over()
+    await until(lambda: answer not in here.supervisor._running)
 
 
 async def test_an_answer_that_is_handed_over_often_is_not_given_up(

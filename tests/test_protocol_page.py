@@ -39,7 +39,7 @@ def test_the_page_names_every_event_and_its_fields() -> None:
             r"^\| `(\w+)` \| (.*?) \|", PAGE.partition("## Events")[2].partition("## Following")[0], re.MULTILINE
         )
     )
-    private = {"seq", "request", "chat", "at", "owner", "run"}
+    private = {"seq", "request", "chat", "at", "owner", "run", "attempt"}
     assert {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows.items()} == {
         str(kind.__struct_config__.tag): set(kind.__struct_fields__) - private for kind in Event.__args__
     }
@@ -100,7 +100,7 @@ def test_the_requirements_have_the_services_own_figures() -> None:
     assert f"after {Settings.model_fields['heartbeat_seconds'].default:g} seconds" in wanted["S12"]
     assert f"more than {2 * Settings.model_fields['heartbeat_seconds'].default:g} seconds" in wanted["C14"]
     assert f"{MERGED_CHARACTERS:,} characters" in wanted["S14"]
-    private = set(Start.__struct_fields__) - {"seq", "answer", "model"} | {"run"}
+    private = set(Start.__struct_fields__) - {"seq", "answer", "model"} | {"run", "attempt"}
     assert set(re.findall(r"`(\w+)`", wanted["S15"])) == private
 
 

@@ -28,7 +28,8 @@ class Encoder(Protocol):
 
         The events are unmerged, as in the log: a protocol with numbered messages counts each. A follower that is behind
         passes many at once, and most protocols encode `public_events` of them.
-        `Start.request`, `Start.chat`, `Start.at`, `Start.owner` and `Delta.run` are private and must not be encoded.
+        `Start.request`, `Start.chat`, `Start.at`, `Start.owner`, `Delta.run` and `Delta.attempt` are private. They must
+        not be encoded.
         """
 
 

@@ -7,16 +7,21 @@ from typing import Any
 
 Event = dict[str, Any]
 
-PRIVATE = ("request", "chat", "at", "owner", "run")
+PRIVATE = ("request", "chat", "at", "owner", "run", "attempt")
 VOICES = ("text", "reasoning", "refusal")
 
 
 def read_log(directory: Path, answer: str) -> list[Event]:
-    """Return the log's events without private fields."""
+    """Return the log's events without private fields. See `public` for those that have no others."""
     text = (directory / f"{answer}.jsonl").read_text()
     whole = text[: text.rfind("\n") + 1]  # The rest was torn by its writer's death, or is being written.
     events = [json.loads(line) for line in whole.split("\n") if line]
     return [{name: value for name, value in event.items() if name not in PRIVATE} for event in events]
+
+
+def public(log: Iterable[Event]) -> list[Event]:
+    """Return the events that clients receive."""
+    return [event for event in log if event["type"] != "delta" or event.keys() - {"type", "seq"}]
 
 
 def unmerged(seen: Sequence[Event], log: Sequence[Event]) -> list[Event]:
@@ -41,7 +46,7 @@ def _held(event: Event, log: Sequence[Event], after: int | None) -> list[Event]:
     voice = next(voice for voice in VOICES if voice in event)
     held: list[Event] = []
     text = ""
-    for each in reversed(log[: event["seq"]]):
+    for each in reversed(public(log[: event["seq"]])):
         if (after is not None and each["seq"] <= after) or (after is None and text == event[voice]):
             break
         assert each["type"] == "delta", f"{event} holds {each}"
@@ -55,7 +60,7 @@ def _held(event: Event, log: Sequence[Event], after: int | None) -> list[Event]:
 def assert_equals_log(*pieces: Iterable[Event], log: Sequence[Event]) -> None:
     """Assert that the concatenated pieces are the log: no gap and no duplicate."""
     seen = [event for piece in pieces for event in unmerged(list(piece), log)]
-    assert seen == list(log)
+    assert seen == public(log)
 
 
 def json_events(body: bytes) -> list[Event]:

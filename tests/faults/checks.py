@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.events import Attempt, Delta, decode_any
 from service.lifecycle import ANSWER, ENDED, PRODUCED, WRITES_MANY, Cause, State, Transition
-from tests.e2e.logfile import Event, read_log, unmerged
+from service.recovery import NONE_BEFORE, is_given_up
+from tests.e2e.logfile import Event, public, read_log, unmerged
 from tests.faults.questions import Question
 from tests.faults.viewing import TERMINAL, Viewing
 
-CLAIMS_LIMIT = 20
 CLAIMS_WITHOUT_GROWTH_LIMIT = 3
-"""Claims after which the service gives an answer up: in all, and without growth."""
+"""Claims after deaths without growth after which the service gives an answer up."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Circumstances:
     recovery: str = "continue"
     claims: str = ""
     """Its take-overs: `+` for each after which it grew, `.` for each other."""
+    attempts: Attempt = NONE_BEFORE
+    """Its last further request to the upstream, which the log has."""
     claims_forgotten: bool = False
     """Whether there may have been more: the service forgets claims after a minute of wall-clock time."""
     may_be_unwatched: bool = False
@@ -33,7 +36,7 @@ class Circumstances:
         """Codes of `failed` events that are true in these circumstances, with any script of the upstream."""
         codes = set()
         without_growth = len(self.claims) - len(self.claims.rstrip("."))
-        given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or len(self.claims) > CLAIMS_LIMIT
+        given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or is_given_up(self.attempts)
         if given_up or self.claims_forgotten or (self.recovery == "fail" and self.claims):
             codes.add("interrupted")
         if self.disk_full or self.damaged:
@@ -216,8 +219,9 @@ def _check_events(viewing: Viewing, log: Sequence[Event], around: Circumstances,
         parts = unmerged(seen, log)
     except (AssertionError, KeyError, StopIteration) as error:
         return [f"what was seen is not what the log has: {str(error)[:300]}"]
-    if parts != list(log[: len(parts)]):
-        place = next((n for n, pair in enumerate(zip(parts, log, strict=False)) if pair[0] != pair[1]), len(log))
+    shown = public(log)
+    if parts != shown[: len(parts)]:
+        place = next((n for n, pair in enumerate(zip(parts, shown, strict=False)) if pair[0] != pair[1]), len(shown))
         return [f"what was seen parts from the log at its event {place + 1}"]
     if seen[-1]["type"] in TERMINAL:
         return check_end(parts, viewing.question, around, asked_stop=asked_stop)
@@ -278,3 +282,14 @@ def claims_of(directory: Path, answer: str) -> str:
         return (directory / f"{answer}.claims").read_text(encoding="ascii")
     except OSError:
         return ""
+
+
+def attempts_of(directory: Path, answer: str) -> Attempt:
+    """Return the answer's last further request to the upstream; one that is none where the log has none."""
+    try:
+        lines = (directory / f"{answer}.jsonl").read_bytes().splitlines()
+        events = [decode_any(line) for line in lines if b'"attempt":' in line]
+    except (OSError, ValueError):
+        return NONE_BEFORE
+    made = [event.attempt for event in events if isinstance(event, Delta) and event.attempt is not None]
+    return made[-1] if made else NONE_BEFORE

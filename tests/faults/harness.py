@@ -12,6 +12,7 @@ import msgspec
 from tests.faults import questions, viewing
 from tests.faults.checks import (
     Circumstances,
+    attempts_of,
     check_damaged,
     check_log,
     check_moves,
@@ -273,6 +274,7 @@ class Run:
         return Circumstances(
             recovery=self._stack.recovery,
             claims=claims,
+            attempts=attempts_of(self._stack.logs, answer),
             claims_forgotten=any(asked.began_at <= at <= until for at in jumps),
             may_be_unwatched=not asked.watched,
             disk_full=any(start <= until and end >= asked.began_at for start, end in self._full),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.events import Delta, Run
+from service.events import Attempt, Delta, Run
 from service.renderings import MEDIA_TYPES, NAMES, RENDERINGS, SELF_DELIMITING, Rendering
 from service.routes.openapi import streamed
 from tests.strategies import ANSWER
@@ -33,8 +33,8 @@ def test_followers_share_an_encoder_that_keeps_nothing(media_type: str) -> None:
 
 
 @pytest.mark.parametrize("rendering", RENDERINGS.values(), ids=lambda each: each.media_type)
-def test_no_rendering_shows_an_upstreams_run(rendering: Rendering) -> None:
-    run = Delta(2, run=Run("private", "http://private"))
+@pytest.mark.parametrize("run", [Delta(2, run=Run("private", "http://private")), Delta(2, attempt=Attempt(1, 1))])
+def test_no_rendering_shows_an_upstreams_run_or_an_attempt(rendering: Rendering, run: Delta) -> None:
     encoder = rendering.encoder("0" * 32)
     both = rendering.encoder("0" * 32)
     assert encoder.encode([run]) == b""

@@ -61,6 +61,7 @@ class AnswerState:
 
     __slots__ = (
         "_run_at",
+        "_run_said",
         "attempt",
         "deltas",
         "end",
@@ -86,6 +87,8 @@ class AnswerState:
         """The last further request for the answer; its `without_progress` is 0 once anything new came of it."""
         self._run_at = 0
         """The number of deltas before the run's first one."""
+        self._run_said: Said | None = None
+        """What the run was begun with to go on from, where it began another answer instead."""
         self.unknown_seq = 0
         """The seq of the last event of a type that this version does not know (see `Reader.unknown_seq`)."""
 
@@ -96,8 +99,7 @@ class AnswerState:
                 case Delta():
                     self._take_in(event)
                 case Restart():
-                    self.deltas.clear()
-                    self.run = None
+                    self._begin_anew(is_told_again=event.again)
                     self.restart_seq = event.seq
                 case Start():
                     self.start = event
@@ -105,10 +107,19 @@ class AnswerState:
                     self.end = event
             self.last_seq = event.seq
 
+    def _begin_anew(self, *, is_told_again: bool) -> None:
+        if is_told_again or self._run_at < len(self.deltas):
+            self.run = None
+        elif self.deltas:
+            self._run_said = _said(self.deltas)  # It has no delta yet: the restart is its own, in place of a seam.
+        self._run_at = 0
+        self.deltas.clear()
+
     def _take_in(self, delta: Delta) -> None:
         if delta.run is not None:
             self.run = delta.run
             self._run_at = len(self.deltas)
+            self._run_said = None
         elif delta.attempt is not None:
             self.attempt = delta.attempt
         elif delta.seam is None:
@@ -162,7 +173,7 @@ class AnswerState:
         if self.run is None or any(delta.text is delta.reasoning is delta.refusal for delta in self.deltas):
             return None
         before, known = self.deltas[: self._run_at], self.deltas[self._run_at :]
-        said = _said(before)
+        said = _said(before) or self._run_said
         if before and said is None:
             return None
         text, reasoning, refusal = _voices(known)

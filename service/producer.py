@@ -319,11 +319,14 @@ class Producer:
             self._move(Cause.STEP)
             return
         seq = self._lease.last_seq + 1
+        events: list[Event] = []
         if mending.how == "restart" and mending.discards:
-            await self._writer.append([Restart(seq), Delta(seq + 1, attempt=self._recoverer.made)])
+            events.append(Restart(seq))
+            if self._left_run not in (None, NO_RUN):
+                events.append(Delta(seq + 1, run=NO_RUN))  # Else the run might have begun anew by itself.
+        await self._writer.append([*events, Delta(seq + len(events), attempt=self._recoverer.made)])
+        if events:
             self._stop_left_run()
-        else:
-            await self._writer.append([Delta(seq, attempt=self._recoverer.made)])
         self._move(Cause.CONTINUE if mending.has_seam else Cause.RESTART)
 
     def _stream(self, mending: Mending | None) -> UpstreamStream:

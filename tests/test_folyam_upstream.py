@@ -439,7 +439,8 @@ async def test_a_take_over_that_follows_the_run_knows_what_it_cost_if_the_run_is
     assert (done.usage, done.usage_complete) == (USAGE, UNSET if whole else False)
 
 
-async def test_a_run_that_a_restart_replaces_is_stopped_before_the_next_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [[], [Delta(3, text="A river")]], ids=len)
+async def test_a_run_that_a_restart_replaces_is_stopped_before_the_next_word(tmp_path: Path, said: list[Event]) -> None:
     # The next worker cannot tell: the restart takes the run back.
     paths: list[str] = []
 
@@ -457,11 +458,13 @@ async def test_a_run_that_a_restart_replaces_is_stopped_before_the_next_word(tmp
     ):
         answer = new_answer_id()
         lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
-        await lease.append([Delta(2, run=Run(ID, f"http://{address}")), Delta(3, text="A river")])
+        await lease.append([Delta(2, run=Run(ID, f"http://{address}")), *said])
         lease.release()
         here.supervisor.adopt(answer)
         await until(lambda: f"/answers/{ID}/stop" in paths)
-        assert [type(event) for event in await here.read(answer)] == [Start, Delta, Delta, Delta, Restart, Delta]
+        events = await here.read(answer)
+        assert [type(event) for event in events[2 + len(said) :]] == [Delta, Restart, Delta, Delta]
+        assert fold(events).run == NO_RUN
 
 
 @pytest.mark.parametrize(("recovery", "end"), [(None, Done), ("continue", Done), ("fail", Failed)])

@@ -16,7 +16,20 @@ from service import recovery as recovering
 from service.answer import Said
 from service.errors import Unavailable, UpstreamError
 from service.eventlog import LeaseLostError
-from service.events import NO_RUN, Delta, Done, Event, Run, Seam, Start, Stopped, Usage, is_answer_id, new_answer_id
+from service.events import (
+    NO_RUN,
+    Delta,
+    Done,
+    Event,
+    Restart,
+    Run,
+    Seam,
+    Start,
+    Stopped,
+    Usage,
+    is_answer_id,
+    new_answer_id,
+)
 from service.producer import Limits
 from service.question import to_request
 from service.upstream.endpoint import Continuation, Endpoint, Role, ThinkTags
@@ -312,4 +325,51 @@ async def test_a_run_is_followed_by_the_endpoint_that_began_it_where_two_have_on
         async with worker(tmp_path.as_uri(), raw, first=first, fallback=second) as here:
             events = await here.follow((await here.ask(to_request("hello", model="test-model"))).answer_id)
     assert voices(events) == ("Hm.", "Hello world")
+    assert isinstance(events[-1], Done)
+
+
+START = "The river rises in the Black Forest, and it flows through "
+
+
+def began_anew(cut_behind: int) -> tuple[list[bytes], list[bytes]]:
+    """Return the responses to two questions, of which the second begins another answer, and to following that run."""
+    other = [{"content": START}, {"content": "nine "}, {"content": "countries."}]
+    posts = [
+        stream_of({"content": START}, {"content": "ten "}, cut=True),
+        stream_of(*other[:cut_behind], cut=True),
+    ]
+    return posts, [LOST, stream_of(*other)]
+
+
+async def test_a_run_that_began_another_answer_is_followed_again(tmp_path: Path) -> None:
+    async with (
+        RawUpstream(in_turn(*began_anew(cut_behind=2))) as raw,
+        worker(tmp_path.as_uri(), raw, first=llama(raw)) as here,
+    ):
+        events = await here.follow((await here.ask(to_request("hello", model="test-model"))).answer_id)
+    [place] = [number for number, event in enumerate(events) if isinstance(event, Restart)]
+    assert text_of(events[place:]) == f"{START}nine countries."
+    assert [event.seam for event in events[place:] if isinstance(event, Delta) and event.seam] == [
+        Seam("reattached", "cut")
+    ]
+    assert isinstance(events[-1], Done)
+
+
+@pytest.mark.parametrize("said", [[], [START], [START, "nine "]], ids=len)
+async def test_a_take_over_follows_a_run_that_began_another_answer(tmp_path: Path, said: list[str]) -> None:
+    async with (
+        RawUpstream(in_turn([], began_anew(cut_behind=2)[1][1:])) as raw,
+        worker(tmp_path.as_uri(), raw, first=llama(raw)) as here,
+    ):
+        answer = new_answer_id()
+        asked = to_request("hello", model="test-model")
+        lease = await here.log.create(Start.asking(answer, asked, at=time.time()))
+        await lease.append([Delta(2, text=f"{START}ten "), Delta(3, run=Run("a" * 32, raw.base_url))])
+        if said:
+            await lease.append([Restart(4), *(Delta(5 + number, text=text) for number, text in enumerate(said))])
+        lease.release()
+        here.supervisor.adopt(answer)
+        events = await here.follow(answer)
+    [place] = [number for number, event in enumerate(events) if isinstance(event, Restart)]
+    assert text_of(events[place:]) == f"{START}nine countries."
     assert isinstance(events[-1], Done)

@@ -19,6 +19,7 @@ class Rerun:
         """`most_bytes` limits what is held back, in bytes of the log, while nothing of the run is in it."""
         self.last_seq = last_seq
         self._known = Known(known)
+        self._is_new = self._known.is_over
         if not self._known.is_over:
             most_bytes = None  # What was held back is logged, and counted, already.
         self._continuation = None if known.said is None else Continuation(known.said, last_seq, most_bytes)
@@ -30,8 +31,11 @@ class Rerun:
 
     @property
     def is_anew(self) -> bool:
-        """Whether the upstream did not go on from what was handed back, and began another answer."""
-        return self._continuation is not None and self._continuation.is_anew
+        """Whether the upstream did not go on from what was handed back, and began another answer.
+
+        False where the log has something of it: then it has the restart, too.
+        """
+        return self._is_new and self._continuation is not None and self._continuation.is_anew
 
     def add(self, events: Sequence[Event]) -> list[Event]:
         """Return the new deltas among these."""

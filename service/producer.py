@@ -345,12 +345,14 @@ class Producer:
             on_run=self._log_run,
         )
 
-    async def _log_run(self, run: Run) -> None:
+    async def _log_run(self, run: Run) -> Run:
+        """Log the run. Return it as it is in the log."""
         if not self._has_all_usage or self._untold_run is not None:
             run = replace(run, tells_all=False)
         await self._writer.append([Delta(self._lease.last_seq + 1, run=run)])
         self._run = run
         self._stop_left_run()
+        return run
 
     def _stop_left_run(self) -> None:
         # Not before something is logged: another worker that has the answer would follow the run.

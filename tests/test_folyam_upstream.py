@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, FOLLOWING_ATTEMPTS, Poli
 from service.request import Request
 from service.upstream import connector
 from service.upstream.client import BREAKER_QUESTIONS
-from service.upstream.endpoint import Endpoint
+from service.upstream.endpoint import Endpoint, Role
 from service.upstream.stream import Upstream
 from tests.listening import listening
 from tests.upstream import bodies
@@ -68,7 +69,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovering, "PAUSE_SECONDS", (0.001, 0.002))
 
 
-async def read_all(upstream: Upstream, on_run: Callable[[Run], Awaitable[None]] | None = None) -> list[Event]:
+async def read_all(upstream: Upstream, on_run: Callable[[Run], Awaitable[Run]] | None = None) -> list[Event]:
     stream = upstream.stream(question(), last_seq=1, on_run=on_run)
     read: list[Event] = []
     try:
@@ -83,8 +84,9 @@ async def read_all(upstream: Upstream, on_run: Callable[[Run], Awaitable[None]] 
 async def test_a_run_that_is_cut_before_its_first_word_is_followed_again_and_not_asked_for_twice() -> None:
     runs: list[Run] = []
 
-    async def log(run: Run) -> None:
+    async def log(run: Run) -> Run:
         runs.append(run)
+        return run
 
     async with RawUpstream(lambda asked: CUT if asked.method == "POST" else events(*WHOLE)) as raw:
         upstream = Upstream([folyam(raw)], TIME_OUTS, retries=2)
@@ -124,7 +126,7 @@ async def test_a_run_that_the_log_does_not_take_is_not_read() -> None:
         finally:
             ended.set()
 
-    async def refuse(_: Run) -> None:
+    async def refuse(_: Run) -> Run:
         raise Unavailable("log_full")
 
     async with listening(serve) as address:
@@ -284,6 +286,27 @@ async def test_a_run_that_is_followed_again_shows_that_the_upstream_is_back() ->
         again.close()
         assert text_of(await read_all(upstream)) == "A river flows"
         await upstream.aclose()
+
+
+async def test_a_take_over_tries_to_reach_a_run_as_often_as_a_worker_that_lost_it(tmp_path: Path) -> None:
+    async with (
+        RawUpstream(lambda _: AWAY) as raw,
+        serving(GOOD_STREAM) as second,
+        worker(
+            tmp_path.as_uri(),
+            second,
+            first=folyam(raw),
+            fallback=Endpoint(second.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        answer = new_answer_id()
+        lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
+        await lease.append([Delta(2, run=Run(ID, raw.address)), Delta(3, text="A river flows")])
+        lease.release()
+        here.supervisor.adopt(answer)
+        got = await here.follow(answer)
+    assert text_of(got) == "A river flowsHello world"
+    assert sum(asked.method == "GET" for asked in raw.requests) == FOLLOWING_ATTEMPTS
 
 
 @pytest.mark.parametrize("away", range(FOLLOWING_ATTEMPTS))
@@ -509,3 +532,18 @@ async def test_a_run_that_the_fallback_replaced_is_a_cost_that_is_not_known() ->
             pass
         assert (stream.usage is not None, stream.has_all_usage) == (True, False)
         await upstream.aclose()
+
+
+@pytest.mark.parametrize("role", ["primary", "fallback"])
+async def test_a_run_that_its_upstream_begins_anew_is_the_same_run(tmp_path: Path, role: Role) -> None:
+    # It is the same endpoint's, and what it costs in the end is all that the answer costs.
+    whole = events(*WHOLE[:2], Restart(3), Delta(4, text="A lake"), Done(5, "stop", None, Timing(0.1, 0.2)))
+    refused = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    responses = iter([*[refused] * (role == "fallback"), whole])
+    async with RawUpstream(lambda _: next(responses)) as raw:
+        fallback = replace(folyam(raw), role="fallback")
+        async with worker(tmp_path.as_uri(), raw, first=folyam(raw), fallback=fallback) as here:
+            got = await here.follow((await here.ask(question())).answer_id)
+    runs = [event.run for event in got if isinstance(event, Delta) and event.run is not None]
+    begun = Run(ID, raw.address, tells_all=True, by=role)
+    assert runs == [begun, Run(ID, raw.address, 1, tells_all=True, by=role)]

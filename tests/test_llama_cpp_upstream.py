@@ -60,7 +60,7 @@ def run_of(asked: RawRequest) -> str:
 
 
 async def read_all(
-    upstream: Upstream, on_run: Callable[[Run], Awaitable[None]] | None = None, said: Said | None = None
+    upstream: Upstream, on_run: Callable[[Run], Awaitable[Run]] | None = None, said: Said | None = None
 ) -> list[Event]:
     stream = upstream.stream(to_request("hello", model="test-model"), last_seq=1, said=said, on_run=on_run)
     read: list[Event] = []
@@ -77,8 +77,9 @@ async def test_each_question_has_a_run_of_its_own_that_is_logged_before_the_firs
     # The server ends the run that has the id already.
     runs: list[Run] = []
 
-    async def log(run: Run) -> None:
+    async def log(run: Run) -> Run:
         runs.append(run)
+        return run
 
     async with RawUpstream(respond(GOOD_STREAM)) as raw:
         upstream = Upstream([llama(raw)], TIME_OUTS, retries=0)
@@ -119,7 +120,7 @@ async def test_a_question_whose_response_did_not_begin_is_stopped_and_asked_agai
 
 
 async def test_a_run_that_the_log_does_not_take_is_stopped() -> None:
-    async def refuse(_: Run) -> None:
+    async def refuse(_: Run) -> Run:
         raise Unavailable("log_full")
 
     async with RawUpstream(respond(GOOD_STREAM)) as raw:
@@ -155,9 +156,10 @@ async def test_a_run_that_the_fallback_replaces_is_stopped() -> None:
 
 async def test_a_run_is_not_stopped_for_the_fallback_if_another_worker_has_the_answer() -> None:
     # That worker follows the run.
-    async def log(run: Run) -> None:
+    async def log(run: Run) -> Run:
         if run == NO_RUN:
             raise LeaseLostError
+        return run
 
     async with RawUpstream(respond(CUT)) as raw, serving(GOOD_STREAM) as second:
         upstream = Upstream([llama(raw), Endpoint(second.base_url, "key")], TIME_OUTS, retries=0)

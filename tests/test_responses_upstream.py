@@ -422,7 +422,7 @@ def forget_how_to_follow(here: Worker) -> None:
 
 
 async def test_a_run_that_the_log_does_not_take_is_cancelled() -> None:
-    async def refuse(_: Run) -> None:
+    async def refuse(_: Run) -> Run:
         raise Unavailable("log_full")
 
     plan = Plan(endless=True, pace=0.01)

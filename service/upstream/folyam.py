@@ -30,6 +30,11 @@ class FolyamClient(RunKeeper):
         del request
         return FolyamDecoder(last_seq, known.run, known)
 
+    def logged(self, body: Body, run: Run) -> None:
+        """Note how the log has the run whose body this is."""
+        if isinstance(body.decoder, FolyamDecoder):
+            body.decoder.run = run  # It goes on in the log, with all that it is, if the upstream begins it anew.
+
     def _ending(self, run: Run) -> RunRequest:
         return RunRequest("POST", f"/answers/{run.id}/stop")
 

@@ -5,6 +5,8 @@ The stream is JSON lines (docs/protocol.md).
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from service.answer import Attached
 from service.errors import UpstreamError
 from service.events import Delta, Done, Event, Failed, Restart, Run, Stopped, Usage, decode_any
@@ -35,7 +37,7 @@ class FolyamDecoder:
         self.done = False
         self.failure: UpstreamError | None = None
         self.run_ended = False
-        self._run = run
+        self.run = run
         self._restarts = 0
         self._known_restarts = known.run.restarts if known else 0
         self._known = Known(known)
@@ -100,6 +102,6 @@ class FolyamDecoder:
         if again or self._restarts > self._known_restarts:
             self._known.forget()
             events.append(Restart(self.last_seq + 1))
-            run = Run(self._run.id, self._run.at, self._restarts)
+            self.run = replace(self.run, restarts=self._restarts)
             self.last_seq += 2
-            events.append(Delta(self.last_seq, run=run))
+            events.append(Delta(self.last_seq, run=self.run))

@@ -70,6 +70,9 @@ class RunKeeper(Client, ABC):
         del known, last_seq, most_bytes
         return None
 
+    def logged(self, body: Body, run: Run) -> None:
+        """Note how the log has the run whose body this is."""
+
     @abstractmethod
     def _ending(self, run: Run) -> RunRequest:
         """Return the request that stops a run."""

@@ -86,7 +86,7 @@ class Upstream:
         may_break: bool = False,
         most_bytes: int | None = None,
         on_status: Callable[[], None] | None = None,
-        on_run: Callable[[Run], Awaitable[None]] | None = None,
+        on_run: Callable[[Run], Awaitable[Run]] | None = None,
     ) -> "UpstreamStream":
         """Return the stream of one answer. Nothing is sent before its first `read`.
 
@@ -95,7 +95,7 @@ class Upstream:
         that accepts each time and then falls silent does not keep the others from being asked. Set `may_break` if a
         stream that breaks off may be continued. `most_bytes` is what the answer's log may still grow by. `on_status` is
         called at each status that is accepted, `on_run` with each new run before its first delta: it adds one event to
-        the log.
+        the log, and returns the run that is in it.
         """
         clients: Sequence[Client] = self._clients if said is None else self._continuing()
         if attached is not None:
@@ -124,7 +124,7 @@ class UpstreamStream:
     may_break = False
     most_bytes: int | None = None
     attached: Attached | None = None
-    on_run: Callable[[Run], Awaitable[None]] | None = None
+    on_run: Callable[[Run], Awaitable[Run]] | None = None
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class UpstreamStream:
         if body.run is not None:
             run = msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage, by=client.endpoint.role)
             try:
-                await self._log_run(run)
+                run = await self._log_run(run)
             except BaseException as error:
                 body.close()
                 if isinstance(error, Exception) and isinstance(client, RunKeeper):
@@ -251,15 +251,18 @@ class UpstreamStream:
                 raise
             if body.early is None:
                 body.decoder.last_seq = self._last_seq
+            if isinstance(client, RunKeeper):
+                client.logged(body, run)
             # A further try at this endpoint follows the run, and does not pay for another.
             self.attached = Attached(run, 0, 0, 0, self._said)
             self._is_own_run = True
         return body
 
-    async def _log_run(self, run: Run) -> None:
+    async def _log_run(self, run: Run) -> Run:
         if self.on_run is not None:
-            await self.on_run(run)
+            run = await self.on_run(run)
             self._last_seq += 1
+        return run
 
     async def _leave_run(self, client: Client) -> None:
         """Stop the run that this stream began, and log that what follows is not of it."""

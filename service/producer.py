@@ -292,6 +292,8 @@ class Producer:
                 stream.close()
                 if (mending is None and not self._has_grown) or error.code == "answer_too_long":
                     raise
+                if _is_refused_in_the_middle(error, stream, mending):
+                    raise
                 grown, self._has_grown = self._has_grown, False
                 broken_by = error if grown or broken_by is None else broken_by
                 mending = await self._recoverer.mend(
@@ -432,6 +434,11 @@ class Producer:
         self._move(Cause.HAND_OVER)
         self._lease.hand_over()
         self._report.hand_over(self._lease.last_seq)
+
+
+def _is_refused_in_the_middle(error: UpstreamError, stream: UpstreamStream, mending: Mending | None) -> bool:
+    """Return whether a run that is followed again says the refusal that it would have said without the break."""
+    return mending is not None and mending.how == "attach" and stream.status is not None and not error.retryable
 
 
 def _mended(mending: Mending) -> str:

@@ -367,6 +367,28 @@ async def test_a_refusal_that_a_folyam_passes_on_is_the_same_one_here(
     assert [asked.path for asked in raw.requests if not asked.path.endswith("/stop")] == ["/generate"]
 
 
+@pytest.mark.parametrize("code", ["upstream_moderated", "upstream_no_credit"])
+async def test_a_refusal_in_a_run_that_is_followed_again_ends_the_answer_as_one_that_was_not_cut(
+    tmp_path: Path, code: str
+) -> None:
+    # Nobody is asked to go on behind a refusal in the middle, whichever connection it comes by.
+    failed = events(*WHOLE[:2], Failed(3, code, "It was refused.", retryable=False))
+    async with (
+        RawUpstream(broken_off(WHOLE[1], [AWAY, failed])) as raw,
+        serving(GOOD_STREAM) as second,
+        worker(
+            tmp_path.as_uri(),
+            second,
+            first=folyam(raw),
+            fallback=Endpoint(second.base_url, "key", continuation="assistant"),
+        ) as here,
+    ):
+        got = await here.follow((await here.ask(question())).answer_id)
+        assert second.asked == 0
+    assert isinstance(got[-1], Failed)
+    assert (got[-1].code, got[-1].retryable, text_of(got)) == (code, False, "A river flows")
+
+
 async def test_an_answer_that_breaks_off_behind_its_last_word_is_not_counted_as_empty(tmp_path: Path) -> None:
     cut = events(*WHOLE[:2], length="Content-Length: 9999\r\n")
     with capture_logs() as lines:

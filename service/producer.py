@@ -340,7 +340,7 @@ class Producer:
             said=said,
             attached=None if mending is None else mending.attached,
             attempt=self._recoverer.attempt,
-            passes_breaker=self._taken_over is not None,
+            passes_breaker=mending is not None,
             may_break=self._recoverer.may_mend,
             most_bytes=self._limits.answer_bytes - self._lease.size,
             on_status=self._status_came,

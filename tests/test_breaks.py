@@ -13,12 +13,14 @@ from service.lifecycle import Cause, State
 from service.producer import Limits, sum_usage
 from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
+from service.upstream import client
+from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import Continuation, Endpoint, ThinkTags, TimeOuts
 from tests.listening import listening
 from tests.sampling import sample
 from tests.upstream import bodies
 from tests.upstream.process import UpstreamProcess
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 from tests.walking import walks
 from tests.working import PATIENT, Worker, seqs_without_gaps, text_of, worker
 
@@ -359,6 +361,20 @@ async def test_an_upstream_that_does_not_come_back_is_not_asked_for_ever(
     assert isinstance(events[-1], Failed)
     assert (events[-1].code, text_of(events)) == ("upstream_cut", "w1 w2 ")
     assert len(upstream.requests(key)) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+
+
+async def test_an_answer_that_broke_off_goes_on_where_new_questions_are_refused_for_a_while(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BREAKER_SECONDS", DEADLINE_SECONDS)
+    async with worker(url, upstream) as here:
+        producer = await here.start(key, chunks=4, pace=0.05, first=[{"cut_after": 3, "pace": 0.3}])
+        for number in range(BREAKER_QUESTIONS):
+            refused = await here.start(f"{key}/{number}", status=503)
+            assert isinstance((await here.follow(refused.answer_id))[-1], Failed)
+        events = await here.follow(producer.answer_id)
+    assert text_of(events) == FOUR
+    assert isinstance(events[-1], Done)
 
 
 async def test_progress_gives_an_answer_new_attempts_but_not_for_ever(

@@ -30,7 +30,8 @@ from service.upstream.think_tags import Manner, ThinkTagDecoder, thinks_inline
 BREAKER_QUESTIONS = 5
 """Number of different questions that fail in a row, each with all its tries, before the breaker opens."""
 BREAKER_SECONDS = 2.0
-"""Interval in which an open breaker admits one question. Take-overs always pass: they have begun, and are few."""
+"""Interval in which an open breaker admits one question. Answers that have begun always pass, after a break or a
+take-over: their attempts are few, and one that is rejected would count as one that brought nothing."""
 ABSENT = frozenset({"unreachable", "proxy_unreachable", "unavailable", "connect_timeout", "status_timeout"})
 """Reasons that the breaker counts: the upstream is missing or unwell. A refusal is not counted: it is an answer."""
 MOST_CORRECTIONS = 3

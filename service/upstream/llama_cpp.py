@@ -9,16 +9,12 @@ still generated; `DELETE /v1/stream` ends the generation
 from functools import partial
 
 from service.answer import Attached, Said
-from service.errors import UpstreamError
 from service.events import Run, new_answer_id
 from service.request import Request
 from service.upstream.body import Body, Decoder
 from service.upstream.rerun import Rerun
 from service.upstream.run_keeper import RunKeeper, RunRequest
 from service.upstream.think_tags import Manner
-
-_NOT_ASKED = frozenset({"connect_timeout", "proxy_unreachable", "proxy_refused"})
-"""The reasons of a failure before the request was sent."""
 
 
 class LlamaCppClient(RunKeeper):
@@ -43,15 +39,15 @@ class LlamaCppClient(RunKeeper):
     def _joint_of(self, known: Attached, last_seq: int, most_bytes: int | None) -> Rerun:
         return Rerun(known, last_seq, most_bytes)
 
-    async def _open(self, request: Request, last_seq: int, said: Said | None) -> Body:
-        run = Run(new_answer_id(), self._base)
+    def new_run(self) -> Run:
+        """Return a run. It is logged before it is asked for: the status comes when the prompt is read, much later."""
+        return Run(new_answer_id(), self._base)
+
+    async def open_named(self, request: Request, last_seq: int, said: Said | None, run: Run) -> Body:
+        """Ask for the run, as `open` does."""
         send = partial(self._send, headers=b"X-Conversation-Id: %b\r\n" % run.id.encode("ascii"))
-        try:
-            exchange = await self._accepted(self._ask_by(send, request, said))
-        except BaseException as error:
-            if not (isinstance(error, UpstreamError) and (error.upstream_status or error.reason in _NOT_ASKED)):
-                self.stop(run)  # It would go on to its end without a reader.
-            raise
+        exchange = await self._accepted(self._ask_by(send, request, said))
+        self._breakers.succeeded(self._model(request))
         body = self._body(exchange, self._decoder(request, last_seq, said))
         body.run = run
         return body

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from service.answer import Attached
+from service.answer import Attached, Said
+from service.errors import UpstreamError
 from service.events import Run
 from service.request import Request
 from service.upstream.body import Body, Decoder, Joint
@@ -30,6 +31,10 @@ _LOST = (
     BrokenConnectionError,
 )
 """Errors of a stop that was not taken. The answer has ended all the same."""
+
+
+_NOT_ASKED = frozenset({"connect_timeout", "proxy_unreachable", "proxy_refused"})
+"""The reasons of a failure before the request was sent."""
 
 
 class RunRequest(NamedTuple):
@@ -76,6 +81,22 @@ class RunKeeper(Client, ABC):
     @abstractmethod
     def _ending(self, run: Run) -> RunRequest:
         """Return the request that stops a run."""
+
+    def new_run(self) -> Run | None:
+        """Return a new run to ask for with `open_named`; None if the upstream names its runs itself."""
+        return None
+
+    async def open_named(self, request: Request, last_seq: int, said: Said | None, run: Run) -> Body:
+        """Ask for the run, as `open` does.
+
+        Raises:
+            UpstreamError: see `open`.
+        """
+        raise NotImplementedError
+
+    def may_have_begun(self, error: UpstreamError) -> bool:
+        """Return whether a run that was asked for may go on in spite of the error."""
+        return not error.upstream_status and error.reason not in _NOT_ASKED
 
     def keeps(self, run: Run) -> bool:
         """Return whether the run is one of this upstream's."""

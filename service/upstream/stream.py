@@ -239,24 +239,47 @@ class UpstreamStream:
     async def _open(self, client: Client) -> Body:
         if self.attached is not None and isinstance(client, RunKeeper):
             return await client.attach(self._request, self.attached, self._last_seq, self.most_bytes)
+        if not isinstance(client, RunKeeper):
+            return await client.open(self._request, self._last_seq, self._said)
+        run = client.new_run()
+        if run is not None:
+            return await self._open_named(client, await self._log_new(client, run))
         body = await client.open(self._request, self._last_seq, self._said)
         if body.run is not None:
-            run = msgspec.structs.replace(body.run, tells_all=not self._has_lost_usage, by=client.endpoint.role)
             try:
-                run = await self._log_run(run)
+                run = await self._log_new(client, body.run)
             except BaseException as error:
                 body.close()
-                if isinstance(error, Exception) and isinstance(client, RunKeeper):
-                    client.stop(run)  # Nothing in the log tells of it.
+                if isinstance(error, Exception):
+                    client.stop(body.run)  # Nothing in the log tells of it.
                 raise
             if body.early is None:
                 body.decoder.last_seq = self._last_seq
-            if isinstance(client, RunKeeper):
-                client.logged(body, run)
-            # A further try at this endpoint follows the run, and does not pay for another.
-            self.attached = Attached(run, 0, 0, 0, self._said)
-            self._is_own_run = True
+            client.logged(body, run)
+            self._follow(run)
         return body
+
+    async def _open_named(self, client: RunKeeper, run: Run) -> Body:
+        """Ask for a run that is in the log already. If the worker dies meanwhile, the next one follows it."""
+        try:
+            body = await client.open_named(self._request, self._last_seq, self._said, run)
+        except UpstreamError as error:
+            await self._log_run(NO_RUN)
+            if client.may_have_begun(error):
+                client.stop(run)  # It would go on to its end without a reader.
+            raise
+        self._follow(run)
+        return body
+
+    def _follow(self, run: Run) -> None:
+        # A further try at this endpoint follows the run, and does not pay for another.
+        self.attached = Attached(run, 0, 0, 0, self._said)
+        self._is_own_run = True
+
+    async def _log_new(self, client: RunKeeper, run: Run) -> Run:
+        return await self._log_run(
+            msgspec.structs.replace(run, tells_all=not self._has_lost_usage, by=client.endpoint.role)
+        )
 
     async def _log_run(self, run: Run) -> Run:
         if self.on_run is not None:

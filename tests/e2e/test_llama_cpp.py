@@ -186,6 +186,23 @@ async def test_a_take_over_follows_the_same_run(tmp_path: Path, upstream: Upstre
     assert len(upstream.requests(key)) == 1
 
 
+async def test_a_run_whose_worker_dies_before_the_first_token_is_followed_by_the_next(
+    tmp_path: Path, upstream: UpstreamProcess, key: str
+) -> None:
+    # llama.cpp reads the prompt meanwhile, and sends no status before it is done.
+    async with LlamaCpp(upstream.base_url) as server, folyam(tmp_path, upstream, server.address) as here:
+        producer = await here.start(key, chunks=CHUNKS, status_delay=1)
+        await until(lambda: server.streams)
+        assert [run.id for run in runs(await here.read(producer.answer_id))] == list(server.streams), "for a SIGKILL"
+        producer.hand_over()
+        await asyncio.wait_for(producer.task, 10)
+        here.supervisor.adopt(producer.answer_id)
+        events = await here.follow(producer.answer_id)
+        assert [server.asked(method) for method in ("POST", "GET", "DELETE")] == [1, 1, 0]
+    assert is_whole(events)
+    assert len(upstream.requests(key)) == 1
+
+
 async def test_a_killed_workers_run_is_followed_by_another_worker(
     tmp_path: Path, upstream: UpstreamProcess, key: str
 ) -> None:

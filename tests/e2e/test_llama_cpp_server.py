@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from deploy.local.model import NAME
 from deploy.local.ports import Address
@@ -24,6 +25,7 @@ from tests.e2e.cutter import Cutter
 from tests.e2e.local_model import KEY, local_model
 from tests.e2e.test_llama_cpp import runs, seams
 from tests.upstream.piecewise import RawServer
+from tests.waiting import until
 from tests.working import Worker, text_of, worker
 
 TOKENS = 30
@@ -72,6 +74,13 @@ def kept(model: Address, run: Run) -> tuple[int, str]:
     return reply.status_code, text_of(events)
 
 
+def is_known(model: Address, run: Run) -> bool:
+    """Return whether the server has the run, of which it may have sent nothing yet."""
+    url = f"http://{model}/v1/stream?conv_id={run.id}&from=0"
+    with httpx2.stream("GET", url, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False) as reply:
+        return reply.status_code == HTTPStatus.OK
+
+
 def delete(model: Address, run: Run) -> None:
     """End the run and have the server forget it."""
     url = f"http://{model}/v1/stream?conv_id={run.id}"
@@ -109,6 +118,25 @@ async def test_a_take_over_follows_the_run_that_the_server_generates(tmp_path: P
     assert seams(events) == [Seam("reattached", "takeover")]
     [run] = runs(events)
     assert await asyncio.to_thread(kept, model, run) == (HTTPStatus.OK, text_of(events))
+
+
+async def test_a_take_over_before_the_first_token_follows_the_run_whose_prompt_is_read(
+    tmp_path: Path, model: Address
+) -> None:
+    story = "The boat went down the river, past the mill and the old bridge. " * 8
+    asked = replace(QUESTION, messages=({"role": "user", "content": f"{story}What was the story about?"},))
+    async with folyam(tmp_path, model) as here:
+        producer = await here.ask(asked)
+        [run] = runs(await here.read_to(producer.answer_id, seq=2))
+        await until(lambda: is_known(model, run))
+        assert len(await here.read(producer.answer_id)) == 2, "the server still reads the prompt"
+        producer.hand_over()
+        await asyncio.wait_for(producer.task, 10)
+        here.supervisor.adopt(producer.answer_id)
+        events = await here.follow(producer.answer_id)
+    assert runs(events) == [run]
+    assert isinstance(events[-1], Done)
+    assert kept(model, run) == (HTTPStatus.OK, text_of(events))
 
 
 async def test_a_run_that_the_server_forgot_is_continued_from_its_text(tmp_path: Path, model: Address) -> None:

@@ -282,6 +282,7 @@ class Producer:
         """
         mending = self._taken_over
         broken_by: UpstreamError | None = None
+        lost_run = False  # whether that is only why a dead worker's run could not be followed
         while True:
             await self._begin(mending)
             stream = self._stream(mending)
@@ -295,7 +296,8 @@ class Producer:
                 if _is_refused_in_the_middle(error, stream, mending):
                     raise
                 grown, self._has_grown = self._has_grown, False
-                broken_by = error if grown or broken_by is None else broken_by
+                if grown or broken_by is None or (lost_run and not _follows(mending)):
+                    broken_by, lost_run = error, not grown and _follows(mending)
                 mending = await self._recoverer.mend(
                     error, progress=grown, run_ended=stream.run_ended, reached=stream.status is not None
                 )
@@ -438,7 +440,11 @@ class Producer:
 
 def _is_refused_in_the_middle(error: UpstreamError, stream: UpstreamStream, mending: Mending | None) -> bool:
     """Return whether a run that is followed again says the refusal that it would have said without the break."""
-    return mending is not None and mending.how == "attach" and stream.status is not None and not error.retryable
+    return _follows(mending) and stream.status is not None and not error.retryable
+
+
+def _follows(mending: Mending | None) -> bool:
+    return mending is not None and mending.how == "attach"
 
 
 def _mended(mending: Mending) -> str:

@@ -309,6 +309,26 @@ async def test_a_take_over_tries_to_reach_a_run_as_often_as_a_worker_that_lost_i
     assert sum(asked.method == "GET" for asked in raw.requests) == FOLLOWING_ATTEMPTS
 
 
+@pytest.mark.parametrize("lost", [GONE, AWAY], ids=["gone", "away"])
+async def test_a_take_over_whose_run_is_gone_fails_with_what_the_question_then_gets(
+    tmp_path: Path, lost: bytes
+) -> None:
+    refused = b"HTTP/1.1 402 Payment Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        RawUpstream(lambda asked: lost if asked.method == "GET" else refused) as raw,
+        serving(b"") as unasked,
+        worker(tmp_path.as_uri(), unasked, first=folyam(raw), recovery="restart") as here,
+    ):
+        answer = new_answer_id()
+        lease = await here.log.create(Start.asking(answer, question(), at=time.time()))
+        await lease.append([Delta(2, run=Run(ID, raw.address))])
+        lease.release()
+        here.supervisor.adopt(answer)
+        last = (await here.follow(answer))[-1]
+    assert isinstance(last, Failed)
+    assert (last.code, last.retryable) == ("upstream_no_credit", False)
+
+
 @pytest.mark.parametrize("away", range(FOLLOWING_ATTEMPTS))
 async def test_a_run_that_is_gone_when_its_upstream_is_back_is_continued(tmp_path: Path, away: int) -> None:
     async with (

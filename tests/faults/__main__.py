@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=40, help="at a time (%(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="gunicorn's (%(default)s)")
     parser.add_argument("--recovery", choices=["continue", "restart", "fail"], default="continue")
+    parser.add_argument("--llama-cpp", action="store_true", help="the upstream keeps its runs, as llama.cpp does")
     parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
     parser.add_argument("--rolling", action="store_true", help="only a rolling and a full restart under 100 streams")
     parser.add_argument("--kills", action="store_true", help="only 200 answers, a worker killed every second")
@@ -109,7 +110,12 @@ class Session:
         say(f"\n{name}, recovery: {options.recovery}")
         began_at = time.monotonic()
         with Stack(
-            directory, workers=options.workers, recovery=options.recovery, settings=settings, small_disk=small_disk
+            directory,
+            workers=options.workers,
+            recovery=options.recovery,
+            settings=settings,
+            small_disk=small_disk,
+            keeps_runs=options.llama_cpp,
         ) as stack:
             await work(stack, findings)
         findings.notes.append(f"{'seconds, with settling':36}{time.monotonic() - began_at:9.0f}")

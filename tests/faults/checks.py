@@ -26,6 +26,8 @@ class Circumstances:
     """Its last further request to the upstream, which the log has."""
     claims_forgotten: bool = False
     """Whether there may have been more: the service forgets claims after a minute of wall-clock time."""
+    keeps_runs: bool = False
+    """Whether the upstream keeps its runs. It ends the response of one that breaks off, as any other."""
     may_be_unwatched: bool = False
     disk_full: bool = False
     damaged: bool = False
@@ -39,6 +41,8 @@ class Circumstances:
         given_up = without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT or is_given_up(self.attempts)
         if given_up or self.claims_forgotten or (self.recovery == "fail" and self.claims):
             codes.add("interrupted")
+        if self.keeps_runs:
+            codes.add("upstream_truncated")
         if self.disk_full or self.damaged:
             codes |= {"log_full", "log_unavailable"}
         return frozenset(codes)

@@ -63,7 +63,9 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         worker_class: str = HARNESS_WORKER,
         small_disk: bool = False,
+        keeps_runs: bool = False,
     ) -> None:
+        """With `keeps_runs` the upstream is a llama.cpp server with resumable streams, in front of the tests'."""
         self.directory = directory
         self.logs = directory / "answers"
         self.clock = directory / "clock"
@@ -71,6 +73,7 @@ class Stack:
         self.recovery = recovery
         self.workers_wanted = workers
         self.small_disk = small_disk
+        self.keeps_runs = keeps_runs
         self.address = ports.free()
         self.lock = asyncio.Lock()
         """Held while a process is down on purpose, so that no other fault needs that process."""
@@ -124,6 +127,8 @@ class Stack:
             if self.small_disk:
                 starting.enter_context(small_disk(self.logs, SMALL_DISK_BYTES))
             self.upstream = starting.enter_context(UpstreamProcess.start())
+            if self.keeps_runs:
+                self._settings |= starting.enter_context(_llama_cpp(self.directory, self.upstream.base_url))
             starting.callback(self._end_service)
             self._service = self._start_service()
             self._wait_ready()
@@ -265,6 +270,16 @@ def _open_files(pid: int) -> list[str]:
         return [file.path for file in psutil.Process(pid).open_files()]
     except psutil.NoSuchProcess:
         return []
+
+
+@contextlib.contextmanager
+def _llama_cpp(directory: Path, upstream: str) -> Iterator[dict[str, str]]:
+    """Start a llama.cpp server in front of the upstream; yield the settings with which the service asks it."""
+    address = ports.free()
+    command = [sys.executable, "-m", "tests.upstream.llama_cpp", "--upstream", upstream, "--port", str(address.port)]
+    with Program(command, {}, directory / "llama_cpp.log"):
+        eventually(lambda: _listens(address), READY_SECONDS)
+        yield {"OPENAI_BASE_URL": f"http://{address}/v1", "FOLYAM_UPSTREAM": "llama.cpp"}
 
 
 @contextlib.contextmanager

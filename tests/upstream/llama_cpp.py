@@ -3,9 +3,13 @@
 What it does was read in llama.cpp's sources (`tools/server/server-stream.cpp`, `README-dev.md`), and its responses were
 taken from a running server of the build 11549. A stream goes on without its client; its last `most_bytes` bytes are
 kept and sent again from any offset; a `DELETE` closes the connection to the upstream.
+
+`python -m tests.upstream.llama_cpp --upstream http://127.0.0.1:8200/v1 --port 8201`: serve until a signal comes.
 """
 
+import argparse
 import asyncio
+import signal
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
@@ -25,6 +29,7 @@ _STREAM = (
     b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
     b"Connection: close\r\n\r\n"
 )
+_UNLIMITED = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 _GONE = (404, "File Not Found", "not_found_error")
 _LOST = (400, "Stream offset lost, please restart", "invalid_request_error")
 
@@ -36,25 +41,27 @@ class Stream:
         self.kept = bytearray()
         self.dropped = 0
         self.done = False
-        self.refusal: tuple[int, bytes] | None = None
+        self.refusal: tuple[int, bytes, str] | None = None
+        """Status, body and Retry-After."""
+        self.failed = False
         self.grew = asyncio.Condition()
         self.task: asyncio.Task[None]
         self._most_bytes = most_bytes
 
-    async def generate(self, url: str, body: bytes) -> None:
+    async def generate(self, client: httpx2.AsyncClient, url: str, body: bytes) -> None:
         """Read the upstream's stream, up to its end or until the task is cancelled."""
         try:
-            async with (
-                httpx2.AsyncClient(trust_env=False, timeout=None) as client,
-                client.stream("POST", url, content=body, headers={"Content-Type": "application/json"}) as response,
-            ):
+            async with client.stream(
+                "POST", url, content=body, headers={"Content-Type": "application/json"}
+            ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    self.refusal = (response.status_code, await response.aread())
+                    after = response.headers.get("Retry-After", "")
+                    self.refusal = (response.status_code, await response.aread(), after)
                     return
                 async for data in response.aiter_raw():
                     await self._add(data)
         except httpx2.HTTPError:
-            pass  # A generation that fails ends its stream.
+            self.failed = True  # A generation that fails ends its stream.
         finally:
             self.done = True
             async with self.grew:
@@ -78,7 +85,9 @@ class Stream:
 class LlamaCpp:
     """A server whose generations are those of the upstream at `base_url`. Serves within `async with`."""
 
-    def __init__(self, base_url: str, *, most_bytes: int = MOST_BYTES, keeps_streams: bool = True) -> None:
+    def __init__(
+        self, base_url: str, *, port: int = 0, most_bytes: int = MOST_BYTES, keeps_streams: bool = True
+    ) -> None:
         """Without `keeps_streams` it is an older version, which passes over the header and knows no such paths."""
         self.streams: dict[str, Stream] = {}
         self.requests: list[RawRequest] = []
@@ -86,8 +95,10 @@ class LlamaCpp:
         self.refuses = 0
         """The number of next connections that are closed at once."""
         self._url = f"{base_url}/chat/completions"
+        self._port = port
         self._most_bytes = most_bytes
         self._keeps_streams = keeps_streams
+        self._client: httpx2.AsyncClient
         self._listener: Listener
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -112,7 +123,9 @@ class LlamaCpp:
             await self._end(name)
 
     async def __aenter__(self) -> Self:
-        self._listener = await Listener.start(self._serve)
+        # One for all generations: to make one takes as long as to serve some hundred of them.
+        self._client = httpx2.AsyncClient(trust_env=False, timeout=None, limits=_UNLIMITED)
+        self._listener = await Listener.start(self._serve, self._port)
         return self
 
     async def __aexit__(
@@ -120,6 +133,7 @@ class LlamaCpp:
     ) -> None:
         await self.lose_streams()
         await self._listener.close()
+        await self._client.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -157,7 +171,7 @@ class LlamaCpp:
         if name:
             await self._end(name)
         stream = Stream(self._most_bytes)
-        stream.task = asyncio.create_task(stream.generate(self._url, body))
+        stream.task = asyncio.create_task(stream.generate(self._client, self._url, body))
         if name:
             self.streams[name] = stream
         try:
@@ -165,8 +179,11 @@ class LlamaCpp:
             await stream.from_(0)
             if stream.refusal is not None:
                 self.streams.pop(name, None)
-                status, said = stream.refusal
-                writer.write(_head(status, said) + said)
+                status, said, after = stream.refusal
+                writer.write(_head(status, said, after) + said)
+                return
+            if stream.failed and not stream.kept:
+                self.streams.pop(name, None)
                 return
             await _send(stream, 0, writer)
         finally:
@@ -202,6 +219,24 @@ async def _refuse(writer: asyncio.StreamWriter, status: int, message: str, kind:
     await writer.drain()
 
 
-def _head(status: int, body: bytes) -> bytes:
+def _head(status: int, body: bytes, retry_after: str = "") -> bytes:
     fields = f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    fields += f"Retry-After: {retry_after}\r\n" if retry_after else ""
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n".encode()
+
+
+async def main() -> None:
+    """Parse the command line, and serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.upstream.llama_cpp")
+    parser.add_argument("--upstream", required=True, help="base URL")
+    parser.add_argument("--port", type=int, required=True)
+    options = parser.parse_args()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with LlamaCpp(options.upstream, port=options.port):
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.stack import import_service
+
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -62,3 +64,23 @@ def test_a_log_in_files_needs_no_library_of_another_log() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "False\n"
+
+
+NOT_NEEDED = ("opentelemetry.exporter", "opentelemetry.sdk", "pydantic.v1", "service.telemetry.otlp")
+"""Prefixes of modules without which a service starts that sends no telemetry. Each worker imports everything anew."""
+
+START = """
+import gc, sys
+import service.main
+print(*[name for name, module in sys.modules.items() if module and name.startswith(tuple(sys.argv[1:]))])
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+"""
+
+
+def test_a_start_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    program = f"import sys; sys.argv[1:] = {NOT_NEEDED!r}\n{START}"
+    ended = import_service({"FOLYAM_LOG_URL": (tmp_path / "answers").as_uri()}, program)
+    assert ended.returncode == 0, ended.stderr
+    unneeded, collections = ended.stdout.splitlines()
+    assert unneeded == ""
+    assert collections == "True True", "enabled, and what was imported is frozen"

@@ -181,12 +181,6 @@ def test_the_framework_sends_nothing_by_itself(tmp_path: Path, upstream: Upstrea
     assert all(name.startswith(("folyam_", "gen_ai.")) for export in receiver.exports for name in export.metrics)
 
 
-def test_without_the_variable_nothing_of_it_is_loaded(tmp_path: Path) -> None:
-    look = "import sys, service.main; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
-    done = import_service({"FOLYAM_LOG_URL": tmp_path.as_uri()}, look)
-    assert done.stdout == "[]\n", done.stderr
-
-
 def test_where_the_packages_are_missing_the_service_says_which(tmp_path: Path) -> None:
     # As if they were not installed: an empty module in their place.
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['opentelemetry.sdk'] = None")

@@ -101,9 +101,10 @@ class UpstreamProcess:
         record = self.wait_closed(key)[-1]
         last = record["messages"][-1]
         given = last["content"] if last["role"] == "assistant" else ""
-        # A text is given without the white space at its end, which is then the first chunk.
-        begun = given != given.rstrip() or not given
-        return len(given.split()) + int(record["chunks_sent"]) - (not begun)
+        sent = int(record["chunks_sent"])
+        # A text is given without the white space at its end, which is then the first chunk, if any is sent.
+        is_space_first = given != "" and given == given.rstrip()
+        return len(given.split()) + (max(0, sent - 1) if is_space_first else sent)
 
     def wait_until(
         self,

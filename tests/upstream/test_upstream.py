@@ -337,6 +337,15 @@ def test_an_endless_answer_can_be_told_to_end(upstream: UpstreamProcess, given: 
     assert upstream.requests(key)[0]["finished"]
 
 
+def test_an_answer_that_ends_before_its_first_chunk_has_the_words_that_were_given(upstream: UpstreamProcess) -> None:
+    key = "told before it was asked"
+    upstream.end(key)
+    with connect(upstream) as connection:
+        send(connection, command(key=key, endless=True, pace=0.01), "w1 w2 w3")
+        assert receive(connection).text == ""
+    assert upstream.said(key) == 3
+
+
 def test_each_step_can_wait_for_its_demand(upstream: UpstreamProcess) -> None:
     key = "on demand"
     upstream.step(key)  # before it is asked for

@@ -56,7 +56,7 @@ def survive(course: Course, reader: Reader, stack: Stack, show: Show, *, generat
     assert difference == Difference(lost=0, doubled=0)
     assert reader.words == sent
     assert answers == 1
-    assert made <= generations
+    assert made == generations
     return len(sent)
 
 
@@ -152,34 +152,42 @@ def test_a_tab_that_the_browser_freezes(reader: Reader, page_stack: Stack, show:
 
 def test_a_worker_that_is_killed(reader: Reader, page_stack: Stack, show: Show) -> None:
     """A take-over asks the upstream to go on from the text so far: one answer, and one more request."""
+    name = "the service's workers killed"
 
     def kill(reader: Reader) -> float:
         workers = page_stack.service.workers()
         at = time.monotonic()
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
+        page_stack.upstream.wait_opened(name, requests=2)
         waited = reader.seconds_until_more(at)
         eventually(lambda: len(page_stack.service.workers()) == len(workers))
         return waited
 
-    survive(Course("the service's workers killed", 1, kill), reader, page_stack, show, generations=2)
+    survive(Course(name, 1, kill), reader, page_stack, show, generations=2)
 
 
 def test_a_service_that_is_stopped_and_started(reader: Reader, page_stack: Stack, show: Show) -> None:
+    name = "the service stopped and started"
+
     def restart(reader: Reader) -> float:
         page_stack.service.restart()
+        page_stack.upstream.wait_opened(name, requests=2)
         return reader.seconds_until_more(time.monotonic())
 
-    survive(Course("the service stopped and started", 1, restart), reader, page_stack, show, generations=2)
+    survive(Course(name, 1, restart), reader, page_stack, show, generations=2)
 
 
 def test_a_service_that_is_reloaded(reader: Reader, page_stack: Stack, show: Show) -> None:
+    name = "the service restarted (HUP)"
+
     def restart(reader: Reader) -> float:
         old = set(page_stack.service.workers())
         at = time.monotonic()
         page_stack.service.process.send_signal(signal.SIGHUP)
+        page_stack.upstream.wait_opened(name, requests=2)
         waited = reader.seconds_until_more(at)
         eventually(lambda: not old & set(page_stack.service.workers()), seconds=60)
         return waited
 
-    survive(Course("the service restarted (HUP)", 1, restart), reader, page_stack, show, generations=2)
+    survive(Course(name, 1, restart), reader, page_stack, show, generations=2)

@@ -271,11 +271,11 @@ test("a_network_that_came_back_renews_the_connection_without_a_second_question",
 
 test("a_page_looked_at_again_does_not_trust_a_connection_that_was_silent", async () => {
   const run = crypto.randomUUID();
-  const answer = open({ query: run }, "stalled", { patience: { suspicionMs: 100 } });
+  const answer = open({ query: run }, "stalled", { patience: { suspicionMs: 2000 } });
   await until(answer, ({ seq }) => seq === 5);
   document.dispatchEvent(new Event("visibilitychange")); // too early to suspect anything
   expect((await report(run)).answers[0].connections).toBe(1);
-  await new Promise((resolve) => setTimeout(resolve, 120));
+  await new Promise((resolve) => setTimeout(resolve, 2100));
   document.dispatchEvent(new Event("visibilitychange"));
   expect(await answer.finished).toMatchObject({ phase: "done" });
   expect((await report(run)).answers[0].connections).toBe(2);

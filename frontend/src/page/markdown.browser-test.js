@@ -157,6 +157,22 @@ function milliseconds(work) {
   return performance.now() - began;
 }
 
+/**
+ * Whether some work takes time in proportion to its length, or nearly.
+ *
+ * @param {(length: number) => void} work for a part of the whole length, from 0 to 1
+ * @param {number} nothing milliseconds of a quarter of the work that prove nothing
+ */
+function isInProportion(work, nothing) {
+  const ratio = () => {
+    const quarter = milliseconds(() => work(1 / 4));
+    const whole = milliseconds(() => work(1));
+    return whole / Math.max(quarter, nothing);
+  };
+  // Four times as much: proportion is 4, the square of it 16. A busy machine may slow one measurement down, but not all.
+  return [ratio, ratio, ratio].some((measure) => measure() < 10);
+}
+
 describe("a megabyte", () => {
   const million = 1024 * 1024;
   for (const [name, text] of Object.entries({
@@ -182,14 +198,7 @@ describe("a megabyte", () => {
     "of carriage returns": "\r".repeat(million),
   })) {
     test(`${name} takes time in proportion to its length`, () => {
-      const ratio = () => {
-        const quarter = milliseconds(() => render(text.slice(0, text.length / 4)));
-        const whole = milliseconds(() => render(text));
-        // What takes next to no time proves nothing.
-        return whole / Math.max(quarter, 50);
-      };
-      // Four times as much: proportion is 4, the square of it 16. A busy machine may slow one measurement down, but not all.
-      expect([ratio, ratio, ratio].some((measure) => measure() < 10)).toBe(true);
+      expect(isInProportion((part) => render(text.slice(0, text.length * part)), 50)).toBe(true);
       expectHarmless();
     });
   }
@@ -211,10 +220,10 @@ describe("a long block that stays open", () => {
   ]) {
     test(`takes no more of a frame than its share: ${name}`, () => {
       const text = begin + String(line).repeat(LONG / String(line).length);
-      const quarter = milliseconds(() => render(...piecesOfLength(text.slice(0, LONG / 4), A_FRAME)));
-      const whole = milliseconds(() => render(...piecesOfLength(text, A_FRAME)));
-      // As for a megabyte. What takes less than the milliseconds that a quarter's frames allow proves nothing.
-      expect(whole / Math.max(quarter, (LONG / 4 / A_FRAME) * 4)).toBeLessThan(10);
+      const show = (/** @type {number} */ part) =>
+        render(...piecesOfLength(text.slice(0, LONG * part), A_FRAME));
+      // A quarter's frames may take four milliseconds each.
+      expect(isInProportion(show, (LONG / 4 / A_FRAME) * 4)).toBe(true);
     });
   }
 });
@@ -331,7 +340,7 @@ test("code is coloured once it is whole", async () => {
   expect(root.querySelector("pre span")).toBeNull();
   text += "    return 1\n```\n\nafter\n";
   while (!markdown.show(text, false));
-  await expect.poll(() => root.querySelector(".hljs-keyword")?.textContent, { timeout: 10_000 }).toBe("def");
+  await expect.poll(() => root.querySelector(".hljs-keyword")?.textContent).toBe("def");
   expect(root.querySelector("pre")?.textContent).toContain("def f():\n    return 1");
 });
 

@@ -154,4 +154,4 @@ def test_a_worker_that_leaves_says_so_and_keeps_serving_what_it_has(tmp_path: Pa
             service.process.send_signal(signal.SIGTERM)
             assert [*stream.events()][-1]["type"] == "done", "it goes on to its end"
         idle.close()
-        assert service.process.wait(20) == 0
+        assert service.process.wait(READY_SECONDS) == 0

@@ -87,7 +87,7 @@ def test_a_stalled_reader_holds_up_the_service_and_not_a_disk(stack: Stack, repo
     finally:
         for connection in stalled:
             connection.close()
-    eventually(lambda: stack.direct.metrics()["folyam_followers"] == 0, 10)
+    eventually(lambda: stack.direct.metrics()["folyam_followers"] == 0)
 
 
 def followed_by(stack: Stack, number: int) -> float:

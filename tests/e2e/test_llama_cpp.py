@@ -25,13 +25,12 @@ from tests.e2e.stack import Service
 from tests.listening import listening
 from tests.upstream.llama_cpp import LlamaCpp
 from tests.upstream.process import UpstreamProcess
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 from tests.working import TIME_OUTS, Worker, text_of, worker
 
 CHUNKS = 60
 WHOLE = "".join(f"w{n} " for n in range(1, CHUNKS + 1))
 THOUGHTS = ["hm ", "so "]
-STOP_SECONDS = 5.0
 
 
 @pytest.fixture
@@ -177,7 +176,7 @@ async def test_a_take_over_follows_the_same_run(tmp_path: Path, upstream: Upstre
         producer = await here.start(key, chunks=CHUNKS, pace=0.02)
         await here.read_to(producer.answer_id, seq=10)
         producer.hand_over()
-        await asyncio.wait_for(producer.task, 10)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         here.supervisor.adopt(producer.answer_id)
         events = await here.follow(producer.answer_id)
         assert server.asked("DELETE") == 0
@@ -239,7 +238,7 @@ async def test_a_stop_ends_the_generation(tmp_path: Path, upstream: UpstreamProc
         await here.read_to(producer.answer_id, seq=5)
         producer.stop("user")
         events = await here.follow(producer.answer_id)
-        await asyncio.to_thread(upstream.wait_closed, key, STOP_SECONDS)
+        await asyncio.to_thread(upstream.wait_closed, key)
         assert not server.streams
     assert isinstance(events[-1], Stopped)
 
@@ -329,7 +328,7 @@ async def test_a_continued_run_is_followed_again_too(tmp_path: Path, upstream: U
         server.break_off()
         await here.read_to(producer.answer_id, seq=len(events) + 5)
         producer.hand_over()
-        await asyncio.wait_for(producer.task, 10)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         here.supervisor.adopt(producer.answer_id)
         events = await here.follow(producer.answer_id)
     assert isinstance(events[-1], Done)

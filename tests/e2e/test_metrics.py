@@ -8,7 +8,7 @@ import psutil
 
 from tests.e2e.client import SSE, Client, script
 from tests.e2e.conftest import Stack
-from tests.e2e.stack import Service, eventually
+from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.tables import Report
 from tests.upstream.process import UpstreamProcess
 
@@ -110,6 +110,10 @@ def test_resumes_refusals_and_failures_are_counted_by_their_names(stack: Stack) 
     assert after['folyam_build_info{version="0.1.0"}'] == 1
 
 
+def taken_over(metrics: dict[str, float]) -> float:
+    return sum(value for name, value in metrics.items() if "takeovers" in name)
+
+
 def test_counts_outlive_their_workers_and_only_a_killed_one_is_counted_as_dead(
     tmp_path: Path, upstream: UpstreamProcess
 ) -> None:
@@ -125,7 +129,7 @@ def test_counts_outlive_their_workers_and_only_a_killed_one_is_counted_as_dead(
             client.generate(script())
             old = service.workers()
             service.process.send_signal(signal.SIGHUP)
-            eventually(lambda old=old: replaced(old), 30)  # type: ignore[misc]
+            eventually(lambda old=old: replaced(old), READY_SECONDS)  # type: ignore[misc]
             assert client.metrics()[done] == number
         assert client.metrics()["folyam_worker_deaths_total"] == 0
         running = client.ask(script(endless=True, pace=0.05))
@@ -136,9 +140,9 @@ def test_counts_outlive_their_workers_and_only_a_killed_one_is_counted_as_dead(
             if any(running.answer in file.path for file in psutil.Process(worker).open_files())
         ]
         psutil.Process(victim).kill()
-        eventually(lambda: client.metrics()["folyam_worker_deaths_total"] == 1, 30)
+        eventually(lambda: client.metrics()["folyam_worker_deaths_total"] == 1, READY_SECONDS)
         # Its answer is in flight again, once, with another.
-        eventually(lambda: sum(value for name, value in client.metrics().items() if "takeovers" in name) == 1, 30)
+        eventually(lambda: taken_over(client.metrics()) == 1, READY_SECONDS)
         assert client.metrics()["folyam_streams_in_flight"] == 1
         assert client.metrics()[done] == 3
         client.stop(running.answer)

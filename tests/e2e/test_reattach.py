@@ -20,14 +20,12 @@ from tests.e2e.client import Client
 from tests.e2e.cutter import Cutter
 from tests.e2e.stack import Service
 from tests.upstream.process import UpstreamProcess
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 from tests.working import Worker, text_of, worker
 
 CHUNKS = 60
 WHOLE = "".join(f"w{n} " for n in range(1, CHUNKS + 1))
 THOUGHTS = ["hm ", "so "]
-STOP_SECONDS = 5.0
-"""Far less than `FOLYAM_UNWATCHED_SECONDS`, after which the upstream would stop by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ async def test_a_take_over_follows_the_same_run(
         producer = await here.start(key, chunks=CHUNKS, pace=0.02)
         await here.read_to(producer.answer_id, seq=10)
         producer.hand_over()
-        await asyncio.wait_for(producer.task, 10)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
         here.supervisor.adopt(producer.answer_id)
         events = await here.follow(producer.answer_id)
     assert isinstance(events[-1], Done)
@@ -118,7 +116,7 @@ async def test_a_stop_stops_the_run(tmp_path: Path, upstream: UpstreamProcess, i
         await here.read_to(producer.answer_id, seq=5)
         producer.stop("user")
         events = await here.follow(producer.answer_id)
-        await asyncio.to_thread(upstream.wait_closed, key, STOP_SECONDS)
+        await asyncio.to_thread(upstream.wait_closed, key)
     assert isinstance(events[-1], Stopped)
 
 
@@ -129,11 +127,11 @@ async def test_a_take_over_that_does_not_follow_the_run_stops_it(
         producer = await here.start(key, endless=True, pace=0.02)
         await here.read_to(producer.answer_id, seq=5)
         producer.hand_over()
-        await asyncio.wait_for(producer.task, 10)
+        await asyncio.wait_for(producer.task, DEADLINE_SECONDS)
     async with outer(tmp_path, upstream, inner.address, "fail") as here:
         here.supervisor.adopt(producer.answer_id)
         events = await here.follow(producer.answer_id)
-        await asyncio.to_thread(upstream.wait_closed, key, STOP_SECONDS)
+        await asyncio.to_thread(upstream.wait_closed, key)
     assert isinstance(events[-1], Failed)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.client import JSON_LINES, SSE, TEXT, Stream, question, resume_headers, script
+from tests.e2e.client import JSON_LINES, SSE, TEXT, TIMEOUT_SECONDS, Stream, question, resume_headers, script
 from tests.e2e.conftest import Pair, Stack
 from tests.e2e.logfile import Event, assert_equals_log, json_events, read_log, sse_events, unmerged
 
@@ -90,7 +90,8 @@ def test_curl_ended_by_a_signal_goes_on_where_it_was(stack: Stack, accept: str, 
     assert first[-1]["type"] == "delta", "it was cut in the middle"
     # The same request again, which now goes on in place of asking anew.
     resume = ["-H", f"Last-Event-ID: {answer}:{last}"]
-    rest = subprocess.run([*command, *resume, "-d", body, address], stdout=subprocess.PIPE, check=True, timeout=20)
+    again = [*command, *resume, "-d", body.decode(), address]
+    rest = subprocess.run(again, stdout=subprocess.PIPE, check=True, timeout=TIMEOUT_SECONDS)
     assert_equals_log(first, PARSERS[accept](rest.stdout), log=read_log(stack.logs, answer))
 
 

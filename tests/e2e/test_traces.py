@@ -12,7 +12,7 @@ from gunicorn.arbiter import Arbiter
 
 from tests.e2e.client import JSON_LINES, Client, question, script
 from tests.e2e.collector import Collector, ReceivedSpan
-from tests.e2e.stack import Service, eventually, import_service
+from tests.e2e.stack import READY_SECONDS, Service, eventually, import_service
 from tests.otlp_receiver import receiving
 from tests.upstream.process import UpstreamProcess
 
@@ -147,7 +147,7 @@ def test_a_take_over_goes_on_in_the_same_trace(traced: Traced) -> None:
     taken = traced.line(event="answer", answer=stream.answer)
     assert taken["trace_id"] == asked.trace_id
     assert first[0]["answer"] == stream.answer
-    eventually(lambda: dying.workers() and dying.workers() != [worker], 20)
+    eventually(lambda: dying.workers() and dying.workers() != [worker], READY_SECONDS)
 
 
 def test_a_worker_that_leaves_sends_its_spans_before_it_goes(traced: Traced, upstream: UpstreamProcess) -> None:

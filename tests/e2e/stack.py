@@ -1,5 +1,6 @@
 """The real stack for tests: gunicorn with its workers, and nginx in front of it, as processes."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -7,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import psutil
 
 from deploy.local import ports, web
+from tests.e2e.forked import Forked
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -26,6 +29,8 @@ POLL_SECONDS = 0.01
 
 ROOMY = web.ClientLimits(connections=20_000, requests=20_000)
 
+READ_AT_IMPORT = ("OTEL_", "PYTHON")
+"""Prefixes of the variables that the interpreter, or a package when it is imported, reads."""
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SSL_CERT_FILE")
 """Variables that a service under test inherits. A developer's settings are not among them."""
 
@@ -58,20 +63,33 @@ def eventually(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
     return seen
 
 
+class Process(Protocol):
+    """The methods of `subprocess.Popen` that a `Forked` has, too."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: signal.Signals, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Program:
     """One process with a log. It ends with its `with` block."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.log = log
-        self._command = command
+        self.command = command
         self._environment = {**kept, **environment}
         self.process = self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Process:
         with self.log.open("ab") as output:
             return subprocess.Popen(
-                self._command,
+                self.command,
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -81,8 +99,10 @@ class Program:
 
     def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 60.0) -> None:
         """End the process and its children."""
-        everything = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
+        everything: list[psutil.Process] = []
         if self.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                everything = psutil.Process(self.process.pid).children(recursive=True)
             self.process.send_signal(how)
             try:
                 self.process.wait(seconds)
@@ -102,8 +122,33 @@ class Program:
         self.stop()
 
 
-class Service(Program):
-    """gunicorn with the project's own configuration."""
+class Gunicorn(Program):
+    """gunicorn with the project's own configuration.
+
+    It is forked (`tests.e2e.forked`), or executed, as by people. It is also executed if it is given a variable that the
+    interpreter or a package reads only when it starts.
+    """
+
+    def __init__(
+        self, arguments: list[str], environment: Mapping[str, str], log: Path, *, is_forked: bool = True
+    ) -> None:
+        self._arguments = ["-c", "deploy/gunicorn.conf.py", *arguments]
+        self._is_forked = is_forked and not any(name.startswith(READ_AT_IMPORT) for name in environment)
+        super().__init__([str(Path(sys.executable).with_name("gunicorn")), *self._arguments], environment, log)
+
+    def _start(self) -> Process:
+        if not self._is_forked:
+            return super()._start()
+        return Forked(_run_gunicorn, self._arguments, environment=self._environment, output=self.log)
+
+
+def _run_gunicorn(arguments: list[str]) -> None:
+    sys.argv = ["gunicorn", *arguments]
+    import_module("gunicorn.app.wsgiapp").run()
+
+
+class Service(Gunicorn):
+    """The service at an address of its own, with its settings."""
 
     def __init__(
         self,
@@ -113,6 +158,7 @@ class Service(Program):
         *,
         workers: int = 2,
         settings: Mapping[str, str] | None = None,
+        is_forked: bool = True,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.address = ports.free()
@@ -129,8 +175,7 @@ class Service(Program):
             "OPENAI_API_KEY": "a-key-that-must-not-be-seen",
             **(settings or {}),
         }
-        command = [str(Path(sys.executable).with_name("gunicorn")), "-c", "deploy/gunicorn.conf.py"]
-        super().__init__(command, environment, directory / "service.log")
+        super().__init__([], environment, directory / "service.log", is_forked=is_forked)
         eventually(self._ready, READY_SECONDS)
 
     def restart(self) -> None:

@@ -84,7 +84,8 @@ def kept(tmp_path: Path, upstream: UpstreamProcess, web_root: Path) -> Iterator[
     }
     with (
         core_dumps_allowed(),
-        Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service,
+        # Executed, because the limit on core dumps and the command line are the point.
+        Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings, is_forked=False) as service,
         Nginx(tmp_path, service.address, web_root) as nginx,
     ):
         yield Stack(upstream, service, nginx)

@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from deploy.local import ports
 from deploy.local.model import NAME
 from tests.disk import small_disk
 from tests.e2e.client import Client
-from tests.e2e.stack import READY_SECONDS, ROOT, Nginx, Program, eventually, is_ready
+from tests.e2e.stack import READY_SECONDS, ROOT, Gunicorn, Nginx, Program, eventually, is_ready
 from tests.faults.questions import SILENCE_SECONDS
 from tests.faults.worker import CLOCK, MOVES, HarnessWorker
 from tests.upstream.process import UpstreamProcess
@@ -64,6 +63,7 @@ class Stack:
         worker_class: str = HARNESS_WORKER,
         small_disk: bool = False,
         keeps_runs: bool = False,
+        is_forked: bool = False,
     ) -> None:
         """With `keeps_runs` the upstream is a llama.cpp server with resumable streams, in front of the tests'."""
         self.directory = directory
@@ -82,6 +82,7 @@ class Stack:
         self.upstream: UpstreamProcess
         self._settings = dict(settings or {})
         self._worker_class = worker_class
+        self._is_forked = is_forked
         self._service: Program
         self._nginx: Program
         self._nginx_address: ports.Address
@@ -168,7 +169,7 @@ class Stack:
 
     async def start_nginx(self) -> None:
         """Start nginx again at its address."""
-        self._nginx = Program(list(map(str, _arguments(self._nginx.process))), {}, self._nginx.log)
+        self._nginx = Program(self._nginx.command, {}, self._nginx.log)
         await until(lambda: _listens(self._nginx_address), READY_SECONDS, "nginx listens")
 
     async def kill_nginx(self) -> None:
@@ -234,10 +235,7 @@ class Stack:
             "PROMETHEUS_MULTIPROC_DIR": str(self.directory / "metrics"),
             **self._settings,
         }
-        program = str(Path(sys.executable).with_name("gunicorn"))
-        return Program(
-            [program, "-c", "deploy/gunicorn.conf.py", *arguments], environment, self.directory / "service.log"
-        )
+        return Gunicorn(arguments, environment, self.directory / "service.log", is_forked=self._is_forked)
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -298,12 +296,6 @@ def local_model(directory: Path) -> Iterator[dict[str, str]]:
             "FOLYAM_FIRST_CHUNK_SECONDS": "300",
             "FOLYAM_SILENCE_SECONDS": "300",
         }
-
-
-def _arguments(process: "subprocess.Popen[bytes]") -> list[str]:
-    arguments = process.args
-    assert isinstance(arguments, list)
-    return arguments
 
 
 def _serves(address: ports.Address) -> bool:

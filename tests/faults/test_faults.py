@@ -26,12 +26,13 @@ def attack(
     *,
     settings: Mapping[str, str] | None = None,
     small_disk: bool = False,
+    is_forked: bool = True,
 ) -> Findings:
-    """What a run on a stack of its own found."""
+    """What a run on a stack of its own found. It is executed, as by people, where starts and memory are the point."""
 
     async def run() -> Findings:
         findings = Findings(SEED, directory)
-        with Stack(directory, workers=3, settings=settings, small_disk=small_disk) as stack:
+        with Stack(directory, workers=3, settings=settings, small_disk=small_disk, is_forked=is_forked) as stack:
             await work(stack, findings)
         return findings
 
@@ -42,7 +43,7 @@ def test_nothing_is_lost_whatever_happens_to_the_processes_the_upstream_and_the_
     async def work(stack: Stack, findings: Findings) -> None:
         await Run(stack, findings).go(15, CLIENTS, plan(SEED, 15, PROCESSES))
 
-    findings = attack(tmp_path, work)
+    findings = attack(tmp_path, work, is_forked=False)
     assert findings.answers > 50
     assert findings.questions["broken"]
     assert findings.seams["continued, takeover"]
@@ -74,7 +75,7 @@ def test_a_full_disk_is_said_to_be_full_and_recovers_by_itself(tmp_path: Path) -
 
 
 def test_a_rolling_and_a_full_restart_go_unnoticed(tmp_path: Path) -> None:
-    findings = attack(tmp_path, lambda stack, findings: restarts.rolling(stack, findings, streams=40))
+    findings = attack(tmp_path, lambda stack, findings: restarts.rolling(stack, findings, streams=40), is_forked=False)
     assert findings.faults.total() == len(restarts.ROLLING)
     assert findings.answers > 40
     assert not findings.violations, "\n".join(findings.lines())
@@ -88,7 +89,7 @@ def test_what_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_stalled_readers_cost_little_memory_and_delay_no_other_reader(tmp_path: Path) -> None:
-    findings = attack(tmp_path, partial(stalls.stalls, readers=150), settings=stalls.SETTINGS)
+    findings = attack(tmp_path, partial(stalls.stalls, readers=150), settings=stalls.SETTINGS, is_forked=False)
     assert not findings.violations, "\n".join(findings.lines())
 
 

@@ -42,7 +42,7 @@ def accusations(directory: Path, sabotage: str | None = None, signs: tuple[str, 
         settings = {**SETTINGS, SABOTAGE: sabotage} if sabotage else SETTINGS
         worker = WORKER if sabotage else HARNESS_WORKER
         timeouts, settle_seconds = (SHORT_TIMEOUTS, SHORT_SETTLE_SECONDS) if sabotage else (TIMEOUTS, SETTLE_SECONDS)
-        with Stack(directory, workers=3, settings=settings, worker_class=worker) as stack:
+        with Stack(directory, workers=3, settings=settings, worker_class=worker, is_forked=True) as stack:
             run = Run(stack, findings, timeouts=timeouts, settle_seconds=settle_seconds)
             answers = SABOTAGED_ANSWERS if sabotage else ANSWERS
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS, answers=answers))

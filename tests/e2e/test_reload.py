@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from tests.e2e.client import Client, script
+from tests.e2e.gated import GATE
 from tests.e2e.stack import READY_SECONDS, Service, eventually
 from tests.upstream.process import UpstreamProcess
 
-GATE = Path(__file__).parent / "gate"
 LONG_DRAIN_SECONDS = 1000
 
 
@@ -61,7 +61,11 @@ class Reloaded:
 @pytest.fixture(params=["1"])
 def reloaded(tmp_path: Path, upstream: UpstreamProcess, request: pytest.FixtureRequest) -> Iterator[Reloaded]:
     gate = tmp_path / "gate"
-    settings = {"FOLYAM_DRAIN_SECONDS": request.param, "PYTHONPATH": str(GATE), "TRIAL_GATE": str(gate)}
+    settings = {
+        "FOLYAM_DRAIN_SECONDS": request.param,
+        "GUNICORN_CMD_ARGS": "--worker-class tests.e2e.gated.GatedWorker",
+        GATE: str(gate),
+    }
     with Service(tmp_path, tmp_path / "answers", upstream.base_url, settings=settings) as service:
         both = Reloaded(service, gate)
         eventually(lambda: service.started() == 2, READY_SECONDS)

@@ -38,8 +38,7 @@ class Stream:
     """The bytes of one generation, and the task that reads them from the upstream."""
 
     def __init__(self, most_bytes: int) -> None:
-        self.kept = bytearray()
-        self.dropped = 0
+        self.data = bytearray()
         self.done = False
         self.refusal: tuple[int, bytes, str] | None = None
         """Status, body and Retry-After."""
@@ -68,18 +67,20 @@ class Stream:
                 self.grew.notify_all()
 
     async def _add(self, data: bytes) -> None:
-        self.kept += data
-        excess = max(0, len(self.kept) - self._most_bytes)
-        del self.kept[:excess]
-        self.dropped += excess
+        self.data += data
         async with self.grew:
             self.grew.notify_all()
+
+    @property
+    def dropped(self) -> int:
+        """How many bytes cannot be asked for any more. A reader that is late, on a busy machine, still gets them."""
+        return max(0, len(self.data) - self._most_bytes)
 
     async def from_(self, offset: int) -> bytes:
         """Return what there is from the offset on, once there is something; nothing at the end."""
         async with self.grew:
-            await self.grew.wait_for(lambda: self.done or offset < self.dropped + len(self.kept))
-        return bytes(self.kept[max(0, offset - self.dropped) :])
+            await self.grew.wait_for(lambda: self.done or offset < len(self.data))
+        return bytes(self.data[offset:])
 
 
 class LlamaCpp:

@@ -40,9 +40,8 @@ def weights() -> Path:
     return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
 
-def parameters(host: str, port: int, key: str) -> xllamacpp.CommonParams:
+def parameters(host: str, port: int, key: str, threads: int) -> xllamacpp.CommonParams:
     """Return the server's parameters."""
-    threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     params = xllamacpp.CommonParams()
     params.model.path = str(weights())
     params.model_alias = {NAME}
@@ -69,8 +68,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=min(cores, MAX_THREADS), help="that compute (%(default)s)")
     arguments = parser.parse_args()
-    server = xllamacpp.Server(parameters(arguments.host, arguments.port, os.environ.get("OPENAI_API_KEY", "")))
+    key = os.environ.get("OPENAI_API_KEY", "")
+    server = xllamacpp.Server(parameters(arguments.host, arguments.port, key, arguments.threads))
     print(f"{NAME} on {server.listening_address}/v1", flush=True)
     while True:
         signal.pause()

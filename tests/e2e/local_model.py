@@ -21,7 +21,9 @@ def local_model(directory: Path) -> Iterator[ports.Address]:
     environment = {"OPENAI_API_KEY": KEY}
     if (Path("build") / "lib").is_dir():
         environment["LD_LIBRARY_PATH"] = f"{Path('build/lib').resolve()}:{os.environ.get('LD_LIBRARY_PATH', '')}"
-    command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port)]
+    # Threads spin while they wait for each other. Beside other tests, 200 tokens took two threads 22 to 112 s, and take
+    # one 4 s.
+    command = [sys.executable, "-m", "deploy.local.model", "--port", str(address.port), "--threads", "1"]
     with Program(command, environment, directory / "model.log") as model:
         eventually(lambda: NAME in model.log.read_text(), LOADING_SECONDS)
         yield address

@@ -16,8 +16,10 @@ SEED = 3
 SECONDS = 5.0
 ANSWERS = 50
 """A run lasts until so many have been checked, because little happens in a busy machine's seconds."""
-SABOTAGED_ANSWERS = 500
-"""The limit where a sign is looked for, at which the run ends. Few of a busy machine's first answers may show it."""
+MAX_ANSWERS = 500
+"""Where a sign is looked for during the run, which ends with it. Few of a busy machine's first answers may show it."""
+SEEN_IN_THE_END = {"deaf_to_leaving", "undeclared_move"}
+"""The checks behind a run find these, in any run."""
 TIMEOUT_SECONDS = 300.0
 CLIENTS = 16
 WORKER = f"{SabotagedWorker.__module__}.{SabotagedWorker.__qualname__}"
@@ -44,7 +46,7 @@ def accusations(directory: Path, sabotage: str | None = None, signs: tuple[str, 
         timeouts, settle_seconds = (SHORT_TIMEOUTS, SHORT_SETTLE_SECONDS) if sabotage else (TIMEOUTS, SETTLE_SECONDS)
         with Stack(directory, workers=3, settings=settings, worker_class=worker, is_forked=True) as stack:
             run = Run(stack, findings, timeouts=timeouts, settle_seconds=settle_seconds)
-            answers = SABOTAGED_ANSWERS if sabotage else ANSWERS
+            answers = MAX_ANSWERS if sabotage and sabotage not in SEEN_IN_THE_END else ANSWERS
             going = asyncio.create_task(run.go(SECONDS, CLIENTS, KILLS, answers=answers))
             seen = asyncio.create_task(sign_seen(run))
             async with asyncio.timeout(TIMEOUT_SECONDS):

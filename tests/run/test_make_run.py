@@ -31,9 +31,9 @@ ENDLESS = script.command(endless=True, pace=0.02)
 
 
 class MakeRun:
-    """One `make run` in a session of its own, as a terminal would have it."""
+    """One `make run` in a session of its own, as a terminal would have it. `prefix` goes before the command."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, *prefix: str, **environment: str) -> None:
         self.port = int(environment.get("FOLYAM_PORT") or ports.free().port)
         inherited = {
             name: value
@@ -42,7 +42,7 @@ class MakeRun:
         }
         self.process = subprocess.Popen(
             # The tests may run under nohup, and would pass its ignored SIGHUP on.
-            ["env", "--default-signal=HUP", "make", "run"],
+            [*prefix, "env", "--default-signal=HUP", "make", "run"],
             cwd=ROOT,
             # One worker, where a test names no other number: it starts in half the time.
             env=inherited | {"FOLYAM_PORT": str(self.port), "FOLYAM_WORKERS": "1"} | environment,
@@ -162,7 +162,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def test_a_real_answer_streams_and_ctrl_c_leaves_nothing_behind() -> None:
-    with MakeRun() as run:
+    # On one core, where the model has one thread. Beside other tests, two spin for minutes as they wait for each other.
+    core = str(min(os.sched_getaffinity(0)))
+    with MakeRun("taskset", "--cpu-list", core) as run:
         run.wait_until_ready()
         assert f"http://localhost:{run.port}\n" in run.output
         assert f"Folyam\n  {interpreter.shortcoming() or 'Local model'}" in run.output

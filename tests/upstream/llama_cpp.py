@@ -183,7 +183,7 @@ class LlamaCpp:
                 status, said, after = stream.refusal
                 writer.write(_head(status, said, after) + said)
                 return
-            if stream.failed and not stream.kept:
+            if stream.failed and not stream.data:
                 self.streams.pop(name, None)
                 return
             await _send(stream, 0, writer)

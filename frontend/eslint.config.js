@@ -2,7 +2,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["dist/", "types/", "coverage/"] },
+  { ignores: ["dist/", "lib/", "types/", "coverage/"] },
   js.configs.recommended,
   {
     languageOptions: { globals: { ...globals.browser } },
@@ -40,8 +40,17 @@ export default [
       ],
     },
   },
+  ...[
+    ["client", ["**/markdown/**", "**/page/**"]],
+    ["markdown", ["**/client/**", "**/page/**"]],
+  ].map(([part, group]) => ({
+    files: [`src/${part}/**`],
+    rules: {
+      "no-restricted-imports": ["error", { patterns: [{ group, message: "This part stands by itself." }] }],
+    },
+  })),
   // A describe block is a function, too, as long as all its tests together.
   { files: ["**/*test.js"], rules: { "max-lines-per-function": "off" } },
   { files: ["src/page/storage.js"], rules: { "no-restricted-globals": "off" } },
-  { files: ["*.config.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
+  { files: ["*.config.js", "licenses.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
 ];

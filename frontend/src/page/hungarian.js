@@ -28,6 +28,7 @@ export const HUNGARIAN = {
   reasoning: "Gondolatmenet",
   code: "Kód",
   table: "Táblázat",
+  wrap: "Sorok tördelése",
   image: "kép",
   answer: "Válasz",
   linkedAnswer: "Hivatkozással megnyitott válasz",

@@ -1,4 +1,5 @@
-import { find, make } from "./elements.js";
+import { make } from "../markdown/elements.js";
+import { find } from "./elements.js";
 import { eraseOnServer } from "./erasing.js";
 import { currentLanguage, label, say } from "./words.js";
 

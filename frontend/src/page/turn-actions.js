@@ -1,5 +1,5 @@
 import { copyButton } from "./copy.js";
-import { make } from "./elements.js";
+import { make } from "../markdown/elements.js";
 import { label } from "./words.js";
 
 /** @import { AnswerState } from "../client/state.js" */

@@ -1,4 +1,4 @@
-import { make } from "./elements.js";
+import { make } from "../markdown/elements.js";
 import { figuresOf } from "./figures.js";
 import { sentenceOf } from "./status.js";
 import { formatNumber, say } from "./words.js";

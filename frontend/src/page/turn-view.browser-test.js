@@ -1,7 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { FIRST_STATE } from "../client/state.js";
 import { createAnswerBody } from "./answer-body.js";
-import { parserLoaded } from "./markdown.js";
+import { rendererLoaded } from "./answer-text.js";
 import { createTurnActions } from "./turn-actions.js";
 import { createTurnStatus } from "./turn-status.js";
 import { createTurnView } from "./turn-view.js";
@@ -93,7 +93,7 @@ test("a_stopped_answers_figures_have_the_tokens_as_at_least_so_many", () => {
 });
 
 test("what_was_shown_stays_until_the_new_text_has_begun", async () => {
-  await parserLoaded;
+  await rendererLoaded;
   const body = createAnswerBody();
   body.draw(stateWith({ phase: "streaming", text: "Old", reasoning: "Hm." }));
   body.draw(stateWith({ phase: "waiting", restartedAt: 4 }));
@@ -103,7 +103,7 @@ test("what_was_shown_stays_until_the_new_text_has_begun", async () => {
 });
 
 test("a_turn_shows_what_was_kept_of_it", async () => {
-  await parserLoaded;
+  await rendererLoaded;
   const kept = { phase: LOST.phase, text: "Half", reasoning: "", end: null, failure: LOST.failure };
   const nothing = () => {};
   const actions = { onRetry: nothing, onGoOn: nothing, onGrown: nothing, link: () => "#a" };

@@ -1,7 +1,7 @@
 import { FIRST_STATE } from "../client/state.js";
 import { announce } from "./announcer.js";
 import { createAnswerBody } from "./answer-body.js";
-import { make } from "./elements.js";
+import { make } from "../markdown/elements.js";
 import { sentenceOf } from "./status.js";
 import { createTurnActions } from "./turn-actions.js";
 import { createTurnStatus } from "./turn-status.js";

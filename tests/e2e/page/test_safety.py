@@ -117,9 +117,10 @@ def test_the_policy_is_strict_and_the_page_keeps_to_it(device: Open, page_stack:
     assert "require-trusted-types-for 'script'" in policy
     assert "trusted-types 'none'" in policy
     assert "unsafe" not in policy
-    Reader(page).ask(command(texts=["```python\n", "x = 1\n", "```\n", "done"]))
+    Reader(page).ask(command(texts=["```python\n", "x = 1\n", "```\n", "done \\(\\color{red}{x}\\)"]))
     Reader(page).sees_the_end()
     expect(page.locator(".hljs-number")).to_have_text("1")
+    expect(page.locator("math")).to_have_count(1)
     assert not violations
 
 

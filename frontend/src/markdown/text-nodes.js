@@ -27,6 +27,9 @@ export function piecesOf(text) {
   return pieces;
 }
 
+/** Return whether two texts may share a node. @param {string} text @param {string} more */
+export const fits = (text, more) => text.length + more.length <= LONGEST;
+
 /** @param {Node} node @param {string} text */
 export function appendText(node, text) {
   let rest = text;

@@ -1,40 +1,46 @@
 import { inlineTokens } from "./commonmark.js";
-import { piecesOf } from "./text-nodes.js";
-import { say } from "./words.js";
+import { fits, piecesOf } from "./text-nodes.js";
 
 /** @import { Token } from "markdown-it" */
+/** @import { Context } from "./context.js" */
 /** @import { View } from "./patch.js" */
+/** @import { Formula } from "./rules/formulas.js" */
 
 /** Limit on nested emphasis. Deeper emphasis is dropped, its text kept. */
 const DEEPEST = 20;
 /** Limit on parsing, in characters; longer content is shown as written. A million brackets would take seconds. */
 const LONGEST = 50_000;
-const TASK = /^\[([ xX])\](?=\s)/;
+const TASK = /^\[([ \n\t xX])\](?=\s)/;
+
+/** @param {string} content */
+export const isTask = (content) => TASK.test(content);
 
 /**
  * A paragraph's, a heading's or a cell's content.
  *
- * @param {string} content
- */
-export function inlineViews(content) {
-  return content.length > LONGEST ? text(content) : viewsOf(inlineTokens(content), false);
-}
-
-/**
- * A list item's content, which may be a task.
- *
+ * @param {Context} context
  * @param {string} content
  * @returns {View[]}
  */
-export function taskViews(content) {
-  const task = TASK.exec(content);
-  if (!task) {
-    return inlineViews(content);
+export function inlineViews(context, content) {
+  if (content.length > LONGEST) {
+    return text(content);
   }
-  const box = text(task[1] === " " ? "☐" : "☑");
+  return viewsOf(context, inlineTokens(context.parser, content, context.references), false);
+}
+
+/**
+ * The content of a list's item that is a task.
+ *
+ * @param {Context} context
+ * @param {string} content
+ * @returns {View[]}
+ */
+export function taskViews(context, content) {
+  const [mark = "", state = ""] = TASK.exec(content) ?? [];
   return [
-    { tag: "span", attributes: { class: "checkbox" }, children: box },
-    ...inlineViews(content.slice(task[0].length)),
+    { tag: "span", attributes: { class: "checkbox" }, children: text(/x/i.test(state) ? "☑" : "☐") },
+    ...inlineViews(context, content.slice(mark.length)),
   ];
 }
 
@@ -42,10 +48,11 @@ export function taskViews(content) {
 const text = (content) => piecesOf(content).map((piece) => ({ text: piece }));
 
 /**
+ * @param {Context} context
  * @param {Token[]} tokens
  * @param {boolean} isInLink
  */
-function viewsOf(tokens, isInLink) {
+function viewsOf(context, tokens, isInLink) {
   /** @type {View[]} */
   const views = [];
   const places = [{ children: views, isInLink }];
@@ -54,7 +61,7 @@ function viewsOf(tokens, isInLink) {
     if (token.nesting < 0) {
       places.pop();
     } else if (token.nesting === 0) {
-      place.children.push(...leafViews(token, place.isInLink));
+      addLeaf(place.children, leafViews(context, token, place.isInLink));
     } else {
       const view = places.length > DEEPEST ? null : opened(token, place.isInLink);
       if (view) {
@@ -67,6 +74,29 @@ function viewsOf(tokens, isInLink) {
     }
   }
   return views;
+}
+
+/**
+ * Add a leaf's views. Texts are joined: each escaped character is one, and 20,000 nodes of one character take seconds.
+ *
+ * @param {View[]} children
+ * @param {View[]} views
+ */
+function addLeaf(children, views) {
+  const last = children.at(-1);
+  const [first] = views;
+  if (
+    views.length === 1 &&
+    last &&
+    first &&
+    "text" in last &&
+    "text" in first &&
+    fits(last.text, first.text)
+  ) {
+    last.text += first.text;
+  } else {
+    children.push(...views);
+  }
 }
 
 /**
@@ -86,39 +116,51 @@ function opened(token, isInLink) {
 }
 
 /**
+ * @param {Context} context
  * @param {Token} token
  * @param {boolean} isInLink
  * @returns {View[]}
  */
-function leafViews(token, isInLink) {
+function leafViews(context, token, isInLink) {
   switch (token.type) {
     case "softbreak":
     case "hardbreak":
       return [{ tag: "br", children: [] }];
     case "code_inline":
       return [{ tag: "code", children: text(token.content) }];
+    case "formula":
+      return [{ formula: /** @type {Formula} */ (/** @type {unknown} */ (token.meta)) }];
+    case "footnote_reference":
+      return [footnoteReference(context, String(token.meta?.label), isInLink)];
     case "image":
-      return [imageView(token, isInLink)];
+      return [imageView(context, token, isInLink)];
     default:
       return text(token.content);
   }
 }
 
+/** @param {Context} context @param {string} label @param {boolean} isInLink @returns {View} */
+const footnoteReference = (context, label, isInLink) =>
+  isInLink ? { text: `[^${label}]` } : context.footnotes.referenceView(label);
+
 /**
  * Show an image as a link: loading it would reveal the reader to its server.
  *
+ * @param {Context} context
  * @param {Token} token
  * @param {boolean} isInLink
  * @returns {View}
  */
-function imageView(token, isInLink) {
+function imageView(context, token, isInLink) {
   const attributes = isInLink ? null : leading(token, "src");
+  /** @type {View[]} */
+  const kind = [...text(" ("), { tag: "span", label: "image", says: true, children: [] }, ...text(")")];
   return {
     tag: attributes ? "a" : "span",
     attributes: { ...attributes, class: "image" },
     children: [
-      ...viewsOf(token.children ?? [], true),
-      { tag: "span", attributes: { class: "kind" }, children: text(` (${say("image")})`) },
+      ...viewsOf(context, token.children ?? [], true),
+      { tag: "span", attributes: { class: "kind" }, children: kind },
     ],
   };
 }

@@ -64,9 +64,10 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Tested]:
 
 
 @pytest.fixture(scope="session")
-def new_url(backend: Tested, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+def new_url(backend: Tested, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """Makes URLs of empty logs."""
-    return lambda: backend.url(tmp_path_factory.mktemp("log"))
+    with backend.serve(tmp_path_factory.mktemp("server")) as url:
+        yield lambda: url(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class Backend:
 
 BACKENDS = {
     "file": Backend("service.eventlog.files.backend", re.compile(r"file:///[^?#]*"), "file:///<absolute path>"),
+    "valkey": Backend("service.eventlog.valkey.backend", re.compile(r"valkey://.+"), "valkey://<host>:<port>"),
 }
 """By URL scheme."""
 

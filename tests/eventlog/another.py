@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import structlog
+
 from service.errors import FolyamError
 from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
 from service.events import Event, Start, StoppedBy, Terminal, decode, encode
@@ -152,4 +154,6 @@ async def _serve(url: str) -> None:
 
 
 if __name__ == "__main__":
+    # Standard output has the replies.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(_serve(sys.argv[1]))

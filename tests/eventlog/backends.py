@@ -1,13 +1,16 @@
 """The backends of the suites, with their abilities, which decide which tests run on them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from service.eventlog import BACKENDS, Backend
+from service.events import new_answer_id
+from tests.valkey import ValkeyServer
 
 MEMORY = Backend("tests.eventlog.memory", re.compile(r"memory://.+"), "memory://<name>")
 BACKENDS_OF_TESTS = {**BACKENDS, "memory": MEMORY}
@@ -20,8 +23,9 @@ class Tested:
     __test__ = False  # pytest's: its name begins like a test's.
 
     name: str
-    url: Callable[[Path], str]
-    """The URL of a log that holds nothing yet, by a directory of its own."""
+    serve: Callable[[Path], AbstractContextManager[Callable[[Path], str]]]
+    """Starts what the logs need, in a directory of its own. The result makes the URL of a log that holds nothing yet,
+    by a directory of the log's own."""
     shared: bool
     """Whether two processes can share a log. Tests that need `another` worker are left out where they cannot."""
     forgets: bool
@@ -29,9 +33,26 @@ class Tested:
     need a `forgetful_log` are left out where nothing is forgotten."""
 
 
+@contextmanager
+def serve_files(_: Path) -> Iterator[Callable[[Path], str]]:
+    yield lambda directory: f"file://{directory}/answers"
+
+
+@contextmanager
+def serve_memory(_: Path) -> Iterator[Callable[[Path], str]]:
+    yield lambda directory: f"memory://{directory}"
+
+
+@contextmanager
+def serve_valkey(directory: Path) -> Iterator[Callable[[Path], str]]:
+    with ValkeyServer(directory) as server:
+        yield lambda _: f"{server.url}?prefix={new_answer_id()}"
+
+
 TESTED = (
-    Tested("file", lambda directory: f"file://{directory}/answers", shared=True, forgets=False),
-    Tested("memory", lambda directory: f"memory://{directory}", shared=False, forgets=True),
+    Tested("file", serve_files, shared=True, forgets=False),
+    Tested("memory", serve_memory, shared=False, forgets=True),
+    Tested("valkey", serve_valkey, shared=True, forgets=True),
 )
 
 

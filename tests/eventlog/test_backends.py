@@ -24,7 +24,6 @@ from tests.eventlog.backends import TESTED
         "file:///srv/#answers",
         "file:///srv?answers",
         "ftp:///answers",
-        "valkey://h",
     ],
 )
 def test_a_url_that_no_backend_knows_is_refused(use: Callable[[str], object], url: str) -> None:

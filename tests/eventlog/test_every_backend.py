@@ -682,7 +682,7 @@ async def test_an_answer_is_watched_while_it_has_a_follower(log: EventLog, anoth
     assert not await lease.still_unwatched()
     await until(lease.watched)
     await another.ask("close", answer=answer)
-    assert await lease.still_unwatched()
+    assert await first(lease.still_unwatched)
     await until(lambda: not lease.watched())
 
 

@@ -11,7 +11,6 @@ from service.eventlog import AheadOfLogError, DamagedLogError, Retention, open_e
 from service.eventlog.files.logfile import first_event, place
 from service.events import Delta, Done, Event, Start, Timing, encode_lines, new_answer_id
 from tests.eventlog.another import AnotherWorker
-from tests.eventlog.backends import TESTED
 from tests.eventlog.test_every_backend import deltas, follow
 
 COUNT = 40_000
@@ -123,7 +122,7 @@ async def test_a_reader_of_a_log_that_lost_whole_lines_is_told(tmp_path: Path) -
 
 
 async def test_an_offset_is_found_while_another_worker_appends(tmp_path: Path) -> None:
-    url = TESTED[0].url(tmp_path)
+    url = f"file://{tmp_path}/answers"
     log = open_event_log(url, Retention())
     with AnotherWorker(url) as another:
         await another.ask("create", answer=ANSWER)

@@ -1,0 +1,351 @@
+"""The lease on a log: the right to append, which lasts until another worker's claim is in the log."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from service.errors import Unavailable
+from service.eventlog.base import Claims, LeaseLostError
+from service.eventlog.completion import completed
+from service.eventlog.valkey.entries import ANEW, CLAIM, EVENTS, Chain, Entry
+from service.eventlog.valkey.failures import drop, unavailable
+from service.eventlog.valkey.keys import NOBODY
+from service.eventlog.valkey.pipeline import ErrorReply
+from service.eventlog.valkey.scripts import APPEND, END, RELEASE
+from service.eventlog.valkey.scripts import CLAIM as CLAIM_SCRIPT
+from service.eventlog.valkey.store import Store
+from service.events import TERMINAL, Event, StoppedBy, encode_lines
+
+PUT_BACK_ROUNDS = 5
+"""Limit on the times that the server may forget again while it is given back what it forgot."""
+ANEW_PAUSE_SECONDS = 10.0
+"""Shortest time between two texts given anew: the number in a request is the client's word."""
+ANEW_LIMIT = 3
+"""Limit on the texts given anew by one lease."""
+
+
+class Heard(Protocol):
+    """What a lease tells its worker's view of the answer. See `service.eventlog.valkey.tail.Tail`."""
+
+    answer_id: str
+    chain: Chain
+
+    def wrote(self, before: int, entry: Entry) -> None:
+        """Take in what the lease wrote."""
+
+    def release(self, lease: "ValkeyLease", owner: str | None) -> None:
+        """Note that the lease has ended, and who has the answer now, if that is known."""
+
+    def watched_here(self) -> bool:
+        """Return whether this worker has followers."""
+
+
+class Ended(Protocol):
+    """Called with a lease that has ended. `given_up` is whether this worker ended it."""
+
+    def __call__(self, lease: "ValkeyLease", *, given_up: bool) -> None:
+        """See above."""
+
+
+class ValkeyLease:
+    """See `service.eventlog.base.Lease`. One append at a time is under way."""
+
+    def __init__(
+        self,
+        store: Store,
+        tail: Heard,
+        *,
+        last_seq: int,
+        size: int,
+        claims: Claims,
+        keep_milliseconds: int,
+        on_end: Ended,
+    ) -> None:
+        """`keep_milliseconds` is how long an ended log is kept."""
+        self.answer_id = answer_id = tail.answer_id
+        self.last_seq = last_seq
+        self.size = size
+        self.claims = claims
+        self.unwatched_seconds_left: float | None = None
+        self.on_change: Callable[[], None] | None = None
+        self.watchers: set[str] = set()
+        """The workers with followers, other than this one, as last heard."""
+        self.ended_at: float | None = None
+        """When the terminal event was written, by the event loop's clock."""
+        self.put_back = 0
+        """Entries that the server forgot and was given back."""
+        self._store = store
+        self._tail = tail
+        self._keep_milliseconds = keep_milliseconds
+        self._on_end = on_end
+        keys = store.keys
+        self._keys = [keys.log(answer_id), keys.lease(answer_id), keys.watch(answer_id), keys.channel(answer_id)]
+        self._loop = asyncio.get_running_loop()
+        self._busy: asyncio.Future[None] | None = None
+        self._over = False
+        self._marked = False
+        self._stop: StoppedBy | None = None
+        self._told_stop = False
+        self._anew = False
+        self._anew_at = -ANEW_PAUSE_SECONDS
+        self._anew_count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Appending
+
+    async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:
+        await self._free()
+        value = encode_lines(events)
+        entry = Entry(events[-1].seq, ANEW if anew else EVENTS, value, events[0].seq, events)
+        await completed(self._send(entry))
+
+    def append_now(self, events: Sequence[Event]) -> bool:  # noqa: ARG002 (over a network, each append waits)
+        if self._over:
+            raise LeaseLostError
+        return False
+
+    async def renew(self) -> None:
+        await self._free()
+        self._busy = busy = self._loop.create_future()
+        log, lease, _, channel = self._keys
+        me = self._store.me
+        reply = self._store.connection.run(CLAIM_SCRIPT, [log, lease, channel], me, me, 0)
+        reply.add_done_callback(self._renewed)
+        await completed(busy)
+
+    async def _free(self) -> None:
+        while self._busy is not None:  # What is under way belongs to a caller that was cancelled, or to a check.
+            await asyncio.wait([self._busy])
+        if self._over:
+            raise LeaseLostError
+
+    def _send(self, entry: Entry) -> "asyncio.Future[None]":
+        self._busy = busy = self._loop.create_future()
+        self._append(entry, self.last_seq).add_done_callback(partial(self._replied, entry))
+        return busy
+
+    def _append(self, entry: Entry, before: int) -> "asyncio.Future[Any]":
+        run = self._store.connection.run
+        if entry.events and type(entry.events[-1]) in TERMINAL:
+            return run(END, self._keys, before, entry.seq, entry.kind, entry.value, self._keep_milliseconds)
+        return run(APPEND, self._keys, before, entry.seq, entry.kind, entry.value)
+
+    def _replied(self, entry: Entry, reply: "asyncio.Future[Any]") -> None:
+        """Take in the reply, in its turn of the event loop, whether or not the caller still waits."""
+        error = reply.exception()
+        if error is not None:
+            self._failed(error)
+            return
+        status, *rest = reply.result()
+        if status == b"ok":
+            self._wrote(entry)
+            self._settle()
+            self._heard_stop(rest[0])
+        elif status == b"other":
+            self._spawn(self._put_back(_seq_of(rest[0]), entry))
+        else:
+            self._lose()
+
+    def _failed(self, error: BaseException) -> None:
+        """Handle an append that was refused, or that has no reply."""
+        if isinstance(error, ErrorReply):
+            self._settle(unavailable(error))
+            return
+        # It may have been written, or may yet be. Its number must not be used again, so the answer is left to others.
+        self.release()
+        self._tell_change()
+        self._settle(unavailable(error) if isinstance(error, Unavailable) else Unavailable("log_unavailable"))
+
+    def _wrote(self, entry: Entry) -> None:
+        before, self.last_seq = self.last_seq, entry.seq
+        if entry.kind == EVENTS:
+            self.size += len(entry.value)
+        else:
+            self._anew, self._anew_at = False, self._loop.time()
+            self._anew_count += 1
+        if entry.events and type(entry.events[-1]) in TERMINAL:
+            self.ended_at = self._loop.time()
+        self._tail.wrote(before, entry)
+
+    def _renewed(self, reply: "asyncio.Future[Any]") -> None:
+        error = reply.exception()
+        if error is not None:
+            self._failed(error)
+            return
+        status, *rest = reply.result()
+        if status != b"ok":
+            self._lose()
+            return
+        # Only what follows can be put back: before the claim, the log may have another history.
+        self.last_seq = int(rest[0])
+        me = self._store.me.encode()
+        self._tail.wrote(int(rest[1]), Entry(self.last_seq, CLAIM, me, self.last_seq, ()))
+        self._settle()
+
+    def _settle(self, error: Exception | None = None) -> None:
+        """Complete what is under way."""
+        busy, self._busy = self._busy, None
+        if busy is None or busy.done():
+            return
+        if error is None:
+            busy.set_result(None)
+        else:
+            busy.set_exception(error)
+            busy.exception()  # Retrieved: the caller may have been cancelled.
+
+    # What the server forgot
+
+    def check(self) -> None:
+        """Ask whether the log ends as this lease knows it, after a reconnect. What is under way finds out by itself."""
+        if self._busy is None and (not self._over or self.ended_at is not None):
+            self._store.confirm(self.answer_id, self.last_seq).add_done_callback(partial(self._checked, self.last_seq))
+
+    def _checked(self, seq: int, reply: "asyncio.Future[Any]") -> None:
+        if reply.exception() or seq != self.last_seq or self._busy is not None:
+            return
+        if self._over and self.ended_at is None:
+            return
+        status, *rest = reply.result()
+        if status == b"ok":
+            self._heard_stop(rest[0])
+        elif status == b"other":
+            self._busy = self._loop.create_future()
+            self._spawn(self._put_back(_seq_of(rest[0])))
+        else:
+            self._lose()
+
+    async def _put_back(self, last: int, entry: Entry | None = None) -> None:
+        """Write again what the server forgot behind the entry `last`, then the entry."""
+        for _ in range(PUT_BACK_ROUNDS):
+            missing = self._tail.chain.written_after(last)
+            if missing is None:
+                break
+            if entry is not None:
+                missing = [*missing, (self.last_seq, entry)]
+            for before, each in missing:
+                try:
+                    status, *rest = await self._append(each, before)
+                except (ErrorReply, Unavailable) as error:
+                    self._failed(error)
+                    return
+                if status != b"ok":
+                    break
+                self.put_back += each is not entry
+            else:
+                if entry is not None:
+                    self._wrote(entry)
+                self._settle()
+                return
+            if status != b"other":
+                break
+            last = _seq_of(rest[0])
+        self._lose()
+
+    # The end of the lease
+
+    def _lose(self) -> None:
+        if not self._over:
+            self._over = True
+            self._on_end(self, given_up=False)
+            self._tail.release(self, None)
+            self._tell_change()
+        self._settle(LeaseLostError())
+
+    def _tell_change(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    def lost(self) -> bool:
+        return self._over
+
+    def release(self) -> None:
+        self._give_up(forget_claims=False)
+
+    def hand_over(self) -> None:
+        self._give_up(forget_claims=True)
+
+    def _give_up(self, *, forget_claims: bool) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self.ended_at is None:
+            _, lease, _, channel = self._keys
+            self._store.run(RELEASE, [lease, channel], self._store.me, int(forget_claims))
+        self._on_end(self, given_up=True)
+        self._tail.release(self, NOBODY if self.ended_at is None else None)
+
+    # What is noted and heard
+
+    def grew(self) -> None:
+        if self.claims.total and not self._over:
+            drop(self._store.note(self.answer_id, "grew", self.claims.total, owner=self._store.me))
+
+    def watched(self) -> bool:
+        return self._tail.watched_here() or bool(self.watchers - self._store.workers.dead() - {self._store.me})
+
+    async def still_unwatched(self) -> bool:
+        if self._tail.watched_here():
+            return False
+        try:
+            reply = await self._store.watchers(self.answer_id)
+        except ErrorReply as error:
+            raise unavailable(error) from error
+        self.heard_watchers(reply)
+        return not self.watched()
+
+    def heard_watchers(self, reply: Sequence[bytes] | set[bytes]) -> None:
+        """Take in which workers have followers."""
+        was = self.watched()
+        self.watchers = {worker.decode() for worker in reply}
+        if self.watched() != was:
+            self._tell_change()
+
+    def needs_watchers(self) -> bool:
+        """Whether only other workers can have a follower."""
+        return not self._over and not self._tail.watched_here()
+
+    def mark_unwatched(self, seconds: float) -> None:
+        if not self._over:
+            self._marked = True
+            drop(self._store.note(self.answer_id, "unwatched", seconds, owner=self._store.me))
+
+    def clear_unwatched(self) -> None:
+        if not self._over and self.ended_at is None and (self._marked or self.unwatched_seconds_left is not None):
+            self._marked = False
+            drop(self._store.note(self.answer_id, "unwatched", "", owner=self._store.me))
+
+    def stop_requested(self) -> StoppedBy | None:
+        by, self._stop = self._stop, None
+        return by
+
+    def stop(self, by: StoppedBy) -> None:
+        """Take in that a stop was requested."""
+        if not self._over and not self._told_stop:
+            self._told_stop = True
+            self._stop = by
+            self._tell_change()
+
+    def _heard_stop(self, by: bytes | None) -> None:
+        if by:
+            self.stop(by.decode())  # type: ignore[arg-type]
+
+    def anew_requested(self) -> bool:
+        return self._anew and not self._over
+
+    def request_anew(self) -> None:
+        """Take in that a reader has lost its place."""
+        if self._over or self._anew or self._anew_count >= ANEW_LIMIT:
+            return
+        if self._loop.time() - self._anew_at >= ANEW_PAUSE_SECONDS:
+            self._anew = True
+            self._tell_change()
+
+    def _spawn(self, work: Any) -> None:  # noqa: ANN401 (a coroutine)
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _seq_of(name: bytes) -> int:
+    return int(name.partition(b"-")[0])

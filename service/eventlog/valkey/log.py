@@ -1,0 +1,227 @@
+"""The event log on a Valkey server. See `service.eventlog.valkey.keys` for what it keeps there."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from service.errors import Unavailable
+from service.eventlog.base import Claims, Retention
+from service.eventlog.valkey.address import Address
+from service.eventlog.valkey.connection import Connection
+from service.eventlog.valkey.entries import CLAIM as CLAIM_KIND
+from service.eventlog.valkey.entries import EVENTS, Entry
+from service.eventlog.valkey.failures import soon, unavailable
+from service.eventlog.valkey.heartbeat import Heartbeat
+from service.eventlog.valkey.keys import NOBODY, Keys
+from service.eventlog.valkey.lease import ValkeyLease
+from service.eventlog.valkey.orphans import Orphans
+from service.eventlog.valkey.pipeline import ErrorReply
+from service.eventlog.valkey.reader import ValkeyReader
+from service.eventlog.valkey.retention import Retainer
+from service.eventlog.valkey.scripts import CLAIM, CREATE, SCRIPTS
+from service.eventlog.valkey.store import Store
+from service.eventlog.valkey.tail import Tail, Tails
+from service.eventlog.valkey.workers import Workers, new_worker
+from service.events import Event, Start, StoppedBy, UnknownEvent, encode_lines
+
+PUT_BACK_END_SECONDS = 15.0
+"""Time for which an end that the server forgot is put back."""
+
+
+class ValkeyEventLog:
+    """The logs on one server. See `service.eventlog.base.EventLog`."""
+
+    def __init__(self, address: Address, retention: Retention) -> None:
+        keys = Keys(address.prefix)
+        workers = Workers(new_worker())
+        connection = Connection(
+            address, name=workers.me, scripts=SCRIPTS, on_connect=self._connected, on_push=self._pushed
+        )
+        self._store = Store(connection, keys, workers)
+        self._tails = Tails(self._store)
+        self._orphans = Orphans(self._store, self._tails)
+        self._retainer = Retainer(self._store, retention, self._tails)
+        self._heartbeat = Heartbeat(self._store, self._tails, self._orphans)
+        self._keep_milliseconds = max(1, int(retention.seconds * 1000))
+        self._ended: list[ValkeyLease] = []
+        self._claiming: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    async def create(self, start: Start) -> ValkeyLease:
+        store, answer_id = self._store, start.answer
+        lines = encode_lines([start])
+        store.send("SADD", store.keys.leases(store.me), answer_id)
+        reply = store.connection.run(CREATE, [store.keys.log(answer_id), store.keys.lease(answer_id)], store.me, lines)
+        try:
+            status = await soon(asyncio.shield(reply))
+        except BaseException:
+            reply.add_done_callback(lambda reply: self._undo_create(answer_id, reply))
+            raise
+        if status[0] != b"ok":
+            raise Unavailable("log_unavailable")
+        tail = self._tails.of(answer_id)
+        tail.chain.add(0, Entry(start.seq, EVENTS, lines, start.seq, [start]))
+        return self._hold(tail, last_seq=start.seq, size=len(lines), claims=Claims())
+
+    def _undo_create(self, answer_id: str, reply: "asyncio.Future[Any]") -> None:
+        """Remove a log that was created too late for the caller."""
+        if not reply.cancelled() and not reply.exception() and not self._closed:
+            self._remove(answer_id)
+            self._store.send("SREM", self._store.keys.leases(self._store.me), answer_id)
+
+    async def claim(self, answer_id: str) -> ValkeyLease | None:
+        channel = self._tails.channels.get(answer_id)
+        if (channel is not None and channel.lease is not None) or answer_id in self._claiming:
+            return None
+        self._claiming.add(answer_id)
+        try:
+            return await self._claim(answer_id)
+        finally:
+            self._claiming.discard(answer_id)
+
+    async def _claim(self, answer_id: str) -> ValkeyLease | None:
+        store, workers = self._store, self._store.workers
+        told = await soon(store.owner(answer_id))
+        owner = None if told is None else told.decode()
+        if owner is None or not (owner in (NOBODY, store.me) or workers.is_dead(owner)):
+            self._orphans.settled(answer_id, owner)
+            return None
+        # The index before the log: a crash in between leaves a name without a lease, never a lease without a name.
+        store.send("SADD", store.keys.leases(store.me), answer_id)
+        away = int(workers.silent_seconds(owner) * 1000)
+        keys = [store.keys.log(answer_id), store.keys.lease(answer_id), store.keys.channel(answer_id)]
+        replies = asyncio.gather(store.connection.run(CLAIM, keys, store.me, owner, away), store.watchers(answer_id))
+        (status, *rest), watchers = await soon(replies)
+        if status != b"ok":
+            store.send("SREM", store.keys.leases(store.me), answer_id)
+            self._orphans.settled(answer_id, None)
+            return None
+        if owner != store.me:
+            store.send("SREM", store.keys.leases(owner), answer_id)
+        self._orphans.settled(answer_id, store.me)
+        number, _, claims, without_growth, left, stop, size = rest
+        tail = self._tails.of(answer_id)
+        # What came before was another's: it is not put back.
+        tail.chain.clear()
+        tail.chain.add(-1, Entry(int(number), CLAIM_KIND, store.me.encode(), int(number), ()))
+        lease = self._hold(tail, last_seq=int(number), size=int(size), claims=Claims(int(claims), int(without_growth)))
+        lease.unwatched_seconds_left = int(left) / 1000 if left else None
+        lease.heard_watchers(watchers)
+        if stop:
+            lease.stop(stop.decode())
+        return lease
+
+    def _hold(self, tail: Tail, *, last_seq: int, size: int, claims: Claims) -> ValkeyLease:
+        lease = ValkeyLease(
+            self._store,
+            tail,
+            last_seq=last_seq,
+            size=size,
+            claims=claims,
+            keep_milliseconds=self._keep_milliseconds,
+            on_end=self._lease_ended,
+        )
+        tail.hold(lease)
+        return lease
+
+    def _lease_ended(self, lease: ValkeyLease, *, given_up: bool) -> None:
+        store, answer_id = self._store, lease.answer_id
+        if lease.ended_at is not None:
+            store.send("SREM", store.keys.leases(store.me), answer_id)
+            store.record(answer_id, lease.size)
+            self._ended.append(lease)
+        elif given_up:
+            store.send("SMOVE", store.keys.leases(store.me), store.keys.leases(NOBODY), answer_id)
+            store.send("SPUBLISH", store.keys.orphans, answer_id)
+        else:
+            self._orphans.look_soon()
+        self._loop.call_soon(self._tails.tidy, answer_id)
+
+    async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> ValkeyReader:
+        reader = ValkeyReader(self._store, self._tails.of(answer_id), after, watch=watch, on_close=self._tails.tidy)
+        try:
+            await reader.find()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    async def last(self, answer_id: str) -> Event | UnknownEvent:
+        return await self._store.last_event(answer_id)
+
+    async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
+        channel = self._tails.channels.get(answer_id)
+        if channel is not None and channel.lease is not None:
+            channel.lease.stop(by)
+        status, *rest = await soon(self._store.note(answer_id, "stop", by))
+        if status == b"ok" and rest[0] not in (NOBODY.encode(), self._store.me.encode()):
+            self._store.send("SPUBLISH", self._store.keys.worker(rest[0].decode()), f"stop {answer_id} {by}")
+
+    async def erase(self, answer_id: str) -> None:
+        await soon(self._remove(answer_id))
+
+    def _remove(self, answer_id: str) -> "asyncio.Future[Any]":
+        return self._retainer.remove(answer_id)
+
+    async def tend(self, on_orphan: Callable[[str], None]) -> None:
+        try:
+            await self._orphans.find(on_orphan)
+            await self._retainer.run()
+        except ErrorReply as error:
+            raise unavailable(error) from error
+
+    async def check(self) -> None:
+        await soon(self._store.connection.call("PING"))
+
+    def lost(self) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._heartbeat.aclose()
+        for lease in self._tails.channels.leases():
+            lease.release()
+        store = self._store
+        if store.connection.connected:
+            store.send("HDEL", store.keys.workers, store.me)
+            store.send("HDEL", store.keys.running, store.me)
+        await store.connection.aclose()
+
+    # The connection
+
+    def _connected(self) -> None:
+        store = self._store
+        store.send(b"SSUBSCRIBE", store.keys.worker(store.me))
+        store.send(b"SSUBSCRIBE", store.keys.orphans)
+        self._heartbeat.beat_soon()
+        self._tails.each(Tail.connected)
+        now = self._loop.time()
+        self._ended = [lease for lease in self._ended if lease.ended_at and now - lease.ended_at < PUT_BACK_END_SECONDS]
+        for lease in (*self._tails.channels.leases(), *self._ended):
+            lease.check()
+        self._orphans.look_soon()
+
+    def _pushed(self, push: list[Any]) -> None:
+        if push[0] != b"smessage":
+            return
+        channel, message = push[1].decode(), push[2]
+        answer_id = self._store.keys.answer_of(channel)
+        if answer_id is not None:
+            if tail := self._tails.get(answer_id):
+                tail.pushed(message)
+        elif channel == self._store.keys.orphans:
+            self._orphans.handed_over(message.decode())
+        elif channel == self._store.keys.worker(self._store.me):
+            self._requested(*message.decode().split(" "))
+
+    def _requested(self, what: str, answer_id: str, by: Any = None) -> None:  # noqa: ANN401 (a StoppedBy)
+        channel = self._tails.channels.get(answer_id)
+        if channel is None or channel.lease is None:
+            return
+        if what == "stop":
+            channel.lease.stop(by)
+        elif what == "anew":
+            channel.lease.request_anew()

@@ -43,7 +43,8 @@ class ValkeyEventLog:
         self._retainer = Retainer(self._store, retention, self._tails)
         self._heartbeat = Heartbeat(self._store, self._tails, self._orphans)
         self._keep_milliseconds = max(1, int(retention.seconds * 1000))
-        self._ended: list[ValkeyLease] = []
+        self._ended: dict[str, ValkeyLease] = {}
+        """Leases of answers that ended within `PUT_BACK_END_SECONDS`, the oldest first."""
         self._claiming: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -74,6 +75,9 @@ class ValkeyEventLog:
         channel = self._tails.channels.get(answer_id)
         if (channel is not None and channel.lease is not None) or answer_id in self._claiming:
             return None
+        self._forget_ended()
+        if answer_id in self._ended:  # If the server forgot the end, it is put back.
+            return None
         self._claiming.add(answer_id)
         try:
             return await self._claim(answer_id)
@@ -85,7 +89,10 @@ class ValkeyEventLog:
         told = await soon(store.owner(answer_id))
         owner = None if told is None else told.decode()
         if owner is None or not (owner in (NOBODY, store.me) or workers.is_dead(owner)):
-            self._orphans.settled(answer_id, owner)
+            if owner is None or workers.is_alive(owner):
+                self._orphans.settled(answer_id, owner)
+            else:
+                self._orphans.look_soon()
             return None
         # The index before the log: a crash in between leaves a name without a lease, never a lease without a name.
         store.send("SADD", store.keys.leases(store.me), answer_id)
@@ -130,13 +137,21 @@ class ValkeyEventLog:
         if lease.ended_at is not None:
             store.send("SREM", store.keys.leases(store.me), answer_id)
             store.record(answer_id, lease.size)
-            self._ended.append(lease)
+            self._ended[answer_id] = lease
+            self._forget_ended()
         elif given_up:
             store.send("SMOVE", store.keys.leases(store.me), store.keys.leases(NOBODY), answer_id)
             store.send("SPUBLISH", store.keys.orphans, answer_id)
         else:
             self._orphans.look_soon()
         self._loop.call_soon(self._tails.tidy, answer_id)
+
+    def _forget_ended(self) -> None:
+        before = self._loop.time() - PUT_BACK_END_SECONDS
+        for answer_id, lease in list(self._ended.items()):
+            if lease.ended_at is not None and lease.ended_at >= before:
+                break
+            del self._ended[answer_id]
 
     async def open(self, answer_id: str, after: int = 0, *, watch: bool = True) -> ValkeyReader:
         reader = ValkeyReader(self._store, self._tails.of(answer_id), after, watch=watch, on_close=self._tails.tidy)
@@ -198,20 +213,23 @@ class ValkeyEventLog:
         store.send(b"SSUBSCRIBE", store.keys.orphans)
         self._heartbeat.beat_soon()
         self._tails.each(Tail.connected)
-        now = self._loop.time()
-        self._ended = [lease for lease in self._ended if lease.ended_at and now - lease.ended_at < PUT_BACK_END_SECONDS]
-        for lease in (*self._tails.channels.leases(), *self._ended):
+        self._forget_ended()
+        for lease in (*self._tails.channels.leases(), *self._ended.values()):
             lease.check()
         self._orphans.look_soon()
 
     def _pushed(self, push: list[Any]) -> None:
-        if push[0] != b"smessage":
-            return
-        channel, message = push[1].decode(), push[2]
+        kind, name, message = push
+        channel = name.decode()
         answer_id = self._store.keys.answer_of(channel)
         if answer_id is not None:
-            if tail := self._tails.get(answer_id):
+            tail = self._tails.get(answer_id)
+            if tail is not None and kind == b"smessage":
                 tail.pushed(message)
+            elif tail is not None and kind == b"ssubscribe":
+                tail.subscribed()
+        elif kind != b"smessage":
+            return
         elif channel == self._store.keys.orphans:
             self._orphans.handed_over(message.decode())
         elif channel == self._store.keys.worker(self._store.me):

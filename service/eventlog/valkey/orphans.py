@@ -65,7 +65,7 @@ class Orphans:
                 if channel is None or channel.lease is None:
                     self._listed[answer_id] = worker
                     self._report(answer_id)
-            if not answers and worker not in (NOBODY, store.me):
+            if not answers and store.workers.is_listed(worker) and worker not in (NOBODY, store.me):
                 store.send("HDEL", store.keys.workers, worker)
                 store.send("HDEL", store.keys.running, worker)
                 store.workers.forget(worker)

@@ -98,7 +98,8 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
             entries: list[Entry] | None
             entries, self._entries = self._entries, []
             if not entries or entries[-1].seq <= self._place:
-                entries = self._tail.chain.behind(self._place)
+                # Whether anything follows the last entry in memory, only the server knows.
+                entries = self._tail.chain.behind(self._place) or None
             if entries is None:
                 reply = await self._ask()
                 if reply is None:

@@ -91,21 +91,19 @@ class Tail:
 
     def _subscribe(self) -> None:
         self._is_live = False
-        reply = self._store.connection.call(b"SSUBSCRIBE", self._store.keys.channel(self.answer_id))
-        reply.add_done_callback(self._confirmed)
+        self._store.send(b"SSUBSCRIBE", self._store.keys.channel(self.answer_id))
 
-    def _confirmed(self, reply: "asyncio.Future[Any]") -> None:
-        if reply.cancelled() or reply.exception() or not self._subscribed:
-            return
-        # What came before is not known: it has to be read.
-        self._is_live = True
-        self._heard_at = self._time()
-        if self.channel.lease is None:
+    def subscribed(self) -> None:
+        """Note that the server sends the channel's messages from now on. What came before them has to be read."""
+        if self._subscribed:
+            self._is_live = True
+            self._heard_at = self._time()
             self.channel.appended_in_part(UNKNOWN, 0)
 
     def connected(self) -> None:
         """Begin anew on a new connection."""
         if self._subscribed:
+            self.chain.clear()  # The server may have forgotten some of it.
             self._subscribe()
             if self._watches:
                 self._store.send("SADD", self._store.keys.watch(self.answer_id), self._store.me)

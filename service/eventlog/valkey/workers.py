@@ -30,7 +30,7 @@ def new_worker() -> str:
 class _Seen:
     """What is known of one worker."""
 
-    __slots__ = ("asked_at", "count", "since")
+    __slots__ = ("asked_at", "count", "moved", "since")
 
     def __init__(self, count: int | None, now: float) -> None:
         self.count = count
@@ -38,6 +38,8 @@ class _Seen:
         self.since = now
         """When the count was first seen."""
         self.asked_at = now
+        self.moved = False
+        """Whether the count was seen to change."""
 
 
 class Workers:
@@ -60,11 +62,11 @@ class Workers:
         for worker, count in counts.items():
             seen = self._seen.setdefault(worker, _Seen(count, now))
             if seen.count != count:
-                seen.count, seen.since = count, now
+                seen.count, seen.since, seen.moved = count, now, True
             seen.asked_at = now
         for worker, seen in list(self._seen.items()):
             if worker not in counts:
-                seen.count = None
+                seen.count, seen.moved = None, False
                 if now - seen.asked_at > FORGET_SECONDS:
                     del self._seen[worker]
         dead = {worker for worker, seen in self._seen.items() if now - seen.since >= DEAD_SECONDS} - {self.me}
@@ -85,9 +87,19 @@ class Workers:
         seen.asked_at = self._clock()
         return worker in self._dead
 
+    def is_alive(self, worker: str) -> bool:
+        """Return whether a heartbeat of the worker was seen. One that is neither alive nor dead is being watched."""
+        seen = self._seen.get(worker)
+        return worker == self.me or (seen is not None and seen.moved and worker not in self._dead)
+
     def silent_seconds(self, worker: str) -> float:
         """Return for how long the worker has been silent; 0 if it is alive."""
         return self._clock() - self._seen[worker].since if worker in self._dead else 0.0
+
+    def is_listed(self, worker: str) -> bool:
+        """Return whether the server lists the worker."""
+        seen = self._seen.get(worker)
+        return seen is not None and seen.count is not None
 
     def alive(self) -> int:
         """Return the number of listed workers that are not dead, this one included."""

@@ -1,12 +1,21 @@
 """What happens when workers and servers fail. docs/reliability.md has the table."""
 
 import asyncio
+import contextlib
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
+from service.errors import Unavailable
+from service.eventlog import Retention, open_event_log
+from service.events import Delta, Failed, Start, new_answer_id
+from tests.e2e.cutter import Cutter
+from tests.eventlog.another import AnotherWorker
 from tests.eventlog.valkey.town import Town
 from tests.valkey import ValkeyServer
+from tests.waiting import first as first_of
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -108,3 +117,142 @@ async def test_a_server_that_hangs_is_a_pause(town: Town, server: ValkeyServer) 
     await town.ended()
     assert not town.take_overs
     assert not any(client.text.restarts or client.is_refused for client in town.clients)
+
+
+async def test_a_worker_that_is_cut_off_loses_its_answers_and_writes_nothing_more(
+    town: Town, server: ValkeyServer
+) -> None:
+    with Cutter(server.address) as network:
+        first, second = town.worker(f"valkey://{network.address}"), town.worker()
+        for _ in range(3):
+            answer = await first.ask(words=200, pause=0.02)
+            second.follow(answer)
+            second.follow(answer)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(network.swallow)
+        await until(lambda: town.take_overs == 3)
+        await asyncio.to_thread(network.heal)
+        await until(lambda: first.lost == 3)
+        await town.ended()
+        assert town.take_overs == 3
+        assert not any(client.text.restarts or client.is_refused for client in town.clients)
+
+
+async def test_a_worker_that_is_cut_off_for_a_second_keeps_its_answers(town: Town, server: ValkeyServer) -> None:
+    with Cutter(server.address) as network:
+        first, second = town.worker(f"valkey://{network.address}"), town.worker()
+        second.follow(await first.ask(words=100, pause=0.02))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(network.hold)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(network.heal)
+        await town.ended()
+        assert not town.take_overs
+        assert not first.lost
+
+
+async def test_a_server_that_is_away_for_long_makes_no_worker_dead(town: Town, server: ValkeyServer) -> None:
+    first, second = town.worker(), town.worker()
+    second.follow(await first.ask(words=100, pause=0.02))
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(server.kill)
+    await asyncio.sleep(5.0)
+    await asyncio.to_thread(server.start)
+    await town.ended()
+    assert not town.take_overs
+    assert not first.lost
+
+
+async def test_an_answer_whose_whole_log_is_deleted_is_unknown(town: Town, server: ValkeyServer) -> None:
+    first, second = town.worker(), town.worker()
+    client = second.follow(await first.ask(words=10_000, pause=0.01))
+    await until(lambda: client.text.seq > 5)
+    server.command("FLUSHALL")
+    await client.ended()
+    assert client.is_refused
+    await until(lambda: first.lost == 1)
+
+
+async def test_an_append_of_a_worker_that_was_stopped_beyond_its_take_over_is_refused(server: ValkeyServer) -> None:
+    log = open_event_log(server.url, Retention())
+    with AnotherWorker(server.url) as another:
+        answer = new_answer_id()
+        await another.ask("create", answer=answer)
+        another._process.send_signal(signal.SIGSTOP)
+        append = asyncio.create_task(another.append(answer, [Delta(2, text="theirs")]))
+        lease = await first_of(lambda: log.claim(answer))
+        said = Delta(lease.last_seq + 1, text="ours")
+        await lease.append([said])
+        another._process.send_signal(signal.SIGCONT)
+        with pytest.raises(AssertionError, match="died of append"):  # of LeaseLostError
+            await append
+        with contextlib.closing(await log.open(answer, 1)) as reader:
+            assert await reader.read() == [said]
+    await log.aclose()
+
+
+async def test_an_answer_that_is_handed_over_is_claimed_at_once(town: Town) -> None:
+    first, second = town.worker(), town.worker()
+    client = second.follow(await first.ask(words=100))
+    await until(lambda: client.text.seq > 5)
+    [lease] = first.leases
+    lease.hand_over()
+    await until(lambda: town.take_overs == 1)
+    await town.ended()
+    assert client.longest_pause < 1.5, "nobody waited for a heartbeat to stand still"
+
+
+async def test_an_answer_whose_claim_the_server_forgot_is_claimed_again(town: Town, server: ValkeyServer) -> None:
+    """Index and lease are apart: the index names the claimer, the lease a worker that is dead."""
+    first = town.worker()
+    answer = await first.ask(words=100, pause=0.05)
+    client = first.follow(answer)
+    await until(lambda: client.text.seq > 3)
+    server.command("HSET", f"folyam:{{{answer}}}:lease", "owner", "nobody.1.00000000")
+    server.command("XADD", f"folyam:{{{answer}}}:log", "50-0", "c", "nobody.1.00000000")
+    await until(lambda: first.lost == 1)
+    await town.ended()
+    assert town.take_overs == 1
+
+
+async def test_when_the_memory_is_full_appends_fail_and_ends_do_not(town: Town, server: ValkeyServer) -> None:
+    log = town.worker().log
+    answer = new_answer_id()
+    lease = await log.create(Start(1, answer, "model"))
+    server.command("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(Unavailable) as refused:
+        await lease.append([Delta(2, text="w1")])
+    assert refused.value.code == "log_full"
+    with pytest.raises(Unavailable) as refused:
+        await log.create(Start(1, new_answer_id(), "model"))
+    assert refused.value.code == "log_full"
+    await lease.append([Failed(2, "log_full", "", retryable=True)])
+    lease.release()
+    assert await log.last(answer) == Failed(2, "log_full", "", retryable=True)
+
+
+async def test_a_question_is_refused_soon_while_the_server_is_away(town: Town, server: ValkeyServer) -> None:
+    worker = town.worker()
+    await worker.ask(words=1)
+    await asyncio.to_thread(server.kill)
+    began_at = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable) as refused:
+        await worker.ask(words=1)
+    assert refused.value.code == "log_unavailable"
+    assert asyncio.get_running_loop().time() - began_at < 5
+    await asyncio.to_thread(server.start)
+
+
+async def test_nothing_is_left_of_answers_that_were_erased(town: Town, server: ValkeyServer) -> None:
+    first, second = town.worker(), town.worker()
+    answer = await first.ask(words=5)
+    second.follow(answer)
+    await town.ended()
+    for lease in first.leases:
+        await until(lease.lost)
+    await second.log.erase(answer)
+    await first.aclose()
+    await second.aclose()
+    town.workers.clear()
+    assert server.command("KEYS", "*") in ([], [b"{folyam}:ended:total"])
+    assert server.command("GET", "{folyam}:ended:total") in (None, b"0")

@@ -1,17 +1,17 @@
 """Workers with producers and clients, in one process, that do with a log what the layers above do with it.
 
-    town = Town(server.url)
-    first, second = town.worker(), town.worker()
-    answer = await first.ask(words=300)
-    client = second.follow(answer)
-    first.kill()
-    await client.ended()
-    town.check()
+town = Town(server.url)
+first, second = town.worker(), town.worker()
+answer = await first.ask(words=300)
+client = second.follow(answer)
+first.kill()
+await client.ended()
+town.check()
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import DamagedLogError, LeaseLostError, Retention
@@ -89,8 +89,8 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.log.aclose()
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -14,7 +14,7 @@ one slot only.
     {<prefix>}:running             hash     the bytes of the answers that a worker produces, by worker
     {<prefix>}:leases:<worker>     set      the answers that the worker produces; of `-`, those without a producer
     <prefix>:worker:<worker>       channel  `stop <answer> <by>`, `anew <answer>`
-    <prefix>:orphans               channel  answers whose producer gave up its lease
+    <prefix>:orphans               channel  `<answer> <worker>`: the worker gave up the answer's lease
     {<prefix>}:ended               zset     ended answers, by their end in milliseconds of Unix time
     {<prefix>}:ended:bytes         hash     their lengths, by answer
     {<prefix>}:ended:total         integer  the sum of the lengths

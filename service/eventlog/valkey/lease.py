@@ -273,7 +273,7 @@ class ValkeyLease:
             _, lease, _, channel = self._keys
             self._store.run(RELEASE, [lease, channel], self._store.me, int(forget_claims))
         self._on_end(self, given_up=True)
-        self._tail.release(self, NOBODY if self.ended_at is None else None)
+        self._tail.release(self, NOBODY)
 
     # What is noted and heard
 
@@ -282,7 +282,10 @@ class ValkeyLease:
             drop(self._store.note(self.answer_id, "grew", self.claims.total, owner=self._store.me))
 
     def watched(self) -> bool:
-        return self._tail.watched_here() or bool(self.watchers - self._store.workers.dead() - {self._store.me})
+        if self._tail.watched_here():
+            return True
+        is_dead, me = self._store.workers.is_dead, self._store.me
+        return any(worker != me and not is_dead(worker) for worker in self.watchers)
 
     async def still_unwatched(self) -> bool:
         if self._tail.watched_here():
@@ -298,6 +301,9 @@ class ValkeyLease:
         """Take in which workers have followers."""
         was = self.watched()
         self.watchers = {worker.decode() for worker in reply}
+        for worker in self.watchers:
+            if self._store.workers.is_dead(worker):
+                self._store.send("SREM", self._keys[2], worker)
         if self.watched() != was:
             self._tell_change()
 

@@ -141,7 +141,7 @@ class ValkeyEventLog:
             self._forget_ended()
         elif given_up:
             store.send("SMOVE", store.keys.leases(store.me), store.keys.leases(NOBODY), answer_id)
-            store.send("SPUBLISH", store.keys.orphans, answer_id)
+            store.send("SPUBLISH", store.keys.orphans, f"{answer_id} {store.me}")
         else:
             self._orphans.look_soon()
         self._loop.call_soon(self._tails.tidy, answer_id)
@@ -220,18 +220,15 @@ class ValkeyEventLog:
 
     def _pushed(self, push: list[Any]) -> None:
         kind, name, message = push
+        if kind != b"smessage":
+            return
         channel = name.decode()
         answer_id = self._store.keys.answer_of(channel)
         if answer_id is not None:
-            tail = self._tails.get(answer_id)
-            if tail is not None and kind == b"smessage":
+            if tail := self._tails.get(answer_id):
                 tail.pushed(message)
-            elif tail is not None and kind == b"ssubscribe":
-                tail.subscribed()
-        elif kind != b"smessage":
-            return
         elif channel == self._store.keys.orphans:
-            self._orphans.handed_over(message.decode())
+            self._orphans.handed_over(*message.decode().split(" "))
         elif channel == self._store.keys.worker(self._store.me):
             self._requested(*message.decode().split(" "))
 

@@ -50,8 +50,10 @@ class Orphans:
         if self._on_orphan is not None:
             await self._find(workers)
 
-    def handed_over(self, answer_id: str) -> None:
-        """Report an answer whose producer gave it up."""
+    def handed_over(self, answer_id: str, worker: str) -> None:
+        """Report an answer that another worker gave up. One that gave it up itself leaves, or could not go on."""
+        if worker == self._store.me:
+            return
         self._listed[answer_id] = NOBODY
         self._report(answer_id)
 
@@ -68,7 +70,6 @@ class Orphans:
             if not answers and store.workers.is_listed(worker) and worker not in (NOBODY, store.me):
                 store.send("HDEL", store.keys.workers, worker)
                 store.send("HDEL", store.keys.running, worker)
-                store.workers.forget(worker)
 
     def _report(self, answer_id: str) -> None:
         if self._on_orphan is not None and answer_id not in self._reported:

@@ -27,7 +27,7 @@ class Tail:
         self.channel = channel
         self.chain = Chain()
         self.owner: str | None = None
-        """The owner of the lease as last heard. None if it is unknown, or if the answer has ended."""
+        """The owner of the lease as last heard. None if it is unknown."""
         self.readers = 0
         self._store = store
         self._time = asyncio.get_running_loop().time
@@ -91,14 +91,16 @@ class Tail:
 
     def _subscribe(self) -> None:
         self._is_live = False
-        self._store.send(b"SSUBSCRIBE", self._store.keys.channel(self.answer_id))
+        reply = self._store.connection.call(b"SSUBSCRIBE", self._store.keys.channel(self.answer_id))
+        reply.add_done_callback(self._confirmed)
 
-    def subscribed(self) -> None:
-        """Note that the server sends the channel's messages from now on. What came before them has to be read."""
-        if self._subscribed:
-            self._is_live = True
-            self._heard_at = self._time()
-            self.channel.appended_in_part(UNKNOWN, 0)
+    def _confirmed(self, reply: "asyncio.Future[Any]") -> None:
+        if reply.cancelled() or reply.exception() or not self._subscribed or self._is_live:
+            return
+        # What came before is not known: it has to be read.
+        self._is_live = True
+        self._heard_at = self._time()
+        self.channel.appended_in_part(UNKNOWN, 0)
 
     def connected(self) -> None:
         """Begin anew on a new connection."""
@@ -111,14 +113,15 @@ class Tail:
 
     def pushed(self, message: bytes) -> None:
         """Take in a message of the answer's channel."""
-        if not self._is_live or self.channel.lease is not None:
+        if not self._subscribed:
             return
+        self._is_live = True  # This may come before the turn in which the subscription is confirmed.
         self._heard_at = self._time()
         if message == b"released":
             self.owner = NOBODY
             self.channel.wake()
         elif message == b"erased":
-            self.owner = None
+            self.owner = NOBODY
             self.chain.clear()
             self.channel.appended_in_part(UNKNOWN, 0)
         else:
@@ -184,8 +187,8 @@ class Tail:
         """Take in who has the answer."""
         if self.channel.lease is None:
             was_orphan = self.orphaned()
-            self.owner = None if owner is None else owner.decode()
-            if self.owner is None and self._watches:
+            self.owner = NOBODY if owner is None else owner.decode()
+            if owner is None and self._watches:
                 # It has ended. A set of followers would stay.
                 self._store.send("SREM", self._store.keys.watch(self.answer_id), self._store.me)
             if self.orphaned() and not was_orphan:

@@ -104,8 +104,3 @@ class Workers:
     def alive(self) -> int:
         """Return the number of listed workers that are not dead, this one included."""
         return sum(seen.count is not None for worker, seen in self._seen.items() if worker not in self._dead)
-
-    def forget(self, worker: str) -> None:
-        """Drop a dead worker that has no answers."""
-        self._seen.pop(worker, None)
-        self._dead.discard(worker)

@@ -89,6 +89,12 @@ def forgetful_log(log: EventLog) -> EventLog:
 
 
 @pytest.fixture
+def immediate_log(log: EventLog) -> EventLog:
+    """A log in which an append takes no turn of the event loop."""
+    return log
+
+
+@pytest.fixture
 def another(url: str) -> Iterator[AnotherWorker]:
     with AnotherWorker(url) as another:
         yield another

@@ -443,8 +443,8 @@ async def test_what_a_drain_leaves_unfinished_goes_on_in_another_worker(
 
 
 async def test_a_worker_that_leaves_adopts_nothing(here: Worker, url: str) -> None:
-    orphan = await orphan_without_worker(url)
     await here.supervisor.drain(0)
+    orphan = await orphan_without_worker(url)
     here.supervisor.adopt(orphan)
     await asyncio.sleep(0.05)
     assert (await here.log.last(orphan)).seq == 1

@@ -177,7 +177,8 @@ async def test_the_body_is_the_same_as_without_a_push(log: EventLog, rendering: 
     assert await read.to_the_end() == rendering.preamble + whole + rendering.closing
 
 
-async def test_only_what_the_log_has_is_pushed(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_what_the_log_has_is_pushed(immediate_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = immediate_log
     lease = await begin(log)
     read = await at_the_tail(log, lease.answer_id)
     logged: list[int] = []
@@ -447,8 +448,9 @@ async def test_an_answer_is_whole_in_a_log_that_takes_its_time(upstream: Upstrea
 
 
 async def test_a_chunk_passes_from_the_upstream_to_the_sink_without_a_task(
-    log: EventLog, upstream: UpstreamProcess, monkeypatch: pytest.MonkeyPatch
+    immediate_log: EventLog, upstream: UpstreamProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = immediate_log
     tasks: list[object] = []
     append = type(await begin(log)).append
 

@@ -31,6 +31,8 @@ class Tested:
     forgets: bool
     """Whether it may forget what was written. Claims then have numbers, and lost places get the text anew. Tests that
     need a `forgetful_log` are left out where nothing is forgotten."""
+    at_once: bool = True
+    """Whether an append takes no turn of the event loop. Tests that need an `immediate_log` are left out elsewhere."""
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def serve_valkey(directory: Path) -> Iterator[Callable[[Path], str]]:
 TESTED = (
     Tested("file", serve_files, shared=True, forgets=False),
     Tested("memory", serve_memory, shared=False, forgets=True),
-    Tested("valkey", serve_valkey, shared=True, forgets=True),
+    Tested("valkey", serve_valkey, shared=True, forgets=True, at_once=False),
 )
 
 
@@ -62,5 +64,7 @@ def can_run(item: pytest.Item) -> bool:
     backend = parameters.get("backend")
     needs = getattr(item, "fixturenames", ())
     return backend is None or (
-        (backend.shared or "another" not in needs) and (backend.forgets or "forgetful_log" not in needs)
+        (backend.shared or "another" not in needs)
+        and (backend.forgets or "forgetful_log" not in needs)
+        and (backend.at_once or "immediate_log" not in needs)
     )

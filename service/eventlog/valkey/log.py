@@ -81,6 +81,9 @@ class ValkeyEventLog:
         self._claiming.add(answer_id)
         try:
             return await self._claim(answer_id)
+        except BaseException:
+            self._orphans.look_soon()  # The claim may have been made, or may yet be.
+            raise
         finally:
             self._claiming.discard(answer_id)
 
@@ -180,6 +183,7 @@ class ValkeyEventLog:
         return self._retainer.remove(answer_id)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
+        self._forget_ended()
         try:
             await self._orphans.find(on_orphan)
             await self._retainer.run()

@@ -34,6 +34,8 @@ async def test_answers_are_followed_through_any_worker(town: Town) -> None:
     await town.ended()
     assert not town.take_overs
     assert not any(client.text.restarts or client.is_refused for client in town.clients)
+    for worker in town.workers:  # Nothing is kept of answers that have ended.
+        await until(lambda worker=worker: not worker.log._tails._tails and not len(worker.log._tails.channels))  # type: ignore[misc]
 
 
 async def test_an_answer_of_a_worker_that_was_killed_goes_on_within_seconds(town: Town) -> None:
@@ -85,6 +87,7 @@ async def test_who_saw_more_than_the_log_kept_gets_the_text_anew(town: Town, ser
     for _ in range(5):
         answer = await first.ask(words=300)
         first.follow(answer)
+        first.follow(answer, rests=4.0)  # It comes back when the answer goes on.
         second.follow(answer)
     await asyncio.sleep(0.7)
     first.kill()

@@ -67,8 +67,8 @@ class Worker:
         self._spawn(self._produce(lease, 0, pause))
         return answer
 
-    def follow(self, answer: str) -> "Client":
-        client = Client(self._town, answer, self)
+    def follow(self, answer: str, *, rests: float = 0.0) -> "Client":
+        client = Client(self._town, answer, self, rests)
         self._town.clients.append(client)
         return client
 
@@ -152,9 +152,9 @@ class Worker:
 
 
 class Client:
-    """A client that follows an answer through one worker, and resumes through any when it is cut."""
+    """A client that follows an answer through one worker. When that dies, it rests, and resumes through another."""
 
-    def __init__(self, town: "Town", answer: str, worker: Worker) -> None:
+    def __init__(self, town: "Town", answer: str, worker: Worker, rests: float) -> None:
         self.answer = answer
         self.text = Text()
         self.is_refused = False
@@ -162,6 +162,7 @@ class Client:
         self.longest_pause = 0.0
         self._town = town
         self._worker = worker
+        self._rests = rests
         self._task = asyncio.create_task(self._follow())
 
     async def ended(self, seconds: float = 60.0) -> None:
@@ -181,6 +182,7 @@ class Client:
             except Unavailable:
                 await asyncio.sleep(0.1)
             if self._worker not in self._town.workers:
+                await asyncio.sleep(self._rests)
                 self._worker = self._town.workers[0]
 
     async def _follow_once(self) -> None:

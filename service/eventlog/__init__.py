@@ -53,9 +53,12 @@ class Backend:
     """The same, for error messages."""
 
 
+_FILES = Backend("service.eventlog.files.backend", re.compile(r"file:///[^?#]*"), "file:///<absolute path>")
+_VALKEY = Backend("service.eventlog.valkey.backend", re.compile(r"[a-z+]+://.+"), "valkey://<host>:<port>")
+
 BACKENDS = {
-    "file": Backend("service.eventlog.files.backend", re.compile(r"file:///[^?#]*"), "file:///<absolute path>"),
-    "valkey": Backend("service.eventlog.valkey.backend", re.compile(r"valkey://.+"), "valkey://<host>:<port>"),
+    "file": _FILES,
+    **dict.fromkeys(("valkey", "valkeys", "redis", "rediss", "valkey+sentinel", "valkeys+sentinel"), _VALKEY),
 }
 """By URL scheme."""
 
@@ -87,5 +90,5 @@ def prepare_event_log(url: str) -> list[Path]:
 def _backend(url: str) -> _Module:
     backend = BACKENDS.get(url.partition(":")[0])
     if backend is None or not backend.url.fullmatch(url):
-        raise UnusableLog(f"Should be {' or '.join(each.form for each in BACKENDS.values())}")
+        raise UnusableLog(f"Should be {' or '.join(dict.fromkeys(each.form for each in BACKENDS.values()))}")
     return cast("_Module", import_module(backend.module))

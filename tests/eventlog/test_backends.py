@@ -9,7 +9,7 @@ import pytest
 
 from service.eventlog import BACKENDS, Retention, UnusableLog, open_event_log, prepare_event_log
 from tests.e2e.stack import ROOT
-from tests.eventlog.backends import TESTED
+from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED
 
 
 @pytest.mark.parametrize("use", [lambda url: open_event_log(url, Retention()), prepare_event_log])
@@ -43,4 +43,25 @@ assert "service.eventlog.files.log" in sys.modules
 
 
 def test_the_suites_run_on_every_backend() -> None:
-    assert set(BACKENDS) <= {each.name for each in TESTED}
+    assert {each.module for each in BACKENDS.values()} <= {BACKENDS_OF_TESTS[each.name].module for each in TESTED}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "valkey://h",
+        "valkeys://user:password@h:1/2?prefix=p",
+        "redis://h",
+        "rediss://h",
+        "valkey+sentinel://h:1,i:2/name",
+        "valkeys+sentinel://h/name",
+    ],
+)
+def test_a_log_on_a_server_needs_no_directory(url: str) -> None:
+    assert prepare_event_log(url) == []
+
+
+def test_a_url_with_a_password_is_not_repeated() -> None:
+    with pytest.raises(UnusableLog) as refused:
+        prepare_event_log("valkey://user:secret@h:1/no-number")
+    assert "secret" not in str(refused.value)

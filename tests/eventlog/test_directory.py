@@ -12,6 +12,8 @@ from service.eventlog.files.directory import UnsafeDirectory, can_make_private, 
 from tests.starting import start
 
 ANOTHER_USER = 54_321
+FORMS = "Should be file:///<absolute path> or valkey://<host>:<port>"
+"""What is said of a URL that no backend knows."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to others")
 
 
@@ -175,7 +177,7 @@ def test_the_service_does_not_start_with_one_that_others_can_write(tmp_path: Pat
 def test_the_service_does_not_start_with_a_logs_address_that_means_another_place(tmp_path: Path, url: str) -> None:
     ended = start(tmp_path, FOLYAM_LOG_URL=url, HOME=str(tmp_path))
     assert ended.status == Arbiter.APP_LOAD_ERROR
-    assert ended.said == "Folyam cannot start: FOLYAM_LOG_URL: Should be file:///<absolute path>\n"
+    assert ended.said == f"Folyam cannot start: FOLYAM_LOG_URL: {FORMS}\n"
 
 
 def test_a_logs_address_in_a_file_is_named_by_the_files_variable(tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_a_logs_address_in_a_file_is_named_by_the_files_variable(tmp_path: Path)
     file.write_text("nowhere://:canary@host\n")
     ended = start(tmp_path, FOLYAM_LOG_URL_FILE=str(file), HOME=str(tmp_path))
     assert ended.status == Arbiter.APP_LOAD_ERROR
-    assert ended.said == "Folyam cannot start: FOLYAM_LOG_URL_FILE: Should be file:///<absolute path>\n"
+    assert ended.said == f"Folyam cannot start: FOLYAM_LOG_URL_FILE: {FORMS}\n"
 
 
 def test_the_service_does_not_start_where_its_default_cannot_be_made(tmp_path: Path) -> None:

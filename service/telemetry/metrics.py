@@ -54,6 +54,32 @@ def text_given_anew() -> None:
     series.GIVEN_ANEW.inc()
 
 
+def log_connection(*, up: bool) -> None:
+    """Set whether this worker has its connection to the log's server."""
+    series.LOG_DISCONNECTED.set(not up)
+
+
+def log_reconnected() -> None:
+    """Count a connection to the log's server that took the place of a lost one."""
+    series.RECONNECTS.inc()
+
+
+def entry_put_back() -> None:
+    """Count an append that the log's server had forgotten, and that was written again."""
+    series.PUT_BACK.inc()
+
+
+def log_workers(count: int) -> None:
+    """Set the number of workers that use the log's server, as last heard."""
+    series.LOG_WORKERS.set(count)
+
+
+def log_memory(*, used: int, limit: int) -> None:
+    """Set the memory that the log's server uses, and may use, in bytes. 0 is no limit."""
+    series.LOG_MEMORY_USED.set(used)
+    series.LOG_MEMORY_LIMIT.set(limit)
+
+
 def overdue(count: int) -> None:
     """Set how many of this worker's answers are still generated well after their timeout."""
     series.OVERDUE.set(count)

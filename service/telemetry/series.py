@@ -110,6 +110,30 @@ GIVEN_ANEW = Counter(
     "folyam_log_texts_given_anew",
     "Answers given anew from their beginning, because the log had lost a follower's place.",
 )
+LOG_DISCONNECTED = Gauge(
+    "folyam_log_disconnected",
+    "Workers without a connection to the server that has the logs. 0 if the logs are files.",
+    multiprocess_mode="livesum",
+)
+RECONNECTS = Counter("folyam_log_reconnects", "Connections to the log's server that took the place of a lost one.")
+PUT_BACK = Counter(
+    "folyam_log_entries_put_back", "Appends that the log's server had forgotten, and that were written again."
+)
+LOG_WORKERS = Gauge(
+    "folyam_log_workers",
+    "Workers of all machines that use the same logs, as last heard. 0 if the logs are files.",
+    multiprocess_mode="livemax",
+)
+LOG_MEMORY_USED = Gauge(
+    "folyam_log_memory_used_bytes",
+    "Memory that the log's server uses. 0 if the logs are files.",
+    multiprocess_mode="livemax",
+)
+LOG_MEMORY_LIMIT = Gauge(
+    "folyam_log_memory_limit_bytes",
+    "Memory that the log's server may use. 0 if it has no limit, or if the logs are files.",
+    multiprocess_mode="livemax",
+)
 LOG_ANSWERS = Gauge("folyam_log_answers", "Answers that are kept.", multiprocess_mode="livemostrecent")
 LOG_BYTES = Gauge(
     "folyam_log_bytes", "Bytes of the logs of the answers that are kept.", multiprocess_mode="livemostrecent"

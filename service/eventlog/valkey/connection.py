@@ -20,6 +20,7 @@ from service.eventlog.valkey.pipeline import Command, ErrorReply, Part, Pipeline
 from service.eventlog.valkey.script import Script
 from service.eventlog.valkey.sentinel import find_primary
 from service.eventlog.valkey.tls import context_for
+from service.telemetry import metrics
 
 PATIENCE_SECONDS = 15.0
 """Time from a call to `Unavailable`, over any number of connections."""
@@ -85,6 +86,7 @@ class Connection:
         self._lost = asyncio.Event()
         self._closed = False
         self._keeper = self._loop.create_task(self._keep_connected())
+        metrics.log_connection(up=False)
 
     def call(self, *command: Part) -> "asyncio.Future[Any]":
         """Send a command, and return its reply: bytes, int, float, bool, None, list, or dict for a map.
@@ -137,6 +139,7 @@ class Connection:
             self._patience = None
         self._waiting.clear()
         self._later.clear()
+        metrics.log_connection(up=True)  # It is wanted no more.
 
     def _submit(self, command: Command) -> None:
         if self._pipeline is None:
@@ -184,6 +187,9 @@ class Connection:
         self._pipeline = pipeline
         self.connected = True
         self.connects += 1
+        metrics.log_connection(up=True)
+        if self.connects > 1:
+            metrics.log_reconnected()
         structlog.get_logger().info("valkey_connected")
         try:
             self._on_connect()
@@ -202,6 +208,7 @@ class Connection:
         pipeline.queue.clear()
         self._lost.set()
         if not self._closed:
+            metrics.log_connection(up=False)
             structlog.get_logger().warning("valkey_lost", reason=reason)
 
     def _send_later(self, command: Command, code: str) -> bool:

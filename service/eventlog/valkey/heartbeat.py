@@ -11,6 +11,7 @@ from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tail, Tails
 from service.eventlog.valkey.workers import HEARTBEAT_SECONDS
+from service.telemetry import metrics
 
 
 class Heartbeat:
@@ -48,6 +49,7 @@ class Heartbeat:
         await beat
         counts = {worker.decode(): int(count) for worker, count in (await listed).items()}
         died = store.workers.look(counts)
+        metrics.log_workers(store.workers.alive())
         for lease, reply in watchers:
             lease.heard_watchers(await reply)
         self._tails.each(Tail.ask_if_silent)

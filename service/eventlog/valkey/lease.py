@@ -16,6 +16,7 @@ from service.eventlog.valkey.scripts import APPEND, END, RELEASE
 from service.eventlog.valkey.scripts import CLAIM as CLAIM_SCRIPT
 from service.eventlog.valkey.store import Store
 from service.events import TERMINAL, Event, StoppedBy, encode_lines
+from service.telemetry import metrics
 
 PUT_BACK_ROUNDS = 5
 """Limit on the times that the server may forget again while it is given back what it forgot."""
@@ -231,7 +232,9 @@ class ValkeyLease:
                     return
                 if status != b"ok":
                     break
-                self.put_back += each is not entry
+                if each is not entry:
+                    self.put_back += 1
+                    metrics.entry_put_back()
             else:
                 if entry is not None:
                     self._wrote(entry)

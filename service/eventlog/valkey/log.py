@@ -14,6 +14,7 @@ from service.eventlog.valkey.failures import soon, unavailable
 from service.eventlog.valkey.heartbeat import Heartbeat
 from service.eventlog.valkey.keys import NOBODY, Keys
 from service.eventlog.valkey.lease import ValkeyLease
+from service.eventlog.valkey.memory import Memory
 from service.eventlog.valkey.orphans import Orphans
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.reader import ValkeyReader
@@ -41,6 +42,7 @@ class ValkeyEventLog:
         self._tails = Tails(self._store)
         self._orphans = Orphans(self._store, self._tails)
         self._retainer = Retainer(self._store, retention, self._tails)
+        self._memory = Memory(self._store)
         self._heartbeat = Heartbeat(self._store, self._tails, self._orphans)
         self._keep_milliseconds = max(1, int(retention.seconds * 1000))
         self._ended: dict[str, ValkeyLease] = {}
@@ -185,6 +187,7 @@ class ValkeyEventLog:
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
         self._forget_ended()
         try:
+            self._memory.look()
             await self._orphans.find(on_orphan)
             await self._retainer.run()
         except ErrorReply as error:

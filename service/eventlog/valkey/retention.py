@@ -10,6 +10,7 @@ from service.eventlog.base import Retention
 from service.eventlog.valkey.keys import NOBODY
 from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tails
+from service.telemetry import metrics
 
 BATCH = 200
 """Ended answers that are looked at in one round."""
@@ -40,12 +41,11 @@ class Retainer:
             call("HGETALL", keys.workers),
             call("TIME"),
         )
-        if not oldest:
-            return
         names = {store.me, NOBODY, *(worker.decode() for worker in workers)}
         leases = await asyncio.gather(*[call("SCARD", keys.leases(worker)) for worker in names])
         answers = count + sum(leases)
         size = int(total or 0) + sum(int(each) for each in running.values())
+        metrics.log_swept(answers, size)
         expired = int(now[0]) * 1000 - self._retention.seconds * 1000
         sizes = await asyncio.gather(*[call("HGET", keys.ended_bytes, answer) for answer, _ in oldest])
         for (answer, at), length in zip(oldest, sizes, strict=True):

@@ -11,16 +11,9 @@ from service.errors import Unavailable
 from service.eventlog.valkey.connection import COMPLAINT_SECONDS
 from service.eventlog.valkey.pipeline import ErrorReply
 from tests.eventlog.valkey.connecting import ADD, connected
+from tests.eventlog.valkey.rights import RIGHTS
 from tests.valkey import ValkeyServer
 from tests.waiting import until
-
-RIGHTS = (
-    "resetchannels ~folyam:* ~{folyam}:* &folyam:* -@all"
-    " +hello +auth +client|setname +ping +role +info +time +script|load +evalsha +scan"
-    " +xadd +xrange +xrevrange +hset +hget +hincrby +hdel +hgetall +sadd +srem +smove +smembers +scard"
-    " +zadd +zrem +zrange +zcard +get +incrby +pexpire +unlink +spublish +ssubscribe +sunsubscribe"
-)
-"""The fewest rights with which the log works."""
 
 
 @pytest.mark.parametrize(
@@ -66,7 +59,7 @@ async def test_a_password_alone_is_the_default_users(server: ValkeyServer) -> No
 
 
 async def test_the_documented_rights_are_enough_and_others_are_refused(server: ValkeyServer) -> None:
-    server.command("ACL", "SETUSER", "limited", "on", ">secret", *RIGHTS.split())
+    server.command("ACL", "SETUSER", "limited", "on", ">secret", *RIGHTS)
     async with connected(f"valkey://limited:secret@{server.address}") as heard:
         call = heard.connection.call
         # The script uses INCRBY, and keys of another prefix are refused in it, too.

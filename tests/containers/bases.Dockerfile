@@ -38,3 +38,16 @@ EXPOSE 9090
 VOLUME ["/prometheus"]
 ENTRYPOINT ["/bin/prometheus"]
 CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+
+# The checkout's own server, with Debian's client. The image's entry point adds the server's name to options alone.
+FROM debian AS valkey
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io valkey-tools \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
+    && (id valkey >/dev/null 2>&1 || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin valkey) \
+    && mkdir /data && chown valkey:valkey /data
+COPY valkey-server /usr/local/bin/valkey-server
+WORKDIR /data
+VOLUME ["/data"]
+EXPOSE 6379
+ENTRYPOINT ["valkey-server"]

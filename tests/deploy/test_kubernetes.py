@@ -1,7 +1,9 @@
 """The manifests as built by kustomize: valid by the strict schemas, and with the restrictions that they claim."""
 
 import functools
+import ipaddress
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,9 @@ def everything() -> list[Manifest]:
     """All manifests that there are, those of components that no overlay has among them."""
     manifests = [manifest for name in OVERLAYS for manifest in overlay(name)]
     for component in COMPONENTS:
-        for path in (KUBERNETES / "components" / component).glob("*.yaml"):
-            if path.name != "kustomization.yaml":
-                manifests += yaml.safe_load_all(path.read_text())
+        directory = KUBERNETES / "components" / component
+        for name in yaml.safe_load((directory / "kustomization.yaml").read_text()).get("resources", []):
+            manifests += yaml.safe_load_all((directory / name).read_text())
     return manifests
 
 
@@ -87,7 +89,8 @@ def test_the_validators_see_a_field_that_does_not_exist() -> None:
 
 
 def pods(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
-    return [(each["metadata"]["name"], each["spec"]["template"]["spec"]) for each in of_kind(manifests, "Deployment")]
+    deployed = of_kind(manifests, "Deployment") + of_kind(manifests, "StatefulSet")
+    return [(each["metadata"]["name"], each["spec"]["template"]["spec"]) for each in deployed]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -142,15 +145,23 @@ def test_every_name_in_the_manifests_exists(name: str) -> None:
         if "persistentVolumeClaim" in volume
     }
     assert wanted == claims
-    for _, pod in pods(manifests):
+    claimed = {
+        each["metadata"]["name"]: {claim["metadata"]["name"] for claim in each["spec"]["volumeClaimTemplates"]}
+        for each in of_kind(manifests, "StatefulSet")
+    }
+    for deployed, pod in pods(manifests):
         mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-        assert mounted == {volume["name"] for volume in pod["volumes"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]} | claimed.get(deployed, set())
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_no_probe_asks_the_upstream_and_each_pod_has_them(name: str) -> None:
     for deployed, pod in pods(overlay(name)):
         [container] = pod["containers"]
+        if deployed == "folyam-valkey":
+            for kind in ("livenessProbe", "readinessProbe"):
+                assert container[kind]["tcpSocket"] == {"port": container["ports"][0]["name"]}
+            continue
         paths = {kind: container[kind]["httpGet"]["path"] for kind in ("livenessProbe", "readinessProbe")}
         expected = {
             "folyam-service": ("/livez", "/readyz"),
@@ -182,13 +193,74 @@ def test_only_nginx_and_prometheus_reach_the_service() -> None:
     ]
 
 
-def test_replicas_share_a_volume_or_there_is_one() -> None:
+def egress_of_the_service(name: str) -> list[Manifest]:
+    return [
+        rule
+        for policy in of_kind(overlay(name), "NetworkPolicy")
+        if policy["spec"]["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": "folyam-service"}
+        for rule in policy["spec"].get("egress", [])
+    ]
+
+
+def test_only_the_service_reaches_valkey_which_reaches_nothing() -> None:
+    [policy] = [
+        each
+        for each in of_kind(overlay("valkey"), "NetworkPolicy")
+        if each["spec"]["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": "folyam-valkey"}
+    ]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in policy["spec"]
+    [rule] = policy["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "folyam-service"}}}]
+    port = [{"protocol": "TCP", "port": 6379}]
+    assert rule["ports"] == port
+    valkey = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "folyam-valkey"}}}]
+    assert {"to": valkey, "ports": port} in egress_of_the_service("valkey")
+    [managed] = [each for each in egress_of_the_service("managed-valkey") if each["ports"] == port]
+    # Private addresses only.
+    for block in managed["to"]:
+        assert ipaddress.ip_network(block["ipBlock"]["cidr"]).is_private
+
+
+def mebibytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([a-z]+)", text.lower()).groups()  # type: ignore[union-attr]
+    return int(number) * {"mb": 1, "m": 1, "mi": 1, "gb": 1024, "g": 1024, "gi": 1024}[unit]
+
+
+def test_the_one_valkey_keeps_running_answers_and_what_it_has_acknowledged() -> None:
+    [valkey] = of_kind(overlay("valkey"), "StatefulSet")
+    assert valkey["spec"]["replicas"] == 1
+    [container] = valkey["spec"]["template"]["spec"]["containers"]
+    compose = yaml.safe_load((ROOT / "deploy/compose/valkey.yml").read_text().replace("!override ", ""))
+    composed = compose["services"]["valkey"]
+    assert container["image"] == composed["image"]
+    limits = (container["resources"]["limits"]["memory"], composed["deploy"]["resources"]["limits"]["memory"])
+    for arguments, limit in zip((composed["command"], container["args"]), reversed(limits), strict=True):
+        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "volatile-ttl")
+        assert options["--tcp-keepalive"] == "60"
+        # A rewrite of the file may take as much again.
+        assert 2 * mebibytes(options["--maxmemory"]) <= mebibytes(limit)
+    # The users' file has the rights that are tried in tests/eventlog/valkey.
+    assert options["--aclfile"].startswith(container["volumeMounts"][1]["mountPath"])
+
+
+def test_replicas_share_a_log_or_there_is_one() -> None:
     for name in OVERLAYS:
         [service] = [
             each for each in of_kind(overlay(name), "Deployment") if each["metadata"]["name"] == "folyam-service"
         ]
         volumes = {volume["name"]: volume for volume in service["spec"]["template"]["spec"]["volumes"]}
-        if "persistentVolumeClaim" in volumes["answers"]:
+        if "answers" not in volumes:
+            [container] = service["spec"]["template"]["spec"]["containers"]
+            [url] = [each["valueFrom"] for each in container["env"] if each["name"] == "FOLYAM_LOG_URL"]
+            assert url == {"secretKeyRef": {"name": "folyam-log", "key": "url"}}
+            # On any node, and not all on one.
+            assert "affinity" not in service["spec"]["template"]["spec"]
+            [spread] = service["spec"]["template"]["spec"]["topologySpreadConstraints"]
+            assert spread["topologyKey"] == "kubernetes.io/hostname"
+            assert of_kind(overlay(name), "PersistentVolumeClaim") == []
+        elif "persistentVolumeClaim" in volumes["answers"]:
             # On one node: the claim is for one, and the pods go where the others are.
             [claim] = of_kind(overlay(name), "PersistentVolumeClaim")
             assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]

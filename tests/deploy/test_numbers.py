@@ -108,17 +108,17 @@ def test_a_draining_worker_shows_a_sign_of_life_often_enough(gunicorn: dict[str,
     assert gunicorn["timeout"] > 3 * worker.NOTIFY_SECONDS
 
 
-@pytest.mark.parametrize("overlay", ["one-node", "trial"])
+@pytest.mark.parametrize("overlay", ["managed-valkey", "one-node", "trial", "valkey"])
 def test_kubernetes_kills_after_gunicorn_would(overlay: str, gunicorn: dict[str, Any]) -> None:
     assert grace(pod(overlay, "folyam-service")) > gunicorn["graceful_timeout"]
 
 
-@pytest.mark.parametrize("overlay", ["one-node", "trial"])
+@pytest.mark.parametrize("overlay", ["managed-valkey", "one-node", "trial", "valkey"])
 def test_kubernetes_lets_nginx_bring_its_streams_to_their_end(overlay: str) -> None:
     assert grace(pod(overlay, "folyam-nginx")) > seconds(directive("worker_shutdown_timeout"))
 
 
-@pytest.mark.parametrize("overlay", ["one-node", "trial"])
+@pytest.mark.parametrize("overlay", ["managed-valkey", "one-node", "trial", "valkey"])
 def test_a_pod_is_not_restarted_for_one_worker_that_hangs(overlay: str, gunicorn: dict[str, Any]) -> None:
     [container] = pod(overlay, "folyam-service")["containers"]
     probe = container["livenessProbe"]

@@ -132,8 +132,9 @@ class Settings(BaseSettings):
         "",
         validate_default=True,
         repr=False,
-        description="Location of the answers' logs: `file:///` and a directory that no other user can write to. If"
-        " unset, `folyam/answers` in `$XDG_STATE_HOME` or in `~/.local/state`.",
+        description="Location of the answers' logs: `file:///` and a directory that no other user can write to; or"
+        " `valkey://`, `valkeys://` or `valkey+sentinel://` and a server that many machines share. If unset,"
+        " `folyam/answers` in `$XDG_STATE_HOME` or in `~/.local/state`.",
     )
     retention_seconds: PositiveSeconds = Field(3600, description="Retention of ended answers.")
     retention_answers: int = Field(10_000, ge=1, description="Limit on the number of kept answers.")

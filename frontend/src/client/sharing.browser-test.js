@@ -76,9 +76,11 @@ test("another_follower_leads_when_the_leader_leaves_and_nothing_is_lost", async 
     }
   })();
   await Promise.all([second, third].map((answer) => until(answer, ({ seq }) => seq > 8)));
+  const connections = async () => (await report(run)).answers[0].connections;
   first.abort();
-  await until(second, ({ seq }) => seq > 16);
+  await expect.poll(connections, { timeout: 30_000 }).toBe(2); // The second leads, and has not only heard more meanwhile.
   second.abort();
+  await expect.poll(connections, { timeout: 30_000 }).toBe(3);
   const { seq: left } = third.state;
   await until(third, ({ seq }) => seq > left + 8);
   await third.stop();

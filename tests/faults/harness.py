@@ -22,7 +22,7 @@ from tests.faults.checks import (
     moves_of,
 )
 from tests.faults.findings import Findings
-from tests.faults.kinds import ClockJumped, Planned, WorkerHung, WorkerKilled, WorkerPaused
+from tests.faults.kinds import ClockJumped, DiskFull, Planned, WorkerHung, WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
 from tests.faults.viewing import TERMINAL, TIMEOUTS, Manner, Timeouts, Viewer, Viewing
@@ -441,10 +441,13 @@ class Run:
 
 
 def held_still(happened: Sequence[Happened], start: float, end: float) -> float:
-    """Return the seconds in which a worker was stopped. Faults come in the order of their beginnings."""
+    """Return the seconds in which a worker was stopped, or no log took an event: who takes an answer over writes first.
+
+    Faults come in the order of their beginnings.
+    """
     seconds, reached = 0.0, start
     for each in happened:
-        if each.name == WorkerPaused.name and each.at < end and each.until > reached:
+        if each.name in (WorkerPaused.name, DiskFull.name) and each.at < end and each.until > reached:
             seconds += min(each.until, end) - max(each.at, reached)
             reached = each.until
     return seconds

@@ -22,7 +22,7 @@ from tests.faults.checks import (
     text_of,
 )
 from tests.faults.harness import Happened, held_still
-from tests.faults.kinds import WorkerKilled, WorkerPaused
+from tests.faults.kinds import DiskFull, Fault, WorkerKilled, WorkerPaused
 from tests.faults.questions import Question
 from tests.faults.soak import is_flat, thirds
 from tests.faults.viewing import Manner, Refusal, Viewing
@@ -248,6 +248,7 @@ def test_growth_after_the_warm_up_is_told_from_noise() -> None:
     assert not is_flat("metric_files", 50, 90)
 
 
+@pytest.mark.parametrize("kind", [WorkerPaused, DiskFull])
 @pytest.mark.parametrize(
     ("pauses", "seconds"),
     [
@@ -260,8 +261,8 @@ def test_growth_after_the_warm_up_is_told_from_noise() -> None:
     ],
 )
 def test_seconds_of_workers_that_were_held_still_count_once(
-    pauses: tuple[tuple[float, float], ...], seconds: float
+    pauses: tuple[tuple[float, float], ...], seconds: float, kind: type[Fault]
 ) -> None:
-    happened = [Happened(WorkerPaused.name, orphans=False, at=at, until=until) for at, until in pauses]
+    happened = [Happened(kind.name, orphans=False, at=at, until=until) for at, until in pauses]
     happened.append(Happened(WorkerKilled.name, orphans=True, at=10, until=20))
     assert held_still(happened, 10, 20) == seconds

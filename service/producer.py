@@ -389,10 +389,14 @@ class Producer:
             if mending.has_seam:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
-        await self._writer.append(events)
+        last_seq = self._lease.last_seq
+        try:
+            await self._writer.append(events)
+        finally:
+            if self._lease.last_seq > last_seq:  # Also where this worker leaves: the append has completed meanwhile.
+                self._lease.grew()
         self._stop_left_run()
         self._move(Cause.CHUNK)
-        self._lease.grew()
         self._has_grown = True
 
     def _seam(self, how: str, mending: Mending) -> Event:

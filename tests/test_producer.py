@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service import recovery as recovering
 from service.errors import TooMany, Unavailable
-from service.eventlog import LeaseLostError, Retention, open_event_log
+from service.eventlog import Lease, LeaseLostError, Retention, open_event_log
 from service.events import (
     Delta,
     Done,
@@ -601,6 +601,36 @@ async def leave(here: Worker, answer: str, monkeypatch: pytest.MonkeyPatch, *, d
         monkeypatch.setattr(producer._lease, "hand_over", producer._lease.release)
     producer.hand_over()
     await until(lambda: answer not in here.supervisor._running)
+
+
+async def test_an_answer_grows_though_its_worker_leaves_during_the_append(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower is pushed the events, and may stop or leave, before the producer's task goes on."""
+    grown: list[int] = []
+    async with worker(url, upstream, recovery="continue") as here:
+        answer = await orphan_of(here, key, chunks=40, first=[{"stall_after": 2}])
+        claim = here.log.claim
+
+        async def claim_one_that_leaves(answer: str) -> Lease | None:
+            lease = await claim(answer)
+            assert lease is not None
+            append = lease.append
+
+            async def append_and_leave(events: Sequence[Event]) -> None:
+                await append(events)
+                if any(isinstance(event, Delta) and event.text for event in events):
+                    here.supervisor._running[answer].hand_over()
+                    await asyncio.sleep(0)  # Cancelled here.
+
+            monkeypatch.setattr(lease, "append", append_and_leave)
+            monkeypatch.setattr(lease, "grew", lambda: grown.append(lease.last_seq))
+            return lease
+
+        monkeypatch.setattr(here.log, "claim", claim_one_that_leaves)
+        here.supervisor.adopt(answer)
+        await until(lambda: len(upstream.requests(key)) == 2 and answer not in here.supervisor._running)
+    assert len(grown) == 1
 
 
 async def test_an_answer_that_is_handed_over_often_is_not_given_up(

@@ -1,6 +1,6 @@
 import { make } from "./elements.js";
 import { completed, withoutMarks, withRule } from "./preview.js";
-import { childrenOf, patchAll, patchAttributes } from "./patch.js";
+import { childrenOf, patchAll, patchAttributes, patchChildren } from "./patch.js";
 import { isUnclosed, restartOf } from "./restart.js";
 import { appendText } from "./text-nodes.js";
 import { treeOf } from "./tree.js";
@@ -181,8 +181,12 @@ function graft(context, levels, tree, append) {
     if (level.kind !== "fence") {
       const keep = level.stable + (isInnermost ? 0 : 1);
       const views = block.children.slice(from).map(({ view }) => view);
-      const add = depth === 0 ? append : (/** @type {Node} */ node) => level.inner.node?.append(node);
-      patchAll(context, level.inner.children.slice(keep), views, add);
+      const shown = level.inner.children.slice(keep);
+      if (level.inner.node) {
+        patchChildren(context, level.inner.node, shown, views);
+      } else {
+        patchAll(context, shown, views, append); // the root's, which are in parts
+      }
       level.inner.children.splice(keep, Infinity, ...views);
     }
     if (next && !isInnermost) {
@@ -294,7 +298,9 @@ function contentsOf(view) {
 function remake(context, content) {
   const before = childrenOf(content);
   const views = content.remake?.() ?? before;
-  patchAll(context, before, views, (node) => content.node?.append(node));
+  if (content.node) {
+    patchChildren(context, content.node, before, views);
+  }
   content.children = views;
   context.references.wait(content);
 }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ANSWERS } from "../../test/answers.js";
 import HOSTILE from "../../test/hostile.json";
 import CASES from "../../test/markdown-cases.json";
@@ -206,6 +206,41 @@ describe("a megabyte", () => {
     test(`${name} takes time in proportion to its length`, () => {
       expect(isInProportion((part) => render(text.slice(0, text.length * part)), 50)).toBe(true);
       expectHarmless();
+    });
+  }
+});
+
+describe("a browser looks for the direction of a block once, not once for each node in it", () => {
+  for (const [name, text] of Object.entries({
+    "a paragraph of marks": "*_".repeat(20_000),
+    "a paragraph of lines": "x\n".repeat(20_000),
+    "a paragraph in a list": `- a\n- ${"x  \n  ".repeat(8000)}`,
+    "a list": "- a\n".repeat(10_000),
+    "what is removed again": "*a*".repeat(17_000),
+  })) {
+    test(name, () => {
+      let looks = 0;
+      /** @param {Node | null} place */
+      const look = (place) => {
+        looks += place instanceof Element && place.closest("[dir=auto]") ? 1 : 0;
+      };
+      const { append, remove } = Element.prototype;
+      vi.spyOn(Element.prototype, "append").mockImplementation(
+        /** @this {Element} @param {(Node | string)[]} nodes */ function (...nodes) {
+          look(this);
+          append.apply(this, nodes);
+        },
+      );
+      vi.spyOn(Element.prototype, "remove").mockImplementation(
+        /** @this {Element} */ function () {
+          look(this.parentNode);
+          remove.call(this);
+        },
+      );
+      render(text);
+      vi.restoreAllMocks();
+      expect(looks).toBeLessThan(100);
+      expect(root.querySelectorAll("[dir=ltr]")).toHaveLength(0);
     });
   }
 });

@@ -8,6 +8,9 @@ from service.follower import Sink
 from service.keys import ANYBODY, Caller
 from service.telemetry.tracing import Span
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+"""ASGI's `receive`."""
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 """ASGI's `send`."""
 
@@ -22,6 +25,9 @@ class RequestContext:
     headers: Mapping[bytes, bytes]
     """The first value of each header, by its name in lower case. Starlette's look-up of an absent one is slow."""
     span: Span
+    receive: Receive
+    """Receives directly from the server, without the limit on the body: for what waits for the client's disconnect, and
+    passes over a body that no route reads."""
     send: Send
     """Sends the response's body directly through the outermost middleware. The layers between it and the route see only
     the start of the response."""

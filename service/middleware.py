@@ -52,7 +52,7 @@ class RequestLine:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else urandom(8).hex()
         quiet = scope["path"] in _QUIET
-        context = RequestContext(request_id, arrived_at, headers, tracing.NO_SPAN, send)
+        context = RequestContext(request_id, arrived_at, headers, tracing.NO_SPAN, receive, send)
         response = _Response(send, context)
         context.send = response.send
         if not quiet:
@@ -68,7 +68,8 @@ class RequestLine:
                 error = await http_errors.respond(Request(scope), FolyamError("internal"))
                 await error(scope, receive, response.send)
         finally:
-            del context.send  # It refers to the scope, and the scope to the context: a cycle for the garbage collector.
+            # They refer to the scope, and the scope to the context: a cycle for the garbage collector.
+            del context.receive, context.send
             if not quiet:
                 _record(scope, context, response)
 

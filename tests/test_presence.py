@@ -10,9 +10,10 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.config import Settings
-from service.events import Start, new_answer_id
+from service.events import Delta, Start, new_answer_id
 from service.routes.presence import Presence
 from tests.in_process import running
+from tests.waiting import until
 
 GONE = {"type": "http.disconnect"}
 
@@ -116,22 +117,8 @@ async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
         yield app
 
 
-async def test_a_response_has_no_task_of_its_own_and_begins_in_one_turn(app: FastAPI) -> None:
-    log = app.state.answers._log
-    lease = await log.create(Start(1, new_answer_id(), "model"))
-    client, loop = Client(), asyncio.get_running_loop()
-    seen: list[str] = []
-    begun = asyncio.Event()
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        seen.append(message["type"])
-        if message["type"] == "http.response.start":
-            loop.call_soon(seen.append, "next turn")
-        else:
-            loop.call_soon(begun.set)
-
-    path = f"/answers/{lease.answer_id}"
-    scope = {
+def scope_of(path: str) -> MutableMapping[str, Any]:
+    return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
@@ -146,12 +133,52 @@ async def test_a_response_has_no_task_of_its_own_and_begins_in_one_turn(app: Fas
         "server": ("127.0.0.1", 8000),
         "state": {},
     }
+
+
+async def test_a_response_has_no_task_of_its_own_and_begins_in_one_turn(app: FastAPI) -> None:
+    log = app.state.answers._log
+    lease = await log.create(Start(1, new_answer_id(), "model"))
+    client, loop = Client(), asyncio.get_running_loop()
+    seen: list[str] = []
+    begun = asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        seen.append(message["type"])
+        if message["type"] == "http.response.start":
+            loop.call_soon(seen.append, "next turn")
+        else:
+            loop.call_soon(begun.set)
+
     client.messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
     before = len(asyncio.all_tasks())
-    request = asyncio.create_task(app(scope, client.receive, send))
+    request = asyncio.create_task(app(scope_of(f"/answers/{lease.answer_id}"), client.receive, send))
     await begun.wait()
     assert seen == ["http.response.start", "http.response.body", "next turn"]
     assert len(asyncio.all_tasks()) == before + 1
     client.messages.put_nowait(GONE)
     await request
     assert not lease.watched()
+
+
+async def test_a_body_that_the_route_does_not_read_may_be_of_any_length(app: FastAPI) -> None:
+    log = app.state.answers._log
+    lease = await log.create(Start(1, new_answer_id(), "model"))
+    client = Client()
+    sent: list[MutableMapping[str, Any]] = []
+    told = asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+        if b"w1" in message.get("body", b""):
+            told.set()
+
+    request = asyncio.create_task(app(scope_of(f"/answers/{lease.answer_id}"), client.receive, send))
+    for is_last in (False, True):
+        client.messages.put_nowait({"type": "http.request", "body": b"x" * (1 << 20), "more_body": not is_last})
+    await until(client.messages.empty)
+    await lease.append([Delta(2, text="w1 ")])
+    await asyncio.wait([request, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
+    assert told.is_set()
+    assert sent[0]["status"] == 200
+    client.messages.put_nowait(GONE)
+    await request

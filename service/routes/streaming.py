@@ -185,7 +185,7 @@ async def answer_response(
     The stream is closed at once if the client disconnects meanwhile. uvicorn and Starlette would not notice before the
     response begins.
     """
-    presence = Presence(request.receive)
+    presence = Presence(context_of(request.scope).receive)
     try:
         first = await anext(stream, None)
     except BaseException as error:

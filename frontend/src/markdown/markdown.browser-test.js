@@ -176,7 +176,7 @@ function isInProportion(work, nothing) {
   return [ratio, ratio, ratio].some((measure) => measure() < 10);
 }
 
-describe("a megabyte", () => {
+describe("up to a megabyte", () => {
   const million = 1024 * 1024;
   for (const [name, text] of Object.entries({
     "without a line break": "x".repeat(million),
@@ -197,6 +197,13 @@ describe("a megabyte", () => {
     "of angles": "<".repeat(million),
     "of names that do not end": ".__a".repeat(million / 4),
     "of formulas that do not end": "\\(".repeat(million / 2),
+    "of lines with the beginning of a formula": "\\[\n".repeat(million / 3),
+    "of lines with beginnings, and an end in the middle of a line": `${"\\[\n".repeat(600)}\\] x\n`.repeat(
+      million / 9000,
+    ),
+    "of lines with beginnings, and an end behind a blank line": `${"$$\n".repeat(600)}\n`.repeat(
+      million / 9000,
+    ),
     "of items in items": "- ".repeat(million / 2),
     "of parentheses behind an address": `https://a.example/${")".repeat(million)}`,
     "of addresses that are none": "http://!".repeat(million / 8),

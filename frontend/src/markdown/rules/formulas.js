@@ -79,7 +79,7 @@ function inDollars(state) {
  * @param {boolean} silent
  */
 export function formulaBlock(state, startLine, endLine, silent) {
-  const start = Number(state.bMarks[startLine]) + Number(state.tShift[startLine]);
+  const start = startOf(state, startLine);
   const [open, close] =
     DELIMITERS.find(([mark, , display]) => display && state.src.startsWith(mark, start)) ?? [];
   if (
@@ -104,31 +104,51 @@ export function formulaBlock(state, startLine, endLine, silent) {
 }
 
 /**
+ * The end is looked for in the text first: reading a formula's lines for each line of openings would take quadratic time.
+ *
  * @param {StateBlock} state
  * @param {number} startLine
  * @param {number} endLine
  * @param {[open: string, close: string]} marks
  */
 function linesOf(state, startLine, endLine, [open, close]) {
-  let source = "";
-  for (let line = startLine; line < endLine && source.length < LONGEST; line += 1) {
+  const { src } = state;
+  const start = startOf(state, startLine);
+  const found = src.slice(start, start + LONGEST).indexOf(close, open.length);
+  const end = found < 0 ? Infinity : start + found;
+  const behind = found < 0 ? "" : restOfLine(src, end + close.length);
+  if (found < 0 ? src.length - start >= LONGEST : !/^[.,;:]?$/.test(behind)) {
+    return null;
+  }
+  for (let line = startLine; line < endLine; line += 1) {
     if (state.isEmpty(line) || (line > startLine && Number(state.sCount[line]) < state.blkIndent)) {
       return null;
     }
-    const start = Number(state.bMarks[line]) + Number(state.tShift[line]);
-    source += `${state.src.slice(start, state.eMarks[line]).trim()}\n`;
-    const end = source.indexOf(close, open.length);
-    if (end >= 0) {
+    if (end < Number(state.eMarks[line])) {
+      const source = sourceOf(state, startLine, line + 1);
+      const tex = source.slice(open.length, source.indexOf(close, open.length)).trim();
       // A sentence's mark behind it is shown in it.
-      const behind = source.slice(end + close.length).trim();
-      const tex = source.slice(open.length, end).trim();
-      const isFormula = /^[.,;:]?$/.test(behind) && tex !== "";
-      return isFormula ? { line: line + 1, source: source.trim(), tex: tex + behind, isOpen: false } : null;
+      return tex === "" ? null : { line: line + 1, source, tex: tex + behind, isOpen: false };
     }
   }
   const { isWhole } = /** @type {BlockEnvironment} */ (/** @type {unknown} */ (state.env));
-  const isOpen = !isWhole && source.length < LONGEST && endLine === state.lineMax && reachesTheEnd(state);
-  return isOpen ? { line: endLine, source: source.trimEnd(), tex: "", isOpen } : null;
+  const isOpen = !isWhole && found < 0 && endLine === state.lineMax && reachesTheEnd(state);
+  return isOpen ? { line: endLine, source: sourceOf(state, startLine, endLine), tex: "", isOpen } : null;
+}
+
+/** @param {StateBlock} state @param {number} line */
+const startOf = (state, line) => Number(state.bMarks[line]) + Number(state.tShift[line]);
+
+/** @param {string} source @param {number} at */
+const restOfLine = (source, at) => (/^.*/.exec(source.slice(at, at + LONGEST))?.[0] ?? "").trim();
+
+/** @param {StateBlock} state @param {number} from @param {number} to the line behind the last one */
+function sourceOf(state, from, to) {
+  let source = "";
+  for (let line = from; line < to; line += 1) {
+    source += `${state.src.slice(startOf(state, line), state.eMarks[line]).trim()}\n`;
+  }
+  return source.trimEnd();
 }
 
 /** A list or a quote that has ended is followed by more text. @param {StateBlock} state */

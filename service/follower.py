@@ -85,7 +85,7 @@ class Follower:
         self._on_close = on_close
         self._sink: Sink | None = None
         self._time = asyncio.get_running_loop().time
-        self._heard_at = self._time()
+        self._sent_at = self._time()
         self._preamble = rendering.preamble
         self._begun = False
         self._ended = False
@@ -95,7 +95,7 @@ class Follower:
     async def next(self, sink: Sink | None = None) -> bytes | None:
         """Wait for the next bytes to send and return them; None after the end.
 
-        The bytes are events, or a heartbeat after `heartbeat_seconds` without an event. If there is no event yet, the
+        The bytes are events, or a heartbeat after `heartbeat_seconds` without bytes. If there is no event yet, the
         first call returns the rendering's opening at once, so that the response can begin.
 
         With a sink, events that come during the wait are written to it and not returned. Send all returned bytes before
@@ -125,9 +125,9 @@ class Follower:
             if waited and self._reader.orphaned():
                 self._on_orphan(self._reader.answer_id)
             now = self._time()
-            left = self._heard_at + self._heartbeat_seconds - now
+            left = self._sent_at + self._heartbeat_seconds - now
             if left <= 0:
-                self._heard_at = now
+                self._sent_at = now
                 if self._rendering.heartbeat:
                     return self._rendering.heartbeat
                 left = self._heartbeat_seconds
@@ -159,7 +159,6 @@ class Follower:
         return is_taken and not self._ended
 
     def _encode(self, events: Sequence[Event]) -> bytes:
-        self._heard_at = self._time()
         encoder = self._encoder
         data = encoder.encode(events)
         if encoder.finished:
@@ -170,6 +169,8 @@ class Follower:
         if self._on_first_chunk is not None and any(type(event) is Delta and not event.is_private for event in events):
             self._on_first_chunk()
             self._on_first_chunk = None
-        if self._preamble and data:
-            data, self._preamble = self._preamble + data, b""
+        if data:  # Private events put no heartbeat off.
+            self._sent_at = self._time()
+            if self._preamble:
+                data, self._preamble = self._preamble + data, b""
         return data

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import UnknownAnswer
 from service.eventlog import EventLog, Lease, Retention, open_event_log
-from service.events import Delta, Done, Event, Restart, Start, Stopped, Terminal, Timing, new_answer_id
+from service.events import Attempt, Delta, Done, Event, Restart, Start, Stopped, Terminal, Timing, new_answer_id
 from service.follower import CutShortError, Follower, encoder_at
 from service.question import to_request
 from service.renderings import Rendering
@@ -241,6 +241,34 @@ async def test_an_event_puts_the_sign_of_life_off(log: EventLog) -> None:
         await asyncio.sleep(0.1)
         await lease.append([say(seq)])
         assert await waiting != SSE.heartbeat
+    follower.close()
+
+
+class Drain:
+    """A client that takes everything."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def write(self, data: bytes) -> bool:
+        self.sent += data
+        return True
+
+    async def drain(self) -> None: ...
+
+
+@pytest.mark.parametrize("sink", [None, Drain()])
+async def test_an_event_that_is_not_shown_does_not_put_the_sign_of_life_off(log: EventLog, sink: Drain | None) -> None:
+    lease = await begin(log)
+    follower = await follower_of(log, lease.answer_id, heartbeat_seconds=0.4)
+    await next_of(follower)
+    waiting = asyncio.create_task(follower.next(sink))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not waiting.done():
+            await lease.append([Delta(lease.last_seq + 1, attempt=Attempt(1, 1))])
+            await asyncio.sleep(0.05)
+    assert await waiting == SSE.heartbeat
+    assert sink is None or sink.sent == b""
     follower.close()
 
 

@@ -381,6 +381,26 @@ test("an address is a link as far as it goes, and with its scheme only", () => {
   ]);
 });
 
+test("an address without a scheme is found behind one that is none", () => {
+  render(
+    "a-www.none.example *www.one.example* awww.none (www.two.example) www. www.three.example/x www.a_b.c www.four.example",
+  );
+  expect([...root.querySelectorAll("a")].map(({ host }) => host)).toEqual([
+    "www.one.example",
+    "www.two.example",
+    "www.three.example",
+    "www.four.example",
+  ]);
+  expect(root.textContent).toContain(
+    "awww.none (www.two.example) www. www.three.example/x www.a_b.c www.four",
+  );
+});
+
+test("the search for addresses takes time in proportion to the text", () => {
+  const parts = (/** @type {number} */ part) => render("www.a ".repeat(8000 * part));
+  expect(isInProportion(parts, 20)).toBe(true);
+});
+
 test("an image is a link to it", () => {
   render("![a river](https://example.com/river.png)\n");
   const link = root.querySelector("a");

@@ -6,7 +6,7 @@ const END = "\\s<\\u3000-\\u303f\\uff00-\\uff0f\\uff1a-\\uff20\\uff3b-\\uff40\\u
 /** The lengths are bounded because the search restarts at each scheme. */
 const ADDRESS = new RegExp(`(?:https?://|www\\.)([^${END}/?#]{1,300})[^${END}]{0,4000}`, "iy");
 const DOMAIN = /^[\w\-\u0080-\uffff]+(?:\.[\w\-\u0080-\uffff]+)*$/;
-const WWW = /(?<![^\s*_~(])www\./i;
+const WWW = /(?<![^\s*_~(])www\./gi;
 
 /**
  * GFM's addresses without angle brackets. E-mail addresses stay text: a press on one would open another program.
@@ -16,15 +16,23 @@ const WWW = /(?<![^\s*_~(])www\./i;
 export function addAddressRules({ inline }) {
   const text = /** @type {(state: StateInline, silent: boolean) => boolean} */ (inline.ruler.getRules("")[0]);
   inline.ruler.before("text", "www", (state, silent) => isAtWww(state) && address(state, silent, 0));
+  // What was found last is kept: a text of "www." would take quadratic time if it were searched anew from each of them.
+  let plain = { src: "", start: 0, end: 0 };
+  let www = { src: "", start: 0, at: 0 };
   // markdown-it's rule for plain text, but it stops before "www."
   inline.ruler.at("text", (state, silent) => {
-    const start = state.pos;
-    if (!text(state, true)) {
-      return false;
+    const { src, pos: start } = state;
+    if (src !== plain.src || start < plain.start || start >= plain.end) {
+      if (!text(state, true)) {
+        return false;
+      }
+      plain = { src, start, end: state.pos };
     }
-    const www = state.src.slice(start, state.pos).search(WWW);
-    const isBegun = www === 0 && !isAtWww({ src: state.src, pos: start });
-    state.pos = www < 0 || isBegun ? state.pos : start + www;
+    if (src !== www.src || start < www.start || start > www.at) {
+      WWW.lastIndex = start;
+      www = { src, start, at: WWW.exec(src)?.index ?? Infinity };
+    }
+    state.pos = Math.min(plain.end, state.posMax, www.at);
     if (!silent) {
       state.pending += state.src.slice(start, state.pos);
     }

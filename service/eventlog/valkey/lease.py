@@ -13,7 +13,6 @@ from service.eventlog.valkey.failures import drop, unavailable
 from service.eventlog.valkey.keys import NOBODY
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.scripts import APPEND, END, RELEASE
-from service.eventlog.valkey.scripts import CLAIM as CLAIM_SCRIPT
 from service.eventlog.valkey.store import Store
 from service.events import TERMINAL, Event, StoppedBy, encode_lines
 from service.telemetry import metrics
@@ -23,7 +22,7 @@ PUT_BACK_ROUNDS = 5
 ANEW_PAUSE_SECONDS = 10.0
 """Shortest time between two texts given anew: the number in a request is the client's word."""
 ANEW_LIMIT = 3
-"""Limit on the texts given anew by one lease."""
+"""Limit on the texts given anew for one answer."""
 
 
 class Heard(Protocol):
@@ -60,10 +59,11 @@ class ValkeyLease:
         last_seq: int,
         size: int,
         claims: Claims,
+        given_anew: int = 0,
         keep_milliseconds: int,
         on_end: Ended,
     ) -> None:
-        """`keep_milliseconds` is how long an ended log is kept."""
+        """`given_anew` counts the texts given anew so far. `keep_milliseconds` is how long an ended log is kept."""
         self.answer_id = answer_id = tail.answer_id
         self.last_seq = last_seq
         self.size = size
@@ -90,7 +90,7 @@ class ValkeyLease:
         self._told_stop = False
         self._anew = False
         self._anew_at = -ANEW_PAUSE_SECONDS
-        self._anew_count = 0
+        self._given_anew = given_anew
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Appending
@@ -109,11 +109,12 @@ class ValkeyLease:
     async def renew(self) -> None:
         await self._free()
         self._busy = busy = self._loop.create_future()
-        log, lease, _, channel = self._keys
-        me = self._store.me
-        reply = self._store.connection.run(CLAIM_SCRIPT, [log, lease, channel], me, me, 0)
-        reply.add_done_callback(self._renewed)
+        self._renew()
         await completed(busy)
+
+    def _renew(self) -> None:
+        reply = self._store.claim(self.answer_id, self._store.me, last_seq=self.last_seq)
+        reply.add_done_callback(self._renewed)
 
     async def _free(self) -> None:
         while self._busy is not None:  # What is under way belongs to a caller that was cancelled, or to a check.
@@ -144,7 +145,7 @@ class ValkeyLease:
             self._settle()
             self._heard_stop(rest[0])
         elif status == b"other":
-            self._spawn(self._put_back(_seq_of(rest[0]), entry))
+            self._spawn(self._put_back_and_append(_seq_of(rest[0]), entry))
         else:
             self._lose()
 
@@ -164,7 +165,7 @@ class ValkeyLease:
             self.size += len(entry.value)
         else:
             self._anew, self._anew_at = False, self._loop.time()
-            self._anew_count += 1
+            self._given_anew += 1
         if entry.events and type(entry.events[-1]) in TERMINAL:
             self.ended_at = self._loop.time()
         self._tail.wrote(before, entry)
@@ -175,6 +176,9 @@ class ValkeyLease:
             self._failed(error)
             return
         status, *rest = reply.result()
+        if status == b"behind":
+            self._spawn(self._put_back_and_renew(_seq_of(rest[0])))
+            return
         if status != b"ok":
             self._lose()
             return
@@ -212,12 +216,31 @@ class ValkeyLease:
             self._heard_stop(rest[0])
         elif status == b"other":
             self._busy = self._loop.create_future()
-            self._spawn(self._put_back(_seq_of(rest[0])))
+            self._spawn(self._put_back_and_settle(_seq_of(rest[0])))
         else:
             self._lose()
 
-    async def _put_back(self, last: int, entry: Entry | None = None) -> None:
-        """Write again what the server forgot behind the entry `last`, then the entry."""
+    async def _put_back_and_append(self, last: int, entry: Entry) -> None:
+        if await self._put_back(last, entry):
+            self._wrote(entry)
+            self._settle()
+
+    async def _put_back_and_renew(self, last: int) -> None:
+        if await self._put_back(last):
+            if self._over:
+                self._lose()
+            else:
+                self._renew()
+
+    async def _put_back_and_settle(self, last: int) -> None:
+        if await self._put_back(last):
+            self._settle()
+
+    async def _put_back(self, last: int, entry: Entry | None = None) -> bool:
+        """Write again what the server forgot behind the entry `last`, then the entry. Return whether all is written.
+
+        If not, what is under way has failed, or the lease is lost.
+        """
         for _ in range(PUT_BACK_ROUNDS):
             missing = self._tail.chain.written_after(last)
             if missing is None:
@@ -229,21 +252,19 @@ class ValkeyLease:
                     status, *rest = await self._append(each, before)
                 except (ErrorReply, Unavailable) as error:
                     self._failed(error)
-                    return
+                    return False
                 if status != b"ok":
                     break
                 if each is not entry:
                     self.put_back += 1
                     metrics.entry_put_back()
             else:
-                if entry is not None:
-                    self._wrote(entry)
-                self._settle()
-                return
+                return True
             if status != b"other":
                 break
             last = _seq_of(rest[0])
         self._lose()
+        return False
 
     # The end of the lease
 
@@ -344,7 +365,7 @@ class ValkeyLease:
 
     def request_anew(self) -> None:
         """Take in that a reader has lost its place."""
-        if self._over or self._anew or self._anew_count >= ANEW_LIMIT:
+        if self._over or self._anew or self._given_anew >= ANEW_LIMIT:
             return
         if self._loop.time() - self._anew_at >= ANEW_PAUSE_SECONDS:
             self._anew = True

@@ -19,7 +19,7 @@ from service.eventlog.valkey.orphans import Orphans
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.reader import ValkeyReader
 from service.eventlog.valkey.retention import Retainer
-from service.eventlog.valkey.scripts import CLAIM, CREATE, SCRIPTS
+from service.eventlog.valkey.scripts import CREATE, SCRIPTS
 from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tail, Tails
 from service.eventlog.valkey.workers import Workers, new_worker
@@ -102,8 +102,8 @@ class ValkeyEventLog:
         # The index before the log: a crash in between leaves a name without a lease, never a lease without a name.
         store.send("SADD", store.keys.leases(store.me), answer_id)
         away = int(workers.silent_seconds(owner) * 1000)
-        keys = [store.keys.log(answer_id), store.keys.lease(answer_id), store.keys.channel(answer_id)]
-        replies = asyncio.gather(store.connection.run(CLAIM, keys, store.me, owner, away), store.watchers(answer_id))
+        claimed = store.claim(answer_id, owner, silent_milliseconds=away)
+        replies = asyncio.gather(claimed, store.watchers(answer_id))
         (status, *rest), watchers = await soon(replies)
         if status != b"ok":
             store.send("SREM", store.keys.leases(store.me), answer_id)
@@ -112,25 +112,32 @@ class ValkeyEventLog:
         if owner != store.me:
             store.send("SREM", store.keys.leases(owner), answer_id)
         self._orphans.settled(answer_id, store.me)
-        number, _, claims, without_growth, left, stop, size = rest
+        number, _, claims, without_growth, left, stop, size, given_anew = rest
         tail = self._tails.of(answer_id)
         # What came before was another's: it is not put back.
         tail.chain.clear()
         tail.chain.add(-1, Entry(int(number), CLAIM_KIND, store.me.encode(), int(number), ()))
-        lease = self._hold(tail, last_seq=int(number), size=int(size), claims=Claims(int(claims), int(without_growth)))
+        lease = self._hold(
+            tail,
+            last_seq=int(number),
+            size=int(size),
+            claims=Claims(int(claims), int(without_growth)),
+            given_anew=int(given_anew),
+        )
         lease.unwatched_seconds_left = int(left) / 1000 if left else None
         lease.heard_watchers(watchers)
         if stop:
             lease.stop(stop.decode())
         return lease
 
-    def _hold(self, tail: Tail, *, last_seq: int, size: int, claims: Claims) -> ValkeyLease:
+    def _hold(self, tail: Tail, *, last_seq: int, size: int, claims: Claims, given_anew: int = 0) -> ValkeyLease:
         lease = ValkeyLease(
             self._store,
             tail,
             last_seq=last_seq,
             size=size,
             claims=claims,
+            given_anew=given_anew,
             keep_milliseconds=self._keep_milliseconds,
             on_end=self._lease_ended,
         )

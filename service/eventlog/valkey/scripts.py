@@ -48,6 +48,7 @@ else
     redis.call('UNLINK', KEYS[2], KEYS[3])
   elseif ARGV[3] == 'a' then
     redis.call('HSET', KEYS[2], 'anew', ARGV[2])
+    redis.call('HINCRBY', KEYS[2], 'given_anew', 1)
   elseif ARGV[3] == 'e' then
     redis.call('HINCRBY', KEYS[2], 'size', #ARGV[4])
   end
@@ -64,19 +65,27 @@ CLAIMS_SECONDS = 60
 """Claims that are further apart are not counted together."""
 
 CLAIM = Script(f"""#!lua flags=allow-oom
--- KEYS log, lease, channel; ARGV worker, owner to claim from, milliseconds for which the owner was silent
--- -> ok <number> <id of the entry before> <claims> <claims without growth> <milliseconds unwatched or ''> <stop or ''>
---    <size> | gone | ended | other <owner>
+-- KEYS log, lease, channel; ARGV worker, owner to claim from, milliseconds for which the owner was silent, a name for
+--   this claim, and for a renewal the seq of the entry that the worker wrote last
+-- -> ok <number> <seq of the entry before> <claims> <claims without growth> <milliseconds unwatched or ''> <stop or ''>
+--    <size> <texts given anew> | gone | ended | other <owner> | behind <id of the last entry>
+-- The same claim sent twice is known by its name. A claim of the same worker at the end of the log may be an older one,
+-- behind which the server forgot the rest: its numbers must not be used again.
 {_LAST}
-if not last then return {{'gone'}} end
+if not last then
+  redis.call('UNLINK', KEYS[2])
+  return {{'gone'}}
+end
 local lease = redis.call('HMGET', KEYS[2],
-  'owner', 'claims', 'grew', 'claimed_at', 'unwatched', 'released_at', 'stop', 'size', 'before', 'left')
+  'owner', 'claims', 'grew', 'claimed_at', 'unwatched', 'released_at', 'stop', 'size', 'before', 'left', 'claim',
+  'given_anew')
 local owner, claims, grew = lease[1], tonumber(lease[2] or 0), tonumber(lease[3] or 0)
 if not owner then return {{'ended'}} end
 {_NOW}
 local number, before, left = string.match(last[1], '%d+'), lease[9], lease[10] or ''
-if not (owner == ARGV[1] and last[2][1] == 'c' and last[2][2] == ARGV[1]) then
-  if owner ~= ARGV[2] and owner ~= '-' then return {{'other', owner}} end
+if not (owner == ARGV[1] and last[2][1] == 'c' and lease[11] == ARGV[4]) then
+  if owner ~= ARGV[2] and (ARGV[5] or owner ~= '-') then return {{'other', owner}} end
+  if ARGV[5] and last[1] ~= ARGV[5] .. '-0' then return {{'behind', last[1]}} end
   before = number
   number = string.format('%.0f', math.max(now, number + 1))
   if owner ~= ARGV[1] then
@@ -87,11 +96,11 @@ if not (owner == ARGV[1] and last[2][1] == 'c' and last[2][2] == ARGV[1]) then
   local away_since = tonumber(lease[6] or now - ARGV[3] * 1000)
   left = lease[5] and string.format('%.0f', math.max(0, (lease[5] - away_since) / 1000)) or ''
   redis.call('XADD', KEYS[1], number .. '-0', 'c', ARGV[1])
-  redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'before', before, 'left', left)
+  redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'before', before, 'left', left, 'claim', ARGV[4])
   redis.call('HDEL', KEYS[2], 'released_at')
   redis.call('SPUBLISH', KEYS[3], before .. ' ' .. number .. ' c ' .. ARGV[1])
 end
-return {{'ok', number, before, claims, claims - grew, left, lease[7] or '', lease[8] or 0}}
+return {{'ok', number, before, claims, claims - grew, left, lease[7] or '', lease[8] or 0, lease[12] or 0}}
 """)
 
 CONFIRM = Script(f"""#!lua

@@ -1,6 +1,7 @@
 """What the log, its leases and its readers share: the connection, the names and the workers."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from service.eventlog.valkey.entries import Entry, decode_reply
 from service.eventlog.valkey.failures import drop, soon
 from service.eventlog.valkey.keys import Keys
 from service.eventlog.valkey.script import Script
-from service.eventlog.valkey.scripts import CONFIRM, FORGET, NOTE, RECORD
+from service.eventlog.valkey.scripts import CLAIM, CONFIRM, FORGET, NOTE, RECORD
 from service.eventlog.valkey.workers import Workers
 from service.events import Event, UnknownEvent
 
@@ -47,6 +48,14 @@ class Store:
         """Return the reply whether the log ends with the entry `seq`, and the lease is this worker's."""
         keys = self.keys
         return self.connection.run(CONFIRM, [keys.log(answer_id), keys.lease(answer_id)], seq, self.me)
+
+    def claim(
+        self, answer_id: str, owner: str, *, silent_milliseconds: int = 0, last_seq: int | None = None
+    ) -> "asyncio.Future[Any]":
+        """Claim the answer from its owner. With `last_seq`, only if the log ends with that entry."""
+        keys = [self.keys.log(answer_id), self.keys.lease(answer_id), self.keys.channel(answer_id)]
+        end = () if last_seq is None else (last_seq,)
+        return self.connection.run(CLAIM, keys, self.me, owner, silent_milliseconds, secrets.token_hex(8), *end)
 
     def note(self, answer_id: str, field: str, value: str | float, *, owner: str = "") -> "asyncio.Future[Any]":
         """Note something about a running answer, if `owner` owns it; or else in any case."""

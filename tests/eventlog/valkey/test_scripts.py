@@ -88,6 +88,7 @@ class Answer:
     def __init__(self, server: Client) -> None:
         self.server = server
         self.id = new_answer_id()
+        self._claims = 0
         self.log, self.lease = KEYS.log(self.id), KEYS.lease(self.id)
         self.all = [self.log, self.lease, KEYS.watch(self.id), KEYS.channel(self.id)]
 
@@ -101,7 +102,15 @@ class Answer:
         return self.server.run(END, self.all, before, seq, "e", "done\n", keep)
 
     def claim(self, worker: str, owner: str, away: int = 0) -> list[Any]:
-        return self.server.run(CLAIM, [self.log, self.lease, KEYS.channel(self.id)], worker, owner, away)
+        return self._claim(worker, owner, away)
+
+    def renew(self, worker: str, last_seq: int) -> list[Any]:
+        return self._claim(worker, worker, 0, last_seq)
+
+    def _claim(self, worker: str, owner: str, away: int, *last_seq: int) -> list[Any]:
+        self._claims += 1
+        keys = [self.log, self.lease, KEYS.channel(self.id)]
+        return self.server.run(CLAIM, keys, worker, owner, away, f"claim{self._claims}", *last_seq)
 
     def claimed(self, worker: str, owner: str, away: int = 0) -> int:
         status, number, *_ = self.claim(worker, owner, away)
@@ -231,6 +240,40 @@ def test_of_two_claimers_one_wins(answer: Answer) -> None:
     assert answer.claimed("X", "V")
 
 
+def test_a_renewal_is_refused_until_the_log_ends_with_what_the_worker_wrote_last(answer: Answer) -> None:
+    answer.create()
+    number = int(answer.renew("V", 1)[1])
+    assert answer.renew("V", number + 3) == ["behind", f"{number}-0"], "the claim at the end is an older one"
+    answer.append(number, number + 3)
+    renewed = answer.renew("V", number + 3)
+    assert renewed[:1] == ["ok"]
+    assert renewed[2] == str(number + 3)
+    assert int(renewed[1]) > number + 3
+    answer.release("V")
+    assert answer.renew("V", int(renewed[1])) == ["other", "-"]
+
+
+def test_a_worker_that_claims_again_gets_another_number(answer: Answer) -> None:
+    answer.create()
+    number = answer.claimed("V", "V")
+    assert answer.claimed("V", "V") > number
+
+
+def test_the_texts_given_anew_are_counted_over_all_claims(answer: Answer) -> None:
+    answer.create()
+    for worker, owner, count in (("W", "V", 0), ("X", "W", 1), ("Y", "X", 2)):
+        _, number, *rest = answer.claim(worker, owner)
+        assert int(rest[-1]) == count
+        answer.append(int(number), int(number) + 2, "restart\ntext\n", field="a")
+
+
+def test_nothing_is_left_of_a_log_that_was_deleted_by_hand(answer: Answer) -> None:
+    answer.create()
+    answer.server("DEL", answer.log)
+    assert answer.claim("W", "V") == ["gone"]
+    assert answer.server("KEYS", "*") == []
+
+
 def test_a_worker_claims_anew_from_itself(answer: Answer) -> None:
     answer.create()
     number = answer.claimed("V", "V")
@@ -279,7 +322,7 @@ def test_the_time_without_a_follower_does_not_pass_without_a_producer(answer: An
     assert 31_000 < int(answer.claim("Y", "X", 2000)[5]) <= 32_000
     answer.release("Y")
     answer.server("HINCRBY", answer.lease, "released_at", -5_000_000)
-    status, *_, left, _, _ = answer.server("EVAL", CLAIM.text, 3, *answer.all[:2], answer.all[3], "Z", "-", 0)
+    status, *_, left, _, _, _ = answer.claim("Z", "-")
     assert status == "ok"
     assert 34_000 < int(left) <= 35_000
     answer.note("unwatched", "", "Z")

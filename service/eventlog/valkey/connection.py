@@ -91,7 +91,8 @@ class Connection:
     def call(self, *command: Part) -> "asyncio.Future[Any]":
         """Send a command, and return its reply: bytes, int, float, bool, None, list, or dict for a map.
 
-        A caller that is cancelled leaves the command on its way. SSUBSCRIBE and SUNSUBSCRIBE may name one channel.
+        A caller that is cancelled leaves the command on its way. A caller may drop the reply, whatever it is.
+        SSUBSCRIBE and SUNSUBSCRIBE may name one channel.
 
         Raises:
             ErrorReply: (the future) the server refused the command. `READONLY` and others that another connection can
@@ -101,6 +102,7 @@ class Connection:
         reply: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             reply.set_exception(Unavailable("log_unavailable"))
+            reply.exception()  # A caller that drops the reply need not retrieve it.
             return reply
         self._submit(Command(command, reply, self._loop.time()))
         if self._patience is None:
@@ -131,7 +133,7 @@ class Connection:
         if self._pipeline is not None:
             self._pipeline.abort("aclose")
         for command in (*self._waiting, *self._later):
-            self._give_up(command)
+            command.fail(Unavailable("log_unavailable"))
         for timer in self._later.values():
             timer.cancel()
         if self._patience is not None:
@@ -232,14 +234,10 @@ class Connection:
         left = [command.asked_at + self._patience_seconds - now for command in waiting]
         for command, seconds in zip(waiting, left, strict=True):
             if seconds <= 0:
-                self._give_up(command)
+                command.fail(Unavailable("log_unavailable"))
         still = [seconds for seconds in left if seconds > 0]
         if still:
             self._patience = self._loop.call_later(min(still), self._expire)
-
-    def _give_up(self, command: Command) -> None:
-        if command.waits:
-            command.reply.set_exception(Unavailable("log_unavailable"))  # type: ignore[union-attr]
 
     def _complain(self, reason: str) -> None:
         now = self._loop.time()

@@ -31,8 +31,3 @@ async def soon(reply: Awaitable[Any]) -> Any:  # noqa: ANN401 (any reply)
             return await reply
     except (ErrorReply, TimeoutError) as error:
         raise unavailable(error) from error
-
-
-def drop(reply: "asyncio.Future[Any]") -> None:
-    """Ask for no reply, whatever it is."""
-    reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())

@@ -9,7 +9,7 @@ from service.errors import Unavailable
 from service.eventlog.base import Claims, LeaseLostError
 from service.eventlog.completion import completed
 from service.eventlog.valkey.entries import ANEW, CLAIM, EVENTS, Chain, Entry
-from service.eventlog.valkey.failures import drop, unavailable
+from service.eventlog.valkey.failures import unavailable
 from service.eventlog.valkey.keys import NOBODY
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.scripts import APPEND, END, RELEASE
@@ -303,7 +303,7 @@ class ValkeyLease:
 
     def grew(self) -> None:
         if self.claims.total and not self._over:
-            drop(self._store.note(self.answer_id, "grew", self.claims.total, owner=self._store.me))
+            self._store.note(self.answer_id, "grew", self.claims.total, owner=self._store.me)
 
     def watched(self) -> bool:
         if self._tail.watched_here():
@@ -338,12 +338,12 @@ class ValkeyLease:
     def mark_unwatched(self, seconds: float) -> None:
         if not self._over:
             self._marked = True
-            drop(self._store.note(self.answer_id, "unwatched", seconds, owner=self._store.me))
+            self._store.note(self.answer_id, "unwatched", seconds, owner=self._store.me)
 
     def clear_unwatched(self) -> None:
         if not self._over and self.ended_at is None and (self._marked or self.unwatched_seconds_left is not None):
             self._marked = False
-            drop(self._store.note(self.answer_id, "unwatched", "", owner=self._store.me))
+            self._store.note(self.answer_id, "unwatched", "", owner=self._store.me)
 
     def stop_requested(self) -> StoppedBy | None:
         by, self._stop = self._stop, None

@@ -57,6 +57,12 @@ class Command:
         """Whether somebody still waits for the reply."""
         return self.reply is not None and not self.reply.done()
 
+    def fail(self, error: Exception) -> None:
+        """Give the error to whoever waits. A caller may be gone: asyncio does not log that it was not retrieved."""
+        if self.reply is not None and not self.reply.done():
+            self.reply.set_exception(error)
+            self.reply.exception()
+
 
 class Pipeline(asyncio.Protocol):
     """Sends commands, all of a turn of the event loop in one write, and gives each its reply.
@@ -103,8 +109,10 @@ class Pipeline(asyncio.Protocol):
             self._watch_in(SILENCE_SECONDS)
 
     def ask(self, *parts: Part) -> "asyncio.Future[Any]":
-        """Send the command, and return its reply. A lost connection leaves the reply open."""
+        """Send the command, and return its reply. It is cancelled if the connection is lost already."""
         reply = self._loop.create_future()
+        if self.lost is not None:
+            reply.cancel()
         self.send(Command(parts, reply, self._loop.time()))
         return reply
 
@@ -168,8 +176,8 @@ class Pipeline(asyncio.Protocol):
             self.abort(error.code)  # The command stays in the queue.
             return
         command = self.queue.popleft()
-        if not self._on_refused(command, error.code) and command.waits:
-            command.reply.set_exception(error)  # type: ignore[union-attr]
+        if not self._on_refused(command, error.code):
+            command.fail(error)
 
     def _answer(self, command: Command, reply: Any) -> None:  # noqa: ANN401 (any type of RESP3)
         future = command.reply

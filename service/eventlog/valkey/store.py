@@ -8,7 +8,7 @@ from typing import Any
 from service.errors import UnknownAnswer
 from service.eventlog.valkey.connection import Connection
 from service.eventlog.valkey.entries import Entry, decode_reply
-from service.eventlog.valkey.failures import drop, soon
+from service.eventlog.valkey.failures import soon
 from service.eventlog.valkey.keys import Keys
 from service.eventlog.valkey.script import Script
 from service.eventlog.valkey.scripts import CLAIM, CONFIRM, FORGET, NOTE, RECORD
@@ -63,11 +63,11 @@ class Store:
 
     def send(self, *command: bytes | str | int) -> None:
         """Send a command whose reply is of no interest, again after a lost connection."""
-        drop(self.connection.call(*command))
+        self.connection.call(*command)
 
     def run(self, script: Script, keys: Sequence[str], *arguments: bytes | str | int) -> None:
         """Run a script whose result is of no interest, as `send`."""
-        drop(self.connection.run(script, keys, *arguments))
+        self.connection.run(script, keys, *arguments)
 
     def record(self, answer_id: str, size: int) -> None:
         """Note that the answer has ended, with its length in bytes."""

@@ -1,7 +1,9 @@
 """Users, passwords and rights: a connection without them is told of by code, and never by value."""
 
 import asyncio
+import gc
 import time
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -93,3 +95,16 @@ async def test_a_password_that_is_changed_back_is_accepted(server: ValkeyServer)
         assert not waiting.done()
         server.require("secret")
         assert await waiting == b"PONG"
+
+
+async def test_a_refusal_that_nobody_waits_for_is_not_logged_by_asyncio(server: ValkeyServer) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    async with connected(server.url) as heard:
+        heard.connection.call("NOSUCHCOMMAND")
+        await heard.connection.call("PING")
+        with pytest.raises(ErrorReply):
+            await heard.connection.call("NOSUCHCOMMAND")
+    heard.connection.call("PING")  # It is closed.
+    gc.collect()
+    assert not complaints

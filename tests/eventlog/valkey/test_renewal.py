@@ -74,7 +74,7 @@ async def test_text_is_given_anew_so_many_times_an_answer_by_all_its_producers(
         lease.request_anew()
         assert lease.anew_requested()
         await lease.renew()
-        again = [Restart(lease.last_seq + 1, again=True), Delta(lease.last_seq + 2, text="w")]
+        again: list[Event] = [Restart(lease.last_seq + 1, again=True), Delta(lease.last_seq + 2, text="w")]
         await lease.append(again, anew=True)
         lease.hand_over()
         other = logs[(number + 1) % 2]

@@ -36,6 +36,9 @@ class Heartbeat:
                     await self._beat()
                 except (ErrorReply, Unavailable) as error:
                     structlog.get_logger().warning("heartbeat_failed", exception=type(error).__name__)
+                except Exception as error:  # noqa: BLE001 (this task must not end: the worker would be held for dead)
+                    context = {"message": "a heartbeat failed", "exception": error}
+                    asyncio.get_running_loop().call_exception_handler(context)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await self._soon.wait()

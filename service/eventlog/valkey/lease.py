@@ -269,6 +269,7 @@ class ValkeyLease:
     # The end of the lease
 
     def _lose(self) -> None:
+        self._tail.chain.clear()  # It may have what is not in the log any more, even an end.
         if not self._over:
             self._over = True
             self._on_end(self, given_up=False)

@@ -63,8 +63,9 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
         if lease is not None and self._tail.chain.behind(place) is not None:
             self.at_end = lease.ended_at is not None and place == lease.last_seq
             return
-        replies = asyncio.gather(self._store.entries_from(self.answer_id, place), self._store.owner(self.answer_id))
-        first, owner = await soon(replies)
+        # The owner first: where there is none, nothing more can be put back behind what is then read.
+        replies = asyncio.gather(self._store.owner(self.answer_id), self._store.entries_from(self.answer_id, place))
+        owner, first = await soon(replies)
         entries = decode_reply(first)
         self._tail.told_owner(owner)
         if entries and (not place or entries[0].has(place)):
@@ -165,14 +166,14 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
             DamagedLogError: the answer has ended, or is gone.
         """
         lease = self._store.keys.lease(self.answer_id)
-        replies = asyncio.gather(
-            self._store.entries_from(self.answer_id, self._seq),
+        replies = asyncio.gather(  # in this order: see `find`
             self._store.connection.call("HGET", lease, "owner"),
             self._store.connection.call("HGET", lease, "anew"),
+            self._store.entries_from(self.answer_id, self._seq),
         )
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                first, owner, anew = await replies
+                owner, anew, first = await replies
         except TimeoutError:
             return False
         except (ErrorReply, Unavailable) as error:

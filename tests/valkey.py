@@ -26,6 +26,7 @@ from valkey import Valkey
 from valkey.exceptions import ValkeyError
 
 from deploy.local.ports import Address
+from tests.ending import end_with_us
 from tests.waiting import DEADLINE_SECONDS, POLL_SECONDS
 
 CONTROL_SECONDS = 10.0
@@ -156,6 +157,7 @@ class ValkeyServer:
                 stdout=output,
                 stderr=output,
             )
+        end_with_us(self._process.pid)
 
     def kill(self) -> None:
         """Kill it at once (SIGKILL), also if it is stopped. What it has written stays."""

@@ -88,6 +88,7 @@ class ValkeyLease:
         self._marked = False
         self._stop: StoppedBy | None = None
         self._told_stop = False
+        self._put_back_at_renewal = 0
         self._anew = False
         self._anew_at = -ANEW_PAUSE_SECONDS
         self._given_anew = given_anew
@@ -97,6 +98,8 @@ class ValkeyLease:
 
     async def append(self, events: Sequence[Event], *, anew: bool = False) -> None:
         await self._free()
+        if anew and self.put_back != self._put_back_at_renewal:
+            raise Unavailable("log_unavailable")  # The text may have been read while the server lacked some of it.
         value = encode_lines(events)
         entry = Entry(events[-1].seq, ANEW if anew else EVENTS, value, events[0].seq, events)
         await completed(self._send(entry))
@@ -182,7 +185,7 @@ class ValkeyLease:
         if status != b"ok":
             self._lose()
             return
-        # Only what follows can be put back: before the claim, the log may have another history.
+        self._put_back_at_renewal = self.put_back
         self.last_seq = int(rest[0])
         me = self._store.me.encode()
         self._tail.wrote(int(rest[1]), Entry(self.last_seq, CLAIM, me, self.last_seq, ()))
@@ -221,7 +224,10 @@ class ValkeyLease:
             self._lose()
 
     async def _put_back_and_append(self, last: int, entry: Entry) -> None:
-        if await self._put_back(last, entry):
+        if entry.kind == ANEW:  # See `append`.
+            if await self._put_back(last):
+                self._settle(Unavailable("log_unavailable"))
+        elif await self._put_back(last, entry):
             self._wrote(entry)
             self._settle()
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.errors import UnknownAnswer
+from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import Retention
 from service.eventlog.valkey import lease as leases
 from service.eventlog.valkey.address import parse_address
@@ -62,6 +62,37 @@ async def test_what_the_server_forgot_is_put_back_before_a_renewal(
     assert lease.last_seq > last
     assert lease.put_back == WORDS
     assert await read(log, answer) == [start, *said]
+
+
+@pytest.mark.parametrize("hears_first", [False, True])
+async def test_text_that_was_read_while_the_server_lacked_some_of_it_is_not_given(
+    server: ValkeyServer, logs: list[ValkeyEventLog], *, hears_first: bool
+) -> None:
+    answer = new_answer_id()
+    lease = await logs[0].create(Start(1, answer, "model"))
+    kept = file_size(server)
+    for number in range(WORDS):
+        await lease.append([Delta(lease.last_seq + 1, text=f"w{number} ")])
+    await lease.renew()
+
+    def again() -> list[Event]:
+        return [Restart(lease.last_seq + 1, again=True), Delta(lease.last_seq + 2, text="w0 ")]
+
+    size = file_size(server) - kept - 1
+    if hears_first:
+        await asyncio.to_thread(server.forget, size)
+        await until(lambda: lease.put_back == WORDS + 1 and lease._busy is None)
+        append = asyncio.create_task(lease.append(again(), anew=True))
+    else:
+        server.freeze()
+        append = asyncio.create_task(lease.append(again(), anew=True))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(server.forget, size)
+    with pytest.raises(Unavailable):
+        await append
+    assert not lease.lost()
+    await lease.renew()
+    await lease.append(again(), anew=True)
 
 
 async def test_text_is_given_anew_so_many_times_an_answer_by_all_its_producers(

@@ -3,49 +3,26 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from service.errors import Unavailable
 from service.eventlog.base import Claims, LeaseLostError
 from service.eventlog.completion import completed
-from service.eventlog.valkey.entries import ANEW, CLAIM, EVENTS, Chain, Entry
+from service.eventlog.valkey.entries import ANEW, CLAIM, EVENTS, Entry
 from service.eventlog.valkey.failures import unavailable
 from service.eventlog.valkey.keys import NOBODY
+from service.eventlog.valkey.lease_ports import Ended, Heard
 from service.eventlog.valkey.pipeline import ErrorReply
+from service.eventlog.valkey.put_back import PutBack, seq_of
 from service.eventlog.valkey.scripts import APPEND, END, RELEASE
 from service.eventlog.valkey.store import Store
 from service.events import TERMINAL, Event, StoppedBy, encode_lines
 from service.telemetry import metrics
 
-PUT_BACK_ROUNDS = 5
-"""Limit on the times that the server may forget again while it is given back what it forgot."""
 ANEW_PAUSE_SECONDS = 10.0
 """Shortest time between two texts given anew: the number in a request is the client's word."""
 ANEW_LIMIT = 3
 """Limit on the texts given anew for one answer."""
-
-
-class Heard(Protocol):
-    """What a lease tells its worker's view of the answer. See `service.eventlog.valkey.tail.Tail`."""
-
-    answer_id: str
-    chain: Chain
-
-    def wrote(self, before: int, entry: Entry) -> None:
-        """Take in what the lease wrote."""
-
-    def release(self, lease: "ValkeyLease", owner: str | None) -> None:
-        """Note that the lease has ended, and who has the answer now, if that is known."""
-
-    def watched_here(self) -> bool:
-        """Return whether this worker has followers."""
-
-
-class Ended(Protocol):
-    """Called with a lease that has ended. `given_up` is whether this worker ended it."""
-
-    def __call__(self, lease: "ValkeyLease", *, given_up: bool) -> None:
-        """See above."""
 
 
 class ValkeyLease:
@@ -54,14 +31,14 @@ class ValkeyLease:
     def __init__(
         self,
         store: Store,
-        tail: Heard,
+        tail: "Heard[ValkeyLease]",
         *,
         last_seq: int,
         size: int,
         claims: Claims,
         given_anew: int = 0,
         keep_milliseconds: int,
-        on_end: Ended,
+        on_end: "Ended[ValkeyLease]",
     ) -> None:
         """`given_anew` counts the texts given anew so far. `keep_milliseconds` is how long an ended log is kept."""
         self.answer_id = answer_id = tail.answer_id
@@ -148,7 +125,7 @@ class ValkeyLease:
             self._settle()
             self._heard_stop(rest[0])
         elif status == b"other":
-            self._spawn(self._put_back_and_append(_seq_of(rest[0]), entry))
+            self._spawn(self._put_back_and_append(seq_of(rest[0]), entry))
         else:
             self._lose()
 
@@ -180,15 +157,16 @@ class ValkeyLease:
             return
         status, *rest = reply.result()
         if status == b"behind":
-            self._spawn(self._put_back_and_renew(_seq_of(rest[0])))
-            return
-        if status != b"ok":
+            self._spawn(self._put_back_and_renew(seq_of(rest[0])))
+        elif status == b"ok":
+            self._is_renewed(int(rest[0]), int(rest[1]))
+        else:
             self._lose()
-            return
+
+    def _is_renewed(self, number: int, before: int) -> None:
         self._put_back_at_renewal = self.put_back
-        self.last_seq = int(rest[0])
-        me = self._store.me.encode()
-        self._tail.wrote(int(rest[1]), Entry(self.last_seq, CLAIM, me, self.last_seq, ()))
+        self.last_seq = number
+        self._tail.wrote(before, Entry(number, CLAIM, self._store.me.encode(), number, ()))
         self._settle()
 
     def _settle(self, error: Exception | None = None) -> None:
@@ -210,16 +188,14 @@ class ValkeyLease:
             self._store.confirm(self.answer_id, self.last_seq).add_done_callback(partial(self._checked, self.last_seq))
 
     def _checked(self, seq: int, reply: "asyncio.Future[Any]") -> None:
-        if reply.exception() or seq != self.last_seq or self._busy is not None:
-            return
-        if self._over and self.ended_at is None:
+        if reply.exception() or seq != self.last_seq or self._busy or (self._over and self.ended_at is None):
             return
         status, *rest = reply.result()
         if status == b"ok":
             self._heard_stop(rest[0])
         elif status == b"other":
             self._busy = self._loop.create_future()
-            self._spawn(self._put_back_and_settle(_seq_of(rest[0])))
+            self._spawn(self._put_back_and_settle(seq_of(rest[0])))
         else:
             self._lose()
 
@@ -243,34 +219,24 @@ class ValkeyLease:
             self._settle()
 
     async def _put_back(self, last: int, entry: Entry | None = None) -> bool:
-        """Write again what the server forgot behind the entry `last`, then the entry. Return whether all is written.
+        """Put back what the server forgot behind the entry `last`, then write the entry. Return whether that is done.
 
         If not, what is under way has failed, or the lease is lost.
         """
-        for _ in range(PUT_BACK_ROUNDS):
-            missing = self._tail.chain.written_after(last)
-            if missing is None:
-                break
-            if entry is not None:
-                missing = [*missing, (self.last_seq, entry)]
-            for before, each in missing:
-                try:
-                    status, *rest = await self._append(each, before)
-                except (ErrorReply, Unavailable) as error:
-                    self._failed(error)
-                    return False
-                if status != b"ok":
-                    break
-                if each is not entry:
-                    self.put_back += 1
-                    metrics.entry_put_back()
-            else:
-                return True
-            if status != b"other":
-                break
-            last = _seq_of(rest[0])
-        self._lose()
+        missing = PutBack(self._append, self._tail.chain, self._wrote_again)
+        try:
+            await missing.run(last, None if entry is None else (self.last_seq, entry))
+        except LeaseLostError:
+            self._lose()
+        except (ErrorReply, Unavailable) as error:
+            self._failed(error)
+        else:
+            return True
         return False
+
+    def _wrote_again(self) -> None:
+        self.put_back += 1
+        metrics.entry_put_back()
 
     # The end of the lease
 
@@ -382,7 +348,3 @@ class ValkeyLease:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _seq_of(name: bytes) -> int:
-    return int(name.partition(b"-")[0])

@@ -9,7 +9,7 @@ import pytest
 from service.eventlog import LeaseLostError, Retention
 from service.eventlog.valkey.address import parse_address
 from service.eventlog.valkey.log import ValkeyEventLog
-from service.eventlog.valkey.reader import READ_ENTRIES
+from service.eventlog.valkey.store import READ_ENTRIES
 from service.events import Delta, Event, Start, new_answer_id
 from tests.valkey import ValkeyServer
 from tests.waiting import until

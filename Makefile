@@ -7,8 +7,8 @@ PYTHON := .venv/bin/python
 # Node.js and npm, which setup.sh puts beside Python.
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 
-# Tests that start servers and browsers. The others are quick.
-SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults)
+# Tests that start servers and browsers, or break servers and wait for them. The others are quick.
+SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults tests/eventlog/valkey)
 # Tests that need a container engine, and are therefore not a part of `make test`.
 CONTAINERS := tests/containers
 

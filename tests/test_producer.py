@@ -96,12 +96,21 @@ async def test_an_answer_is_logged_from_its_start_to_its_end(here: Worker) -> No
     assert one_end(events)
 
 
-async def test_the_log_is_there_before_the_upstream_is_asked(here: Worker, upstream: UpstreamProcess, key: str) -> None:
+async def test_the_log_is_there_before_the_upstream_is_asked(
+    here: Worker, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = here.log.create
+    asked: list[int] = []
+
+    async def create_and_look(start: Start) -> Lease:
+        lease = await create(start)
+        asked.append(len(upstream.requests(key)))
+        return lease
+
+    monkeypatch.setattr(here.log, "create", create_and_look)
     producer = await here.start(key)
-    assert (await here.log.last(producer.answer_id)).seq == 1
-    assert upstream.requests(key) == []
     await here.follow(producer.answer_id)
-    assert len(upstream.requests(key)) == 1
+    assert (asked, len(upstream.requests(key))) == ([0], 1)
 
 
 async def test_an_event_is_in_the_log_before_the_next_chunk_comes(

@@ -76,9 +76,9 @@ async def rest_of(reader: Reader) -> list[Event]:
     return read
 
 
-async def follow(reader: Reader) -> list[Event]:
-    """All events to the terminal one."""
-    read: list[Event] = []
+async def follow(reader: Reader, read: list[Event] | None = None) -> list[Event]:
+    """All events to the terminal one; also in `read`, as they come."""
+    read = [] if read is None else read
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not (read and isinstance(read[-1], Terminal)):
             events = await reader.read()
@@ -638,7 +638,8 @@ async def test_a_reader_whose_place_is_not_in_the_log_gets_the_text_anew(forgetf
     lease.on_change = lambda: changes.append(lease.anew_requested())
     assert not lease.anew_requested()
     reader = await log.open(answer, 57)
-    following = asyncio.create_task(follow(reader))
+    read: list[Event] = []
+    following = asyncio.create_task(follow(reader, read))
     await until(lambda: changes and changes[-1])
     await lease.append(deltas(4, 1))
     await lease.renew()
@@ -646,6 +647,7 @@ async def test_a_reader_whose_place_is_not_in_the_log_gets_the_text_anew(forgetf
     again = lease.last_seq + 1
     await lease.append(said_again(again), anew=True)
     assert not lease.anew_requested()
+    await until(lambda: read)  # An answer that ends before its reader looks is cut.
     await lease.append([done(again + 2)])
     assert await following == [*said_again(again), done(again + 2)]
     reader.close()
@@ -656,12 +658,14 @@ async def test_a_request_for_the_text_anew_reaches_the_next_producer(forgetful_l
     answer, lease = await begin(log, *deltas(2, 2))
     lease.release()
     reader = await log.open(answer, 57)
-    following = asyncio.create_task(follow(reader))
+    read: list[Event] = []
+    following = asyncio.create_task(follow(reader, read))
     await asyncio.sleep(0)
     lease = await claimed(log, answer)
     await until(lease.anew_requested)
     again = lease.last_seq + 1
     await lease.append(said_again(again), anew=True)
+    await until(lambda: read)  # An answer that ends before its reader looks is cut.
     await lease.append([done(again + 2)])
     assert await following == [*said_again(again), done(again + 2)]
     reader.close()

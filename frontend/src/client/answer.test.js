@@ -6,6 +6,9 @@ const server = inject("server");
 /** Patience for tests: short pauses, and timeouts that a busy machine keeps. */
 const BRISK = { retryMs: 20, maxRetryMs: 100 };
 
+/** Patience where attempts without an event are to be given up, and silence is only that of a busy machine. */
+const HASTY = { ...BRISK, giveUpMs: 2500 };
+
 /** Patience where a timeout is to come: half a minute is a second here. */
 const IMPATIENT = { ...BRISK, silenceMs: 1000, giveUpMs: 2500 };
 
@@ -267,12 +270,12 @@ describe("a connection that", () => {
   });
 
   test("ends_for_ever_is_given_up_with_a_reason", async () => {
-    const { answer } = ask("ends-for-ever", { patience: IMPATIENT });
+    const { answer } = ask("ends-for-ever", { patience: HASTY });
     expect(await answer.finished).toMatchObject({ phase: "failed", failure: { code: "unreachable" } });
   });
 
   test("sends_garbage_for_ever_is_given_up_with_a_reason", async () => {
-    const { answer } = ask("garbage-for-ever", { patience: IMPATIENT });
+    const { answer } = ask("garbage-for-ever", { patience: HASTY });
     expect(await answer.finished).toMatchObject({ phase: "failed", failure: { code: "protocol" } });
   });
 
@@ -294,7 +297,7 @@ describe("a connection that", () => {
   });
 
   test("names_an_endless_pause_is_tried_again_before_giving_up", async () => {
-    const { answer } = ask("retry-field-for-ever", { patience: IMPATIENT });
+    const { answer } = ask("retry-field-for-ever", { patience: HASTY });
     expect(await answer.finished).toMatchObject({ phase: "done", text: TWENTY });
   });
 

@@ -8,7 +8,8 @@ PYTHON := .venv/bin/python
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 
 # Tests that start servers and browsers, or break servers and wait for them. The others are quick.
-SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults tests/eventlog/valkey)
+SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults tests/eventlog/valkey \
+	tests/deploy/test_gunicorn.py tests/deploy/test_nginx.py tests/deploy/test_start.py)
 # Tests that need a container engine, and are therefore not a part of `make test`.
 CONTAINERS := tests/containers
 

@@ -21,6 +21,7 @@ from service.events import (
     Stopped,
     Terminal,
     Timing,
+    ToolCall,
     Usage,
     merge_deltas,
 )
@@ -153,6 +154,18 @@ class AnswerState:
     def refusal(self) -> str:
         """The refusal since the last restart."""
         return "".join([delta.refusal or "" for delta in self.deltas])
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The calls of tools since the last restart, each as far as it goes, by their index."""
+        pieces: dict[int, list[ToolCall]] = {}
+        for delta in self.deltas:
+            if delta.tool_call is not None:
+                pieces.setdefault(delta.tool_call.index, []).append(delta.tool_call)
+        return [
+            replace(of_call[0], arguments="".join([piece.arguments for piece in of_call]))
+            for _, of_call in sorted(pieces.items())
+        ]
 
     @property
     def reply(self) -> str:

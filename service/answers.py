@@ -57,10 +57,12 @@ class Answers:
         caller: Caller,
         address: str,
         arrived_at: float,
+        status_wait_seconds: float | None = None,
     ) -> Follower:
         """Begin an answer; return its first follower after the upstream's status, or after `status_wait_seconds`.
 
-        `address` is the client's IP address. `arrived_at` is the request's arrival by the event loop's clock.
+        Without `status_wait_seconds` the policy's is taken. `address` is the client's IP address. `arrived_at` is the
+        request's arrival by the event loop's clock.
 
         Raises:
             UpstreamError: the upstream refused, or could not be asked, within `status_wait_seconds`. The answer is
@@ -77,12 +79,14 @@ class Answers:
         )
         try:
             reader = await self._log.open(answer_id)
-            follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent)
+            follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent, is_new=True)
         except FolyamError:
             producer.stop("unwatched")
             raise
         try:
-            error = await producer.status(self._policy.status_wait_seconds)
+            error = await producer.status(
+                self._policy.status_wait_seconds if status_wait_seconds is None else status_wait_seconds
+            )
         except BaseException:
             follower.close()
             raise
@@ -220,7 +224,13 @@ class Answers:
         return reader
 
     async def _follower(
-        self, reader: Reader, after: int, rendering: Rendering, on_first_chunk: Callable[[], None] | None = None
+        self,
+        reader: Reader,
+        after: int,
+        rendering: Rendering,
+        on_first_chunk: Callable[[], None] | None = None,
+        *,
+        is_new: bool = False,
     ) -> Follower:
         if self._followers >= self._policy.followers:
             reader.close()
@@ -228,7 +238,7 @@ class Answers:
         self._followers += 1
         try:
             reader.watch()
-            encoder = await encoder_at(self._log, reader.answer_id, after, rendering)
+            encoder = await encoder_at(self._log, reader.answer_id, after, rendering, is_new=is_new)
         except BaseException:
             self._follower_left()
             reader.close()

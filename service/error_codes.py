@@ -122,6 +122,7 @@ _ROWS = (
         },
         status=400,
     ),
+    _bad_input("answer_restarted", "The answer was begun anew since then. Read it from its start.", status=400),
     Row("unauthorized", 401, "A key is needed, as Authorization: Bearer <key>.", "Unauthorized"),
     Row("cross_site", 403, "Another site may not ask for an answer."),
     Row("not_found", 404, "There is nothing at this address.", "HTTPError"),

@@ -18,8 +18,9 @@ from typing import Annotated, Literal, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
-from service.request import GenerateRequest, Request
+from service.request import GenerateRequest, Request, Via
 
 ANSWER_ID_BYTES = 16
 """Without API keys the id alone gives access to an answer, so it has 128 random bits."""
@@ -72,16 +73,22 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
     """The mark of the key that the answer belongs to (see `service.keys`)."""
     chat: Request | None = None
     """The request, if only the neutral form can express it."""
+    via: Via | None = None
+    """How it was asked for; None for `/generate`."""
 
     @classmethod
     def asking(cls, answer: str, request: Request, *, at: float, owner: str = "") -> Self:
         """Return the first event of the request's answer."""
         old = GenerateRequest.of(request)
-        return cls(1, answer, request.model, old, at, owner, request if old is None else None)
+        new = None
+        if old is None:
+            new = request if request.via is None else replace(request, via=None)
+        return cls(1, answer, request.model, old, at, owner, new, request.via)
 
     def asked(self) -> Request | None:
         """Return the request; None if the event has none, or has it in a newer version's form."""
-        return self.chat if self.request is None else self.request.neutral()
+        asked = self.chat if self.request is None else self.request.neutral()
+        return asked if asked is None or self.via is None else replace(asked, via=self.via)
 
     def public(self) -> "Start":
         """Return the event without its private fields."""
@@ -126,8 +133,19 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of restarts after breaks."""
 
 
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A piece of a call of a tool, or a whole call. `id` and `name` are in a call's first piece alone."""
+
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    """The call's place among the answer's calls, from 0 on."""
+    id: str = ""
+    name: str = ""
+    arguments: str
+    """A piece of the arguments, which are JSON once they are whole."""
+
+
 class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=False):
-    """A piece of the answer, in exactly one of its three voices; or, without a voice, a seam, a run or an attempt."""
+    """A piece of the answer, in exactly one of its four voices; or, without a voice, a seam, a run or an attempt."""
 
     # A seam is no type of its own: versions before it would take an unknown type for damage. A delta that a newer
     # version wrote may have none of the fields.
@@ -136,6 +154,7 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
     text: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_call: ToolCall | None = None
     seam: Seam | None = None
     run: Run | None = None
     """Private: such a delta stays in the log. It comes before the run's first piece, for a take-over."""
@@ -146,6 +165,16 @@ class Delta(msgspec.Struct, frozen=True, tag="delta", omit_defaults=True, gc=Fal
     def is_private(self) -> bool:
         """Whether the event stays in the log."""
         return self.run is not None or self.attempt is not None
+
+    @property
+    def has_voice(self) -> bool:
+        """Whether it is a piece of the answer, in a voice that this version knows."""
+        return (
+            self.text is not None
+            or self.reasoning is not None
+            or self.refusal is not None
+            or self.tool_call is not None
+        )
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart", omit_defaults=True):
@@ -309,35 +338,52 @@ def _merge(events: Sequence[Event]) -> Sequence[Event]:
     parts: list[str] = []
     length = 0
     voice = ""
+    call: ToolCall | None = None
     seq = 0
 
     def flush() -> None:
         nonlocal length
         if parts:
-            merged.append(Delta(seq, **{voice: "".join(parts)}))  # type: ignore[arg-type]
+            if call is None:
+                merged.append(Delta(seq, **{voice: "".join(parts)}))  # type: ignore[arg-type]
+            else:
+                merged.append(Delta(seq, tool_call=replace(call, arguments="".join(parts))))
             parts.clear()
             length = 0
 
     for event in events:
-        if type(event) is not Delta:
+        voiced = _voiced(event) if type(event) is Delta else None
+        if voiced is None:
             flush()
             merged.append(event)
             continue
-        if event.text is not None:
-            this, part = "text", event.text
-        elif event.reasoning is not None:
-            this, part = "reasoning", event.reasoning
-        elif event.refusal is not None:
-            this, part = "refusal", event.refusal
-        else:  # A seam, or a newer version's: it has a voice that this one does not know, or none.
+        this, part, this_call = voiced
+        if this != voice or length >= MERGED_CHARACTERS or (this_call is not None and _begins(this_call, call)):
             flush()
-            merged.append(event)
-            continue
-        if this != voice or length >= MERGED_CHARACTERS:
-            flush()
-            voice = this
+            voice, call = this, this_call
         parts.append(part)
         length += len(part)
         seq = event.seq
     flush()
     return merged
+
+
+def _voiced(delta: Delta) -> tuple[str, str, ToolCall | None] | None:
+    """Return the delta's voice, its words and its call of a tool.
+
+    None for a seam, what is private, and a newer version's: it has a voice that this one does not know, or none.
+    """
+    if delta.text is not None:
+        return "text", delta.text, None
+    if delta.reasoning is not None:
+        return "reasoning", delta.reasoning, None
+    if delta.refusal is not None:
+        return "refusal", delta.refusal, None
+    if delta.tool_call is not None:
+        return "tool_call", delta.tool_call.arguments, delta.tool_call
+    return None
+
+
+def _begins(piece: ToolCall, before: ToolCall | None) -> bool:
+    """Return whether the piece is of another call than the one before it."""
+    return before is None or piece.index != before.index or piece.id != "" or piece.name != ""

@@ -7,9 +7,11 @@ from contextlib import closing
 from operator import attrgetter
 from typing import Protocol
 
+from service.answer import AnswerState
 from service.eventlog import DamagedLogError, EventLog, Reader
 from service.events import TERMINAL, Delta, Event
 from service.renderings import Encoder, Rendering
+from service.renderings.base import WholeEncoder
 from service.telemetry import metrics
 
 ORPHAN_POLL_SECONDS = 1.0
@@ -36,24 +38,43 @@ class CutShortError(Exception):
         self.damaged = damaged
 
 
-async def encoder_at(log: EventLog, answer_id: str, after: int, rendering: Rendering) -> Encoder:
+async def encoder_at(
+    log: EventLog, answer_id: str, after: int, rendering: Rendering, *, is_new: bool = False
+) -> Encoder:
     """Return an encoder for a follower whose reader was opened behind the event `after`.
 
-    If the rendering is `from_start`, the encoder is first given the log up to that event, from a second reader. Open
-    the follower's reader before: it checks that the event exists.
+    If the rendering is `from_start`, the encoder is first told of the log's last restart, and given the log up to that
+    event, from a second reader. Open the follower's reader before: it checks that the event exists. `is_new` is for an
+    answer that has only begun, and cannot have a restart.
 
     Raises:
         UnknownAnswer: the log is gone or damaged.
         Unavailable: the log cannot be read.
     """
     encoder = rendering.encoder(answer_id)
-    if rendering.from_start and after:
-        with closing(await log.open(answer_id, watch=False)) as reader:
-            while events := await reader.read():
-                encoder.advance(events[: bisect_right(events, after, key=_seq)])
-                if events[-1].seq >= after:
-                    break
+    if rendering.from_start and not is_new:
+        if restarted_at := await _last_restart(log, answer_id):
+            encoder.abandon(restarted_at)
+        if after:
+            await _bring_up(encoder, log, answer_id, after)
     return encoder
+
+
+async def _last_restart(log: EventLog, answer_id: str) -> int:
+    """Return the seq of the log's last restart; 0 without one."""
+    state = AnswerState()
+    with closing(await log.open(answer_id, watch=False)) as reader:
+        while events := await reader.read():
+            state.advance(events)
+    return state.restart_seq
+
+
+async def _bring_up(encoder: Encoder, log: EventLog, answer_id: str, after: int) -> None:
+    with closing(await log.open(answer_id, watch=False)) as reader:
+        while events := await reader.read():
+            encoder.advance(events[: bisect_right(events, after, key=_seq)])
+            if events[-1].seq >= after:
+                break
 
 
 class Follower:
@@ -135,6 +156,33 @@ class Follower:
             waited = True
         return None
 
+    async def whole(self) -> tuple[int, bytes]:
+        """Wait for the answer's end; return the status and the body of the response without a stream.
+
+        The follower's encoder is a `WholeEncoder`. Nothing is sent meanwhile.
+
+        Raises:
+            CutShortError: this worker has left before the terminal event, or the log was damaged.
+            Unavailable: the log cannot be read.
+        """
+        encoder: WholeEncoder = self._encoder  # type: ignore[assignment] # the rendering has whole responses
+        while not self._ended:
+            try:
+                events = await self._reader.read()
+            except DamagedLogError:
+                raise CutShortError(damaged=True) from None
+            if events:
+                encoder.advance(events)
+                self._note_first_chunk(events)
+                self._ended = type(events[-1]) in TERMINAL
+                continue
+            if self._has_left():
+                raise CutShortError
+            if self._reader.orphaned():
+                self._on_orphan(self._reader.answer_id)
+            await self._reader.wait(ORPHAN_POLL_SECONDS)
+        return encoder.whole()
+
     def close(self) -> None:
         """Stop following. May be called twice."""
         if not self._closed:
@@ -166,11 +214,14 @@ class Follower:
         elif type(events[-1]) in TERMINAL:
             self._ended = True
             data += self._rendering.closing
-        if self._on_first_chunk is not None and any(type(event) is Delta and not event.is_private for event in events):
-            self._on_first_chunk()
-            self._on_first_chunk = None
+        self._note_first_chunk(events)
         if data:  # Private events put no heartbeat off.
             self._sent_at = self._time()
             if self._preamble:
                 data, self._preamble = self._preamble + data, b""
         return data
+
+    def _note_first_chunk(self, events: Sequence[Event]) -> None:
+        if self._on_first_chunk is not None and any(type(event) is Delta and not event.is_private for event in events):
+            self._on_first_chunk()
+            self._on_first_chunk = None

@@ -12,6 +12,17 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str
 
 
+class Via(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an answer was asked for. It is private, and stays in the log for every later follower and producer."""
+
+    door: str
+    """The endpoint family."""
+    echo: dict[str, Any] = {}
+    """What the door's responses repeat of the request."""
+    background: bool = False
+    """Whether the answer goes on without a follower until it ends or is stopped."""
+
+
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request in the form of the chat-completions API, for a producer in any worker.
 
@@ -26,6 +37,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     `max_tokens` under the name that the model takes."""
     traceparent: str = ""
     """The span of the request, where there are traces."""
+    via: Via | None = None
+    """None for `/generate`. In a log it stands beside the request, in `Start`."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):

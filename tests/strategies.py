@@ -4,8 +4,8 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing, Usage
-from service.request import GenerateRequest, Request, Turn
+from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing, ToolCall, Usage
+from service.request import GenerateRequest, Request, Turn, Via
 
 ANSWER = "0123456789abcdef0123456789abcdef"
 
@@ -59,12 +59,28 @@ def as_read(asked: Request) -> Request:
     return msgspec.convert(msgspec.to_builtins(asked), Request)
 
 
+ways = st.builds(Via, texts, st.dictionaries(texts, json_values, max_size=3), st.booleans())
+"""Any way in which an answer was asked for."""
+
+
 def starts(seq: int = 1) -> st.SearchStrategy[Start]:
     at = st.floats(0, 2e9, allow_nan=False)
     return st.one_of(
         st.builds(Start, st.just(seq), st.just(ANSWER), texts, at=at),
         st.builds(Start, st.just(seq), st.just(ANSWER), texts, st.none() | generate_requests, at, texts, st.none()),
         st.builds(Start, st.just(seq), st.just(ANSWER), texts, st.none(), at, texts, requests.map(as_read)),
+        st.builds(Start, st.just(seq), st.just(ANSWER), texts, generate_requests, at, texts, st.none(), ways),
+    )
+
+
+def tool_calls(words: st.SearchStrategy[str] = texts) -> st.SearchStrategy[ToolCall]:
+    """Pieces of calls, and whole ones."""
+    return st.builds(
+        ToolCall,
+        index=st.integers(0, 3),
+        id=st.just("") | words,
+        name=st.just("") | words,
+        arguments=words,
     )
 
 
@@ -73,6 +89,7 @@ def deltas(seq: int, words: st.SearchStrategy[str] = texts) -> st.SearchStrategy
         st.builds(Delta, st.just(seq), text=words),
         st.builds(Delta, st.just(seq), reasoning=words),
         st.builds(Delta, st.just(seq), refusal=words),
+        st.builds(Delta, st.just(seq), tool_call=tool_calls(words)),
     )
 
 

@@ -129,14 +129,14 @@ async def test_bringing_an_encoder_up_is_not_following(log: FileEventLog) -> Non
     assert not lease.watched()
 
 
-@pytest.mark.parametrize(("rendering", "after"), [*((each, 3) for each in RENDERINGS.values()), (NUMBERED, 0)])
-async def test_the_log_is_read_from_its_start_only_where_it_is_needed(
-    log: FileEventLog, rendering: Rendering, after: int
-) -> None:
+@pytest.mark.parametrize("rendering", RENDERINGS.values())
+async def test_the_log_is_read_from_its_start_only_where_it_is_needed(log: FileEventLog, rendering: Rendering) -> None:
     not_there = new_answer_id()
-    await encoder_at(log, not_there, after, rendering)
-    with pytest.raises(UnknownAnswer):
-        await encoder_at(log, not_there, 3, NUMBERED)
+    await encoder_at(log, not_there, 3, rendering)
+    await encoder_at(log, not_there, 0, NUMBERED, is_new=True)
+    for after in (0, 3):
+        with pytest.raises(UnknownAnswer):
+            await encoder_at(log, not_there, after, NUMBERED)
 
 
 class Unlucky(Numbered):

@@ -17,6 +17,7 @@ from service.events import (
     Start,
     Stopped,
     Timing,
+    ToolCall,
     UnknownEvent,
     decode,
     decode_any,
@@ -187,18 +188,25 @@ def test_no_text_breaks_the_parsing_of_event_ids(text: str) -> None:
     assert (parsed is not None) == bool(re.match(r"^[0-9a-f]{32}:(0|[1-9][0-9]{0,15})\Z", text))
 
 
-def said(events: list[Event]) -> list[tuple[str, str] | Event]:
-    """Return a follower's view: each voice's text, between the other events unchanged."""
-    known: list[tuple[str, str] | Event] = []
-    spoken = dict.fromkeys(VOICES, "")
+def said(events: list[Event]) -> list[tuple[str, object] | Event]:
+    """Return a follower's view: each voice's text and each call of a tool, between the other events unchanged."""
+    known: list[tuple[str, object] | Event] = []
+    deltas: list[Delta] = []
+
+    def spoken() -> list[tuple[str, object]]:
+        texts = [(voice, "".join([getattr(delta, voice) or "" for delta in deltas])) for voice in VOICES]
+        calls = [delta.tool_call for delta in deltas if delta.tool_call is not None]
+        heads = [(call.index, call.id, call.name) for call in calls if call.id or call.name]
+        arguments = "".join([call.arguments for call in calls])
+        return [*texts, ("heads", heads), ("arguments", arguments)]
+
     for event in events:
         if isinstance(event, Delta):
-            for voice in VOICES:
-                spoken[voice] += getattr(event, voice) or ""
+            deltas.append(event)
         else:
-            known += [*spoken.items(), event]
-            spoken = dict.fromkeys(VOICES, "")
-    return [*known, *spoken.items()]
+            known += [*spoken(), event]
+            deltas.clear()
+    return [*known, *spoken()]
 
 
 @given(answers())
@@ -206,24 +214,49 @@ def test_merging_changes_no_voices_text_and_no_other_event(events: list[Event]) 
     assert said(list(merge_deltas(events))) == said(events)
 
 
-def voice_of(event: Event) -> str | None:
+def voice_of(event: Event) -> str | int | None:
+    """Return the voice, or the index of the call of a tool."""
     if not isinstance(event, Delta):
         return None
+    if event.tool_call is not None:
+        return event.tool_call.index
     [voice] = [voice for voice in VOICES if getattr(event, voice) is not None]
     return voice
+
+
+def begins(event: Event) -> bool:
+    return isinstance(event, Delta) and event.tool_call is not None and bool(event.tool_call.id or event.tool_call.name)
 
 
 @given(answers())
 def test_a_run_of_one_voice_becomes_one_delta_under_its_last_seq(events: list[Event]) -> None:
     merged = list(merge_deltas(events))
-    # The last of each run: what is followed by another voice, by no delta, or by nothing.
+    # The last of each run: what is followed by another voice or call, by no delta, or by nothing.
     following = [*events[1:], None]
     last_of_runs = [
         event.seq
         for event, after in zip(events, following, strict=True)
-        if after is None or voice_of(event) is None or voice_of(event) != voice_of(after)
+        if after is None or voice_of(event) is None or voice_of(event) != voice_of(after) or begins(after)
     ]
     assert [event.seq for event in merged] == last_of_runs
+
+
+def test_the_pieces_of_a_call_become_one_with_its_id_and_name() -> None:
+    def piece(seq: int, arguments: str, **more: str) -> Delta:
+        return Delta(seq, tool_call=ToolCall(index=int(more.pop("index", "0")), arguments=arguments, **more))
+
+    events: list[Event] = [
+        piece(2, '{"a', id="call_1", name="look"),
+        piece(3, '":'),
+        piece(4, "1}"),
+        piece(5, "{}", index="1", id="call_2", name="look"),
+        piece(6, " "),
+    ]
+    assert list(merge_deltas(events)) == [
+        piece(4, '{"a":1}', id="call_1", name="look"),
+        piece(5, "{}", index="1", id="call_2", name="look"),
+        piece(6, " "),
+    ]
 
 
 def test_voices_are_never_merged_with_each_other() -> None:

@@ -23,13 +23,19 @@ class Encoder(Protocol):
     def advance(self, events: Sequence[Event]) -> None:
         """Update the state with events that the follower already has. Called only if the rendering is `from_start`."""
 
+    def abandon(self, before: int) -> None:
+        """Leave out what was said before the restart with this seq, which the log has already.
+
+        Called before any event is given, and only if the rendering is `from_start`.
+        """
+
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of the next events, of which there is at least one. The bytes may be empty.
 
         The events are unmerged, as in the log: a protocol with numbered messages counts each. A follower that is behind
         passes many at once, and most protocols encode `public_events` of them.
-        `Start.request`, `Start.chat`, `Start.at`, `Start.owner`, `Delta.run` and `Delta.attempt` are private. They must
-        not be encoded.
+        `Start.request`, `Start.chat`, `Start.at`, `Start.owner`, `Start.via`, `Delta.run` and `Delta.attempt` are
+        private. They must not be encoded, except for what of `Start.via` the protocol repeats of the request.
         """
 
 
@@ -50,6 +56,10 @@ class Rendering(Protocol):
     @property
     def media_type(self) -> str:
         """The response's Content-Type, with its parameters."""
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Further headers of the response, in lower case."""
 
     @property
     def preamble(self) -> bytes:
@@ -90,3 +100,6 @@ class StatelessEncoder:
 
     def advance(self, events: Sequence[Event]) -> None:
         """Do nothing: there is no state."""
+
+    def abandon(self, before: int) -> None:
+        """Do nothing: the protocol tells of restarts."""

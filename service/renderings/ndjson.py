@@ -23,6 +23,7 @@ class JsonLines:
 
     media_type: str
     name: str = "ndjson"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     preamble: bytes = b""
     opening: bytes = b""
     heartbeat: bytes = b"\n"

@@ -56,6 +56,7 @@ class ServerSentEvents:
 
     media_type: str = "text/event-stream"
     name: str = "sse"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     preamble: bytes = b"retry: %d\n" % RETRY_MILLISECONDS
     heartbeat: bytes = b":\n"
     # Not empty: Node's `http-proxy`, which Vite uses, holds a response's headers back until its first byte.

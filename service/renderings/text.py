@@ -27,6 +27,7 @@ class PlainText:
 
     media_type: str = "text/plain; charset=utf-8"
     name: str = "text"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     preamble: bytes = b""
     opening: bytes = b""
     heartbeat: bytes = b""

@@ -17,7 +17,7 @@ from service.question import MAX_TOKENS, Question
 from service.renderings import RENDERINGS
 
 EVENTS: tuple[type, ...] = get_args(Event)
-PRIVATE = {"Start": ("request", "chat", "at", "owner"), "Delta": ("run", "attempt")}
+PRIVATE = {"Start": ("request", "chat", "at", "owner", "via"), "Delta": ("run", "attempt")}
 """Fields of events that stay in the log."""
 
 ANSWER_ID = "^[0-9a-f]{32}$"
@@ -137,7 +137,7 @@ def describe(app: FastAPI, settings: Settings) -> None:
 def _complete(description: dict[str, Any], settings: Settings) -> None:
     schemas: dict[str, Any] = description["components"]["schemas"]
     _, events = msgspec.json.schema_components(EVENTS, ref_template="#/components/schemas/{name}")
-    for name in ("Attempt", "GenerateRequest", "Request", "Run", "Turn"):
+    for name in ("Attempt", "GenerateRequest", "Request", "Run", "Turn", "Via"):
         del events[name]
     for kind, names in PRIVATE.items():
         for name in names:

@@ -74,7 +74,11 @@ class AnswerResponse(StreamingResponse):
         rendering: Rendering,
     ) -> None:
         super().__init__(stream)
-        self.raw_headers = [*_headers(answer_id), (b"content-type", rendering.media_type.encode("latin-1"))]
+        self.raw_headers = [
+            *_headers(answer_id),
+            (b"content-type", rendering.media_type.encode("latin-1")),
+            *rendering.headers,
+        ]
         self._stream = stream
         self._first = first
         self._presence = presence

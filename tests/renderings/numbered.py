@@ -24,6 +24,9 @@ class NumberedEncoder:
         for event in events:
             self._line(event)
 
+    def abandon(self, before: int) -> None:
+        """Do nothing: this protocol tells of restarts."""
+
     def encode(self, events: Sequence[Event]) -> bytes:
         lines: list[bytes] = []
         for event in events:
@@ -53,6 +56,7 @@ class Numbered:
 
     media_type: str = "text/x-numbered"
     name: str = "numbered"
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"x-numbered", b"1"),)
     preamble: bytes = b"preamble\n"
     opening: bytes = b"opening\n"
     heartbeat: bytes = b"heartbeat\n"

@@ -92,6 +92,7 @@ export const ENGLISH = {
     upstream_redirected: "the model's server has moved.",
     upstream_bad_request: "the model did not accept the question.",
     upstream_too_long: "the conversation is too long for the model.",
+    answer_restarted: "the answer was begun anew meanwhile. Ask again.",
     bad_last_event_id: "this page and the server do not agree how much of it has arrived. Ask again.",
     body_too_large:
       "the question is too long together with its conversation. Shorten it, or begin a new conversation.",

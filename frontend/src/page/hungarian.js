@@ -93,6 +93,7 @@ export const HUNGARIAN = {
     upstream_redirected: "a modell kiszolgálója más címre költözött.",
     upstream_bad_request: "a modell nem fogadta el a kérdést.",
     upstream_too_long: "a beszélgetés túl hosszú a modellnek.",
+    answer_restarted: "a válasz közben elölről kezdődött. Kérdezd újra!",
     bad_last_event_id: "az oldal és a kiszolgáló nem ugyanott tart a válaszban. Kérdezd újra!",
     body_too_large: "a kérdés a beszélgetéssel együtt túl hosszú. Rövidítsd le, vagy kezdj új beszélgetést!",
     cross_site:

@@ -14,6 +14,7 @@ from service.answers import Answers, Policy
 from service.config import Settings
 from service.error_codes import response_codes, upstream_reasons
 from service.eventlog import Retention, open_event_log
+from service.http_errors import door_form, use_error_form
 from service.keys import Keys
 from service.logging import log_loop_errors
 from service.middleware import Gate, RequestLine
@@ -22,12 +23,43 @@ from service.recovery import BREAKS
 from service.renderings import NAMES
 from service.routes import answers, generate, health
 from service.routes.application import Application
+from service.routes.body import Bodies
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
 from service.telemetry import metrics, own_slot, sending
 from service.tls import ClientCertificate
 from service.upstream.endpoint import Endpoint, TimeOuts
 from service.upstream.stream import Upstream
+
+_DOORS = ("/v1", "/api", "/ag-ui")
+"""The addresses of the doors, and all addresses below them."""
+
+_HEADERS_OF_SDKS = (
+    "Idempotency-Key",
+    "OpenAI-Beta",
+    "OpenAI-Organization",
+    "OpenAI-Project",
+    "User-Agent",
+    *(
+        f"X-Stainless-{name}"
+        for name in (
+            "Arch",
+            "Async",
+            "Custom-Poll-Interval",
+            "Helper-Method",
+            "Lang",
+            "OS",
+            "Package-Version",
+            "Poll-Helper",
+            "Raw-Response",
+            "Retry-Count",
+            "Runtime",
+            "Runtime-Version",
+            "Timeout",
+        )
+    ),
+)
+"""Headers that a page's SDK sends, and that a browser asks leave for."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -61,11 +93,19 @@ def create_app(settings: Settings) -> FastAPI:
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
-                expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id"],
+                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", *_HEADERS_OF_SDKS],
+                expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id", "X-Should-Retry"],
             )
         )
-    middleware.append(Middleware(Gate, keys=Keys(settings.keys), most_bytes=settings.max_body_bytes))
+    middleware.append(
+        Middleware(
+            Gate,
+            keys=Keys(settings.keys),
+            most_bytes=settings.max_body_bytes,
+            doors=_DOORS,
+            most_door_bytes=settings.max_api_body_bytes,
+        )
+    )
     # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app = Application(
@@ -79,6 +119,9 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
+    app.state.bodies = Bodies(settings.max_bodies_bytes)
+    for prefix in _DOORS:
+        use_error_form(app, prefix, door_form)
     app.include_router(health.router)
     describe(app, settings)
     return app

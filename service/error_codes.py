@@ -90,6 +90,8 @@ def _unavailable(
     return Row(code, 503, sentence, "Unavailable", retryable=True, retry_after=retry_after, sources=sources)
 
 
+_BODY_TOO_LARGE = "The request's body may have at most {most} bytes."
+
 _ROWS = (
     # The request.
     _bad_input("invalid_json", "The body is not valid JSON.", status=400),
@@ -109,10 +111,15 @@ _ROWS = (
             "parameters": "The address may have at most {most} parameters.",
         },
     ),
+    _bad_input(
+        "fields_too_large", "The body's fields may have at most {most} bytes beside its messages and tools.", status=413
+    ),
+    _bad_input("too_many_messages", "{field}: There may be at most {most} messages.", status=400),
     _bad_input("empty_query", "query must not be empty."),
     _bad_input("query_too_long", "query must have at most {most} characters."),
     _bad_input("history_too_long", "history must have at most {most} turns."),
     _bad_input("unknown_model", "model is not one that this service offers."),
+    _bad_input("model_not_found", "model is not one that this service offers.", status=404),
     _bad_input(
         "bad_last_event_id",
         {
@@ -137,7 +144,8 @@ _ROWS = (
             " its end.",
         },
     ),
-    Row("body_too_large", 413, "The request's body is too large.", "HTTPError"),
+    Row("answer_stopped", 410, "The answer was stopped before its end."),
+    Row("body_too_large", 413, _BODY_TOO_LARGE),
     Row("http_error", None, "The request cannot be served.", "HTTPError"),
     # The service.
     Row("internal", 500, "Something went wrong here.", retryable=True, sources=("service", "answer")),
@@ -159,6 +167,7 @@ _ROWS = (
         retryable=True,
         retry_after="1",
     ),
+    _unavailable("too_many_bodies", "Too much is being asked at once. Try again in a moment."),
     _unavailable("too_many_followers", "Too many answers are being read. Try again in a moment."),
     # The upstream.
     _upstream(
@@ -256,7 +265,7 @@ _NGINX_ROWS = (
     _nginx("method_not_allowed", 405, "This address does not take that method."),
     _nginx("request_timeout", 408, "The request took too long to arrive.", again=True),
     _nginx("precondition_failed", 412, "The file does not meet the conditions of the request."),
-    _nginx("body_too_large", 413, "The request body is too large."),
+    _nginx("body_too_large", 413, _BODY_TOO_LARGE),
     _nginx("uri_too_long", 414, "The address is too long. Send the query with POST."),
     _nginx("misdirected_request", 421, "This connection is for another host."),
     _nginx("too_many_requests", 429, "Too many requests. Please try again in a moment.", retry_after="2"),

@@ -7,18 +7,23 @@
     ├── UnknownAnswer       404     the answer is unknown, expired or not the caller's
     ├── TooMany             429     this client is at its limit; retry later
     ├── Unavailable         503     temporarily unavailable; retry later
-    └── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
-        ├── (before the first byte) becomes the response's status
-        └── (later)                 becomes the answer's `failed` event
+    ├── UpstreamError       4xx 5xx the upstream did not answer, or not to the end
+    │   ├── (before the first byte) becomes the response's status
+    │   └── (later)                 becomes the answer's `failed` event
+    └── AnswerFailed        4xx 5xx the answer has failed, and is asked for as a whole
 
 An error is raised by its code; `service.error_codes` has the rest. Foreign exceptions are turned into these where they
 arise, and never shown to a client.
 """
 
 import re
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from service.error_codes import TABLE
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_SERVER_ERROR = 500
+_BAD_GATEWAY = 502
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
@@ -53,9 +58,9 @@ class FolyamError(Exception):
         self.retryable = row.retryable
         self.retry_after = retry_after or row.retry_after
 
-    def body(self, request_id: str) -> dict[str, dict[str, str]]:
+    def body(self, request_id: str) -> dict[str, dict[str, Any]]:
         """Return the error in the form of docs/protocol.md."""
-        error = {"code": self.code, "message": self.message}
+        error = error_object(self.status, self.code, self.message, self.field)
         if self.field:
             error["field"] = self.field
         return {"error": {**error, "request_id": request_id}}
@@ -113,11 +118,23 @@ class Unavailable(FolyamError):
     """Temporarily unavailable; retry later."""
 
 
+class Told(NamedTuple):
+    """What an upstream's refusal says to the client that asked. It may quote the request: never log or store it."""
+
+    message: str
+    """One line, of bounded length, without the service's secrets."""
+    code: str = ""
+    param: str = ""
+
+
 class UpstreamError(FolyamError):
     """The upstream did not answer, or not to the end.
 
     The attributes are for the service's log: the upstream's status, and the code and the type of its error.
     """
+
+    told: Told | None = None
+    """A refusal's own words: no other attribute has them."""
 
     upstream_status: int | None = None
     upstream_code = ""
@@ -149,6 +166,26 @@ class UpstreamError(FolyamError):
         """The metric's label: the case if it is one of the code's labels, else the code's first label."""
         reasons = TABLE[self.code].reasons
         return self._case if self._case in reasons else reasons[0]
+
+
+class AnswerFailed(FolyamError):
+    """The answer has failed, as its `failed` event says."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        Exception.__init__(self, code)
+        row = TABLE.get(code)  # A newer version may have written the event.
+        self.code = code
+        self.message = message
+        self.status = row.status or _BAD_GATEWAY if row else _BAD_GATEWAY
+        self.field = None
+        self.retryable = retryable
+        self.retry_after = row.retry_after if row else None
+
+
+def error_object(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """Return an error in the form that every protocol here has, for its response or for a message in its stream."""
+    kind = "server_error" if status >= _SERVER_ERROR else _TYPES.get(status, "invalid_request_error")
+    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 def unknown_field(parent: str, name: str) -> BadInput:

@@ -15,13 +15,20 @@ from starlette.routing import Match
 
 from service.context import context_of
 from service.error_codes import TABLE
-from service.errors import BadInput, FolyamError, HTTPError, UpstreamError, unknown_field
+from service.errors import BadInput, FolyamError, HTTPError, UpstreamError, error_object, unknown_field
 from service.telemetry import metrics
 
 ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
 """From an error and the request's id, the status and the JSON body of the response."""
 
 _METHOD_NOT_ALLOWED = 405
+_BAD_REQUEST = 400
+_UNPROCESSABLE = 422
+_SERVER_ERROR = 500
+_RETRIED = frozenset({408, 409, 429})
+"""Statuses below 500 after which the OpenAI SDKs ask again by themselves, unless `x-should-retry` forbids it."""
+_CODES = {"unauthorized": "invalid_api_key", "not_found": "unknown_url"}
+"""The codes that the clients of doors know, in place of the service's own."""
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _BY_STATUS = {row.status: row.code for row in TABLE.values() if row.kind == "HTTPError" and row.status}
 
@@ -46,7 +53,26 @@ async def respond(request: Request, error: FolyamError) -> JSONResponse:
     context.error = error.code
     metrics.rejected(error.code)
     status, body = _form(request)(error, context.request_id)
-    return JSONResponse(body, status_code=status, headers=error.headers())
+    headers = error.headers()
+    if not error.retryable and (status >= _SERVER_ERROR or status in _RETRIED):
+        headers["X-Should-Retry"] = "false"
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def door_form(error: FolyamError, request_id: str) -> tuple[int, Mapping[str, Any]]:
+    """Return the error as the clients of doors expect it: 400 for bad input, their codes, and an upstream's words.
+
+    What the upstream said about the request helps the client that asked. It is shown to nobody else.
+    """
+    status = _BAD_REQUEST if error.status == _UNPROCESSABLE else error.status
+    code, message, param = _CODES.get(error.code, error.code), error.message, error.field
+    if isinstance(error, UpstreamError) and (told := error.told) is not None:
+        status, message, param = _BAD_REQUEST, told.message, told.param or None
+        code = told.code or ("context_length_exceeded" if code == "upstream_too_long" else code)
+    said = error_object(status, code, message, param)
+    if error.field:
+        said["field"] = error.field
+    return status, {"error": {**said, "request_id": request_id}}
 
 
 def _usual_form(error: FolyamError, request_id: str) -> tuple[int, Mapping[str, Any]]:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable
 from os import urandom
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -102,10 +101,14 @@ class _Response:
 class Gate:
     """Checks the request's key and address, limits its body, and turns exceptions into responses."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, most_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, *, most_bytes: int, doors: tuple[str, ...], most_door_bytes: int
+    ) -> None:
         self._app = app
         self._keys = keys
         self._most_bytes = most_bytes
+        self._doors = doors
+        self._most_door_bytes = most_door_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -117,7 +120,7 @@ class Gate:
             if self._keys and scope["path"] not in _OPEN:
                 context.caller = self._caller(scope)
             _check_parameters(scope)
-            await self._app(scope, self._limited(receive), send)
+            await self._app(scope, self._limited(receive, scope["path"]), send)
         except Exception as error:
             # Not once the response has begun. `RequestLine` then logs the error, and the response is cut.
             response = None if context.begun else await http_errors.response_to(Request(scope), error)
@@ -135,9 +138,9 @@ class Gate:
         # Reject duplicate Authorization headers: proxies and the service might pick different ones.
         return self._keys.caller(values[0].decode("latin-1") if len(values) == 1 else "")
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, path: str) -> Receive:
         """Return a `receive` that raises where the application reads, so the error has the form of the protocol."""
-        left = self._most_bytes
+        most = left = self._most_door_bytes if path.startswith(self._doors) else self._most_bytes
 
         async def limited() -> Message:
             nonlocal left
@@ -145,7 +148,7 @@ class Gate:
             if message["type"] == "http.request":
                 left -= len(message.get("body", b""))
                 if left < 0:
-                    raise HTTPException(413)
+                    raise FolyamError("body_too_large", most=most)
             return message
 
         return limited

@@ -104,7 +104,8 @@ class Producer:
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
         self._started: asyncio.Task[None] | None = None
-        self._watch = Watch(lease, limits.unwatched_seconds)
+        is_background = request.via is not None and request.via.background
+        self._watch = Watch(lease, None if is_background else limits.unwatched_seconds)
         self._writer = Writer(lease, recoverer.state, self.look)
         self._asking: asyncio.Task[None] | None = None
         lease.on_change = self.look

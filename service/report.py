@@ -7,7 +7,7 @@ import structlog
 from service.errors import FolyamError
 from service.events import Done, Failed, Stopped, StoppedBy, Terminal, Timing, Usage
 from service.logging import bound_logger
-from service.request import Request
+from service.request import Request, decoded
 from service.telemetry import metrics, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.telemetry.usage import reasoning_tokens
@@ -50,8 +50,8 @@ class Report:
         self._span = tracing.start_generation(
             self._answer_id,
             model=self._request.model,
-            temperature=self._request.parameters.get("temperature"),
-            max_tokens=self._request.parameters.get("max_tokens"),
+            temperature=decoded(self._request.parameters.get("temperature")),
+            max_tokens=decoded(self._request.parameters.get("max_tokens")),
             traceparent=self._request.traceparent,
             taken_over=self._taken_over,
         )

@@ -1,8 +1,16 @@
 """The neutral request. Every door translates into it, and every upstream is asked from it."""
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
+
+if TYPE_CHECKING:
+    Json = Any
+else:
+    Json = msgspec.Raw  # what msgspec makes of it where it reads a request from a log
+
+MOST_DECODED_BYTES = 1 << 20
+"""Length of the longest message that is read for the form of `/generate`, which takes no longer body."""
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,13 +34,14 @@ class Via(msgspec.Struct, frozen=True, omit_defaults=True):
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request in the form of the chat-completions API, for a producer in any worker.
 
-    Messages and parameters go to the upstream unread, so that content parts and tools pass through.
+    Messages and parameters go to the upstream unread, so that content parts and tools pass through. Each is a JSON
+    value or raw JSON (`msgspec.Raw`), and always raw where the request was read from a log. `decoded` decodes it.
     """
 
     model: str
-    messages: tuple[Any, ...]
+    messages: tuple[Json, ...]
     """Each is a `Turn` or a JSON object. A `Turn` becomes the same JSON, and costs a third to make, check and write."""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Json] = {}
     """The body's further fields. The upstream sets `model`, `messages`, `stream` and `stream_options` itself, and sends
     `max_tokens` under the name that the model takes."""
     traceparent: str = ""
@@ -62,7 +71,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
         if not turns or turns[-1].role != "user":
             return None
         temperature = max_tokens = None
-        for name, value in request.parameters.items():
+        for name, given in request.parameters.items():
+            value = decoded(given) if name in ("temperature", "max_tokens") else None
             if name == "temperature" and type(value) in (float, int):
                 temperature = value
             elif name == "max_tokens" and type(value) is int:
@@ -84,6 +94,24 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 def _turns(messages: tuple[Any, ...]) -> tuple[Turn, ...]:
     """Return the messages as turns; none if one of them is more than a text."""
     try:
-        return tuple([each if type(each) is Turn else msgspec.convert(each, Turn) for each in messages])
-    except msgspec.ValidationError:
+        return tuple([each if type(each) is Turn else _turn(each) for each in messages])
+    except (ValueError, RecursionError):
         return ()
+
+
+def _turn(message: object) -> Turn:
+    if not isinstance(message, msgspec.Raw):
+        return msgspec.convert(message, Turn)
+    if len(memoryview(message)) > MOST_DECODED_BYTES:
+        raise ValueError
+    return msgspec.json.decode(message, type=Turn)
+
+
+def decoded(value: Any) -> Any:  # noqa: ANN401 (JSON)
+    """Return the JSON value, where it may be raw; None for what this version cannot decode."""
+    if not isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):  # half of a surrogate pair, which is valid JSON; an endless nesting
+        return None

@@ -7,16 +7,19 @@ from service.lifecycle import Cause, State, move
 
 
 class Watch:
-    """The audience of one answer, seen from its producer. Goes on for `seconds` without a follower."""
+    """The audience of one answer, seen from its producer. Goes on for `seconds` without a follower.
 
-    def __init__(self, lease: Lease, seconds: float) -> None:
+    An answer in the background, for which `seconds` is None, needs none.
+    """
+
+    def __init__(self, lease: Lease, seconds: float | None) -> None:
         self.until: float | None = None
         """When the answer is to be stopped, by the event loop's clock. None while it is watched."""
         self._lease = lease
         self._seconds = seconds
         self._state = State.WATCHED
         self._time = asyncio.get_running_loop().time
-        if lease.unwatched_seconds_left is not None:
+        if seconds is not None and lease.unwatched_seconds_left is not None:
             self._go(min(lease.unwatched_seconds_left, seconds))
 
     def is_over(self) -> bool:
@@ -25,6 +28,8 @@ class Watch:
         Raises:
             Unavailable: the log cannot tell.
         """
+        if self._seconds is None:
+            return False
         if self._lease.watched():
             self.end()
             return False

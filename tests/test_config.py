@@ -41,6 +41,7 @@ SAMPLES = {
     "OPENAI_BASE_URL": "http://upstream.example/v1",
     "OPENAI_CUSTOM_HEADERS": "X-Team: rivers",
     "FOLYAM_API_KEYS": "first-0123456789abcdef",
+    "FOLYAM_APIS": "chat, responses",
     "FOLYAM_CONTINUE": "vllm",
     "FOLYAM_CORS_ORIGINS": "https://example.org",
     "FOLYAM_FALLBACK_BASE_URL": "http://fallback.example/v1",

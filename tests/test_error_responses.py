@@ -30,6 +30,7 @@ SETTINGS = {
     "FOLYAM_MAX_HISTORY_TURNS": "2",
     "FOLYAM_STATUS_SECONDS": "0.5",
     "FOLYAM_RETRIES": "0",
+    "FOLYAM_ALLOW_SYSTEM": "false",
 }
 POST = ("POST", "/generate")
 JSON = [("content-type", "application/json")]

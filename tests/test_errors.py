@@ -19,6 +19,7 @@ from service.app import create_app
 from service.config import Settings
 from service.error_codes import NGINX, TABLE, Row
 from service.errors import (
+    AnswerFailed,
     BadInput,
     FolyamError,
     HTTPError,
@@ -33,7 +34,17 @@ from service.events import Event
 from service.worker import ThriftyProtocol
 
 ROOT = Path(__file__).parents[1]
-KINDS = (FolyamError, BadInput, HTTPError, Unauthorized, UnknownAnswer, TooMany, Unavailable, UpstreamError)
+KINDS = (
+    FolyamError,
+    BadInput,
+    HTTPError,
+    Unauthorized,
+    UnknownAnswer,
+    TooMany,
+    Unavailable,
+    UpstreamError,
+    AnswerFailed,
+)
 ROWS = [*TABLE.values(), *NGINX.values()]
 
 
@@ -79,7 +90,7 @@ def test_a_sentence_is_whole_and_names_no_part_of_the_service(row: Row) -> None:
 
 def test_a_class_has_the_statuses_of_its_drawing() -> None:
     statuses = {kind: {row.status for row in TABLE.values() if row.kind == kind.__name__} for kind in KINDS}
-    assert statuses[BadInput] == {400, 422}
+    assert statuses[BadInput] == {400, 404, 413, 422}
     assert statuses[Unauthorized] == {401}
     assert statuses[UnknownAnswer] == {404}
     assert statuses[TooMany] == {429}
@@ -136,13 +147,15 @@ def test_an_error_is_an_object_in_the_form_of_the_protocol() -> None:
     error = BadInput("unknown_model", field="model")
     assert error.body("0f") == {
         "error": {
-            "code": "unknown_model",
             "message": "model is not one that this service offers.",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "unknown_model",
             "field": "model",
             "request_id": "0f",
         }
     }
-    assert UnknownAnswer().body("0f")["error"].keys() == {"code", "message", "request_id"}
+    assert UnknownAnswer().body("0f")["error"].keys() == {"message", "type", "param", "code", "request_id"}
     assert json.loads(json.dumps(error.body("0f"))) == error.body("0f")
 
 
@@ -191,7 +204,7 @@ def constants(node: ast.expr | None) -> list[Any]:
 
 def calls(source: str) -> Iterator[tuple[type[FolyamError], ast.Call]]:
     """The calls that make an error by its code."""
-    by_name = {kind.__name__: kind for kind in KINDS if kind not in {Unauthorized, UnknownAnswer}}
+    by_name = {kind.__name__: kind for kind in KINDS if kind not in {Unauthorized, UnknownAnswer, AnswerFailed}}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in by_name:
             yield by_name[node.func.id], node
@@ -292,10 +305,10 @@ def test_the_description_has_every_status_that_an_address_may_answer_with(
         for operations in create_app(Settings()).openapi()["paths"].values()
         for operation in operations.values()
     }
-    # No operation describes 405: it is for methods that are none.
+    # No operation describes 405: it is for methods that are none. 410 is a door's, for a whole answer that was stopped.
     services = {str(row.status) for row in TABLE.values() if row.status and "service" in row.sources}
     files_of_the_page = {"precondition_failed", "forbidden"}
     nginxs = {str(row.status) for row in NGINX.values() if row.code not in files_of_the_page}
-    assert described["generate"] >= (services | nginxs) - {"405"}
+    assert described["generate"] >= (services | nginxs) - {"405", "410"}
     anywhere = nginxs - {"404", "405"} | {"500", "503"}
     assert all(statuses >= anywhere for statuses in described.values())

@@ -62,7 +62,7 @@ async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOLYAM_LOG_URL", (tmp_path_factory.mktemp("errors") / "answers").as_uri())
         patch.setenv("FOLYAM_API_KEYS", KEY)
-        patch.setenv("FOLYAM_MAX_BODY_BYTES", "1000")
+        patch.setenv("FOLYAM_MAX_API_BODY_BYTES", "1000")
         app = create_app(Settings())
     app.include_router(router)
     use_error_form(app, "/v1", openai_form)
@@ -108,7 +108,7 @@ async def test_every_error_below_a_familys_prefix_is_in_its_form(
 async def test_other_addresses_keep_the_usual_form(app: FastAPI, path: str) -> None:
     body = json.loads((await ask(app, "GET", path, b"", WITH_KEY)).body)
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message", "request_id"}
+    assert set(body["error"]) == {"message", "type", "param", "code", "request_id"}
 
 
 async def test_the_longest_prefix_chooses_the_form(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -28,7 +29,7 @@ from service.lifecycle import Cause, State
 from service.producer import OVERDUE_GRACE_SECONDS
 from service.question import to_request
 from service.recovery import Recovery
-from service.request import Turn
+from service.request import Turn, Via
 from service.supervisor import CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
@@ -323,6 +324,29 @@ async def test_an_answer_that_its_only_follower_leaves_is_stopped_in_every_phase
         events = await here.follow(producer.answer_id, watch=False)
     assert isinstance(events[-1], Stopped)
     assert events[-1].by == "unwatched"
+
+
+async def test_an_answer_in_the_background_goes_on_without_followers(url: str, upstream: UpstreamProcess) -> None:
+    asked = to_request(command(chunks=4, pace=0.2), model="test-model")
+    asked = msgspec.structs.replace(asked, via=Via("responses", background=True))
+    async with worker(url, upstream, limits=replace(PATIENT, unwatched_seconds=0)) as here:
+        producer = await here.ask(asked)
+        events = await here.follow(producer.answer_id, watch=False)
+    assert isinstance(events[-1], Done)
+
+
+async def test_an_answer_in_the_background_goes_on_without_followers_after_a_take_over(
+    url: str, upstream: UpstreamProcess
+) -> None:
+    asked = to_request(command(chunks=8, pace=0.2), model="test-model")
+    asked = msgspec.structs.replace(asked, via=Via("responses", background=True))
+    limits = replace(PATIENT, unwatched_seconds=0)
+    async with worker(url, upstream, limits=limits) as here:
+        answer = (await here.ask(asked)).answer_id
+        await here.read_to(answer, seq=3)
+    async with worker(url, upstream, limits=limits) as there:
+        events = await there.follow(answer, watch=False)
+    assert isinstance(events[-1], Done)
 
 
 @walks((State.WATCHED, Cause.GO), (State.STREAMING, Cause.STOP))

@@ -30,6 +30,8 @@ class ClientLimits:
     """Limit on requests a second."""
     body_bytes: int = 1 << 20
     """Limit on the bytes of a request's body, the same as the service's."""
+    api_body_bytes: int = 32 << 20
+    """The same for the protocols of other clients."""
 
     @classmethod
     def read(cls) -> Self:
@@ -42,6 +44,7 @@ class ClientLimits:
             _number("FOLYAM_CLIENT_CONNECTIONS", cls.connections),
             _number("FOLYAM_CLIENT_REQUESTS", cls.requests),
             _number("FOLYAM_MAX_BODY_BYTES", cls.body_bytes, MAX_BYTES),
+            _number("FOLYAM_MAX_API_BODY_BYTES", cls.api_body_bytes, MAX_BYTES),
         )
 
 
@@ -82,6 +85,7 @@ def configuration(
         "FOLYAM_CLIENT_CONNECTIONS": str(limits.connections),
         "FOLYAM_CLIENT_REQUESTS": str(limits.requests),
         "FOLYAM_MAX_BODY_BYTES": str(limits.body_bytes),
+        "FOLYAM_MAX_API_BODY_BYTES": str(limits.api_body_bytes),
     }
     return re.sub(r"\$\{(FOLYAM_[A-Z_]+)\}", lambda match: values[match[1]], template)
 

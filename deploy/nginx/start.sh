@@ -20,6 +20,7 @@ fill FOLYAM_ACCESS_LOG /dev/stdout
 fill FOLYAM_CLIENT_CONNECTIONS 1000
 fill FOLYAM_CLIENT_REQUESTS 100
 fill FOLYAM_MAX_BODY_BYTES 1048576
+fill FOLYAM_MAX_API_BODY_BYTES 33554432
 
 mkdir -p "$FOLYAM_NGINX_DIR"
 # The mount point of files for `include server.d/*.conf`.
@@ -28,6 +29,6 @@ ln -sfn /etc/folyam/server.d "$FOLYAM_NGINX_DIR/server.d"
 # shellcheck disable=SC2016
 envsubst '${FOLYAM_LISTEN} ${FOLYAM_SERVICE} ${FOLYAM_RESOLVER} ${FOLYAM_WEB_ROOT} ${FOLYAM_NGINX_DIR}
     ${FOLYAM_NGINX_USER} ${FOLYAM_ACCESS_LOG} ${FOLYAM_CLIENT_CONNECTIONS} ${FOLYAM_CLIENT_REQUESTS}
-    ${FOLYAM_MAX_BODY_BYTES}' \
+    ${FOLYAM_MAX_BODY_BYTES} ${FOLYAM_MAX_API_BODY_BYTES}' \
     </etc/folyam/nginx.conf >"$FOLYAM_NGINX_DIR/nginx.conf"
 exec nginx -c "$FOLYAM_NGINX_DIR/nginx.conf" -e stderr

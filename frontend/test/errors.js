@@ -34,6 +34,14 @@ export const ERRORS = {
   upstream_unavailable: { status: 502, message: "The model's server cannot answer now." },
 };
 
+/** @type {Record<number, string>} */
+const TYPES = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  429: "rate_limit_error",
+};
+
 /**
  * An error's body.
  *
@@ -45,6 +53,9 @@ export function errorBody(code, requestId) {
   if (!error) {
     throw new Error(`test/errors.js has no ${code}.`);
   }
-  const { message, field } = error;
-  return { error: { code, message, ...(field && { field }), request_id: requestId } };
+  const { status, message, field } = error;
+  const type = status >= 500 ? "server_error" : (TYPES[status] ?? "invalid_request_error");
+  return {
+    error: { message, type, param: field ?? null, code, ...(field && { field }), request_id: requestId },
+  };
 }

@@ -15,7 +15,14 @@ test("an_error_has_the_protocols_form", async () => {
   expect(requestId).toMatch(/^[0-9a-f]{16}$/);
   expect([response.status, await response.json()]).toEqual([422, errorBody("empty_query", requestId)]);
   expect(errorBody("empty_query", "r")).toEqual({
-    error: { code: "empty_query", message: "query must not be empty.", field: "query", request_id: "r" },
+    error: {
+      message: "query must not be empty.",
+      type: "invalid_request_error",
+      param: "query",
+      code: "empty_query",
+      field: "query",
+      request_id: "r",
+    },
   });
 });
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from pydantic import (
@@ -31,6 +31,7 @@ from service.config.values import API_KEY, ApiAddress, Headers, HeaderSecret, He
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 Api = Literal["chat", "folyam", "llama.cpp", "responses"]
+Door = Literal["chat", "responses", "ui", "ag-ui", "streams"]
 
 
 SECRETS = Path("/run/secrets")
@@ -187,14 +188,32 @@ class Settings(BaseSettings):
     api_keys_file: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="File with further API keys, one a line."
     )
-    allow_system: bool = Field(
-        default=False, description="Whether a history may begin with a turn of the role `system`."
+    allow_system: bool | None = Field(
+        None,
+        description="Whether a request may hold instructions: messages of the roles `system` and `developer`, or a"
+        " first turn of the role `system`. If unset, unless there is a `FOLYAM_SYSTEM_PROMPT`.",
+    )
+    apis: Annotated[tuple[Door, ...], NoDecode] = Field(
+        get_args(Door),
+        description="Protocols of other clients that are served beside the service's own, separated by commas; or"
+        " `none`.",
     )
     cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
         (), description="Origins of other sites whose pages may use the service, separated by commas."
     )
 
     max_body_bytes: int = Field(1 << 20, ge=1, description="Limit on the request body, for nginx too.")
+    max_api_body_bytes: int = Field(
+        32 << 20,
+        ge=1,
+        description="Limit on the request body of the protocols of `FOLYAM_APIS`, for nginx too: it may hold pictures.",
+    )
+    max_bodies_bytes: int = Field(
+        256 << 20,
+        ge=1,
+        description="Limit on the bodies of these protocols that a worker holds at once, until their answers have"
+        " ended. Above it: 503.",
+    )
     max_query_characters: int = Field(32_000, ge=1, description="Limit on the query.")
     max_history_turns: int = Field(200, ge=0, description="Limit on the earlier turns in `history`.")
     max_answer_bytes: int = Field(4 << 20, ge=1, description="Limit on an answer, measured as the bytes of its log.")
@@ -220,7 +239,12 @@ class Settings(BaseSettings):
     def _without_empty_files(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value != "" or _variable(name) in NEVER_EMPTY}
 
-    @field_validator("models", "cors_origins", mode="before")
+    @field_validator("apis", mode="before")
+    @classmethod
+    def _no_apis(cls, value: object) -> object:
+        return () if value == "none" else value
+
+    @field_validator("apis", "models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
@@ -255,6 +279,17 @@ class Settings(BaseSettings):
     def keys(self) -> tuple[str, ...]:
         """All valid keys; empty if requests need none."""
         return tuple(key.get_secret_value() for key in (*self.api_keys, *self.api_keys_file))
+
+    @property
+    def allows_system(self) -> bool:
+        """Whether a request may hold instructions."""
+        return not self.system_prompt if self.allow_system is None else self.allow_system
+
+    @property
+    def door_status_wait_seconds(self) -> float:
+        """The wait for the upstream's status before a door's response begins without it: until each was asked."""
+        upstreams = 2 if self.fallback_base_url else 1
+        return (self.connect_seconds + self.status_seconds) * upstreams
 
     @property
     def allowed_models(self) -> tuple[str, ...]:
@@ -373,6 +408,7 @@ def table() -> str:
         if isinstance(default, SecretStr) or default in (None, "", ()):
             shown = ""
         else:
+            default = ",".join(default) if isinstance(default, tuple) else default
             shown = f"`{default if isinstance(default, str) else msgspec.json.encode(default).decode()}`"
         rows.append(f"| `{variable_of(name)}` | {shown} | {info.description} |")
     return "\n".join(rows)

@@ -9,6 +9,7 @@ from service.renderings.sse import ServerSentEvents
 from service.renderings.text import PlainText
 
 __all__ = [
+    "DOORS",
     "MEDIA_TYPES",
     "NAMES",
     "RENDERINGS",
@@ -30,7 +31,9 @@ RENDERINGS = {rendering.media_type.partition(";")[0]: rendering for rendering in
 MEDIA_TYPES = tuple(RENDERINGS)
 SELF_DELIMITING = tuple(media_type for media_type, rendering in RENDERINGS.items() if rendering.self_delimiting)
 """The media types to offer over HTTP/1.0, which does not tell a whole body from a cut one."""
-NAMES = frozenset(rendering.name for rendering in _RENDERINGS)
+DOORS = ("chat", "responses", "ui", "ag-ui", "streams")
+"""The names of the doors' renderings, which the address chooses."""
+NAMES = frozenset((*(rendering.name for rendering in _RENDERINGS), *DOORS))
 """The values of the metric label `rendering`."""
 KEPT_CHARACTERS = 128
 """Length of an Accept header whose choice is kept for the next one. Most clients send the same short one each time."""

@@ -10,7 +10,7 @@ from service import events
 from service.answers import Answers
 from service.config import Settings
 from service.context import RequestContext, context_of
-from service.errors import BadInput, FolyamError, UpstreamError
+from service.errors import BadInput, UpstreamError
 from service.http_errors import UpstreamHTTPException
 from service.question import MAX_TEMPERATURE, MAX_TOKENS, Question, decode, to_request
 from service.renderings import Rendering
@@ -18,6 +18,7 @@ from service.request import Turn
 from service.routes.application import PlainRoute
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
 from service.routes.parameters import read_parameters
+from service.routes.site import check_site, is_json
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
@@ -43,7 +44,7 @@ async def generate(request: Request) -> Response:
         return Response(status_code=CLIENT_GONE)
     if resume := last_event_id(request):
         return await _resume(request, *resume)
-    if body and not _is_json(context_of(request.scope).header(b"content-type") or ""):
+    if body and not is_json(context_of(request.scope).header(b"content-type") or ""):
         raise BadInput("invalid_input", "body")
     question = decode(body) if body else None
     if question is None:
@@ -153,11 +154,6 @@ async def _body(request: Request) -> bytes | None:
     return None
 
 
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-
-
 async def _resume(request: Request, answer_id: str, after: int) -> Response:
     return await follow(request, answer_id, after, rendering_for(request))
 
@@ -166,7 +162,7 @@ async def _answer(request: Request, question: Question) -> Response:
     settings: Settings = request.app.state.settings
     rendering = rendering_for(request)
     context = context_of(request.scope)
-    _check_site(context, settings)
+    check_site(context, settings)
     model = _check(question, settings)
     answer_id = context.answer_id = events.new_answer_id()
     stream = generate_response_stream(
@@ -184,19 +180,6 @@ async def _answer(request: Request, question: Question) -> Response:
     return await answer_response(stream, request, answer_id, rendering)
 
 
-def _check_site(context: RequestContext, settings: Settings) -> None:
-    """Refuse a request that another site's page makes a browser send. Its answer would be paid for.
-
-    Raises:
-        FolyamError: 403, unless `cors_origins` allows the site.
-    """
-    if (
-        context.headers.get(b"sec-fetch-site") == b"cross-site"
-        and context.header(b"origin") not in settings.cors_origins
-    ):
-        raise FolyamError("cross_site")
-
-
 def _check(question: Question, settings: Settings) -> str:
     """Check the question against the settings' limits; return the model to ask.
 
@@ -210,9 +193,9 @@ def _check(question: Question, settings: Settings) -> str:
     if len(question.history) > settings.max_history_turns:
         raise BadInput("history_too_long", field="history", most=settings.max_history_turns)
     for number, turn in enumerate(question.history):
-        if turn.role == "system" and (number or not settings.allow_system):
+        if turn.role == "system" and (number or not settings.allows_system):
             field = f"history.{number}.role"
-            wanted = "Only the first turn may be system's" if settings.allow_system else "Should be user or assistant"
+            wanted = "Only the first turn may be system's" if settings.allows_system else "Should be user or assistant"
             raise BadInput("invalid_input", "value", field=field, wanted=wanted)
     model = settings.model if question.model is None else question.model
     if model not in settings.allowed_models:

@@ -150,7 +150,7 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
     properties["history"]["maxItems"] = settings.max_history_turns
     properties["model"]["anyOf"][0]["enum"] = list(settings.allowed_models)
     properties["max_tokens"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS}
-    if not settings.allow_system:
+    if not settings.allows_system:
         schemas["Turn"]["properties"]["role"]["enum"].remove("system")
     # Required for every question. A request with a Last-Event-ID needs no body, which OpenAPI cannot express.
     description["paths"]["/generate"]["post"]["requestBody"] = {

@@ -75,7 +75,7 @@ class AnswerResponse(StreamingResponse):
     ) -> None:
         super().__init__(stream)
         self.raw_headers = [
-            *_headers(answer_id),
+            *answer_headers(answer_id),
             (b"content-type", rendering.media_type.encode("latin-1")),
             *rendering.headers,
         ]
@@ -176,9 +176,9 @@ async def follow(request: Request, answer_id: str, after: int, rendering: Render
     follower = await answers.follow(answer_id, after, rendering, context.caller)
     if follower is None:
         ended = Response(status_code=204)
-        ended.raw_headers = _headers(answer_id)
+        ended.raw_headers = answer_headers(answer_id)
         return ended
-    return await answer_response(_follow(follower, context), request, answer_id, rendering)
+    return await answer_response(stream_of(follower, context), request, answer_id, rendering)
 
 
 async def answer_response(
@@ -209,7 +209,8 @@ CLIENT_GONE = 499
 """nginx's status for a client that disconnected. It is never sent and appears only in the log."""
 
 
-async def _follow(follower: Follower, context: RequestContext) -> AsyncGenerator[bytes]:
+async def stream_of(follower: Follower, context: RequestContext) -> AsyncGenerator[bytes]:
+    """Yield the follower's bytes, except those that go to the context's sink; then close the follower."""
     try:
         while (data := await follower.next(context.sink)) is not None:
             yield data
@@ -217,7 +218,8 @@ async def _follow(follower: Follower, context: RequestContext) -> AsyncGenerator
         follower.close()
 
 
-def _headers(answer_id: str) -> list[tuple[bytes, bytes]]:
+def answer_headers(answer_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response that follows the answer."""
     encoded = answer_id.encode("ascii")
     return [
         (b"x-answer-id", encoded),

@@ -51,6 +51,7 @@ class Client:
     def __init__(self, endpoint: Endpoint, time_outs: TimeOuts) -> None:
         self.endpoint = endpoint
         self._max_tokens_name = endpoint.max_tokens_name
+        self._secrets = [endpoint.api_key, endpoint.system_prompt, *(value for _, value in endpoint.headers)]
         self._time_outs = time_outs
         self._breakers = Breakers(BREAKER_QUESTIONS, BREAKER_SECONDS, time.monotonic)
         self._dialects = Dialects()
@@ -102,7 +103,7 @@ class Client:
             with Deadline(asyncio.get_running_loop().time() + self._time_outs.status):
                 exchange = await asking
                 if not is_accepted(exchange.status):
-                    raise status_error(exchange, await start_of_body(exchange))
+                    raise status_error(exchange, await start_of_body(exchange), self._secrets)
         except TimeoutError as error:
             raise UpstreamError("upstream_timeout", "status_timeout") from error
         except ConnectTimeOutError as error:
@@ -158,7 +159,7 @@ class Client:
             refusal = await start_of_body(exchange)
             corrected = dialect.corrected(body, refusal)
             if corrected is None or len(tried) > MOST_CORRECTIONS or corrected.express(payload) in tried:
-                raise status_error(exchange, refusal)
+                raise status_error(exchange, refusal, self._secrets)
             dialect = corrected
 
     async def _send(self, body: bytes, pool: Pool | None = None, headers: bytes = b"") -> Exchange:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from service.request import Turn
+from service.request import Turn, decoded
 
 MOST_MODELS = 256
 """Limit on the models of an endpoint whose dialects are remembered. The one learnt first is forgotten first."""
@@ -123,13 +123,23 @@ class Dialects:
         self._learnt[model] = (dialect, self._clock())
 
 
+class _Message(msgspec.Struct, gc=False):
+    role: str = ""
+
+
+_decode_role = msgspec.json.Decoder(_Message).decode
+
+
 def _instructed(message: Any, role: Instructor) -> Any:  # noqa: ANN401 (messages pass through unread)
     if _role(message) != _OTHER_ROLE[role]:
         return message
+    message = decoded(message)
     return {"role": role, "content": message.content} if isinstance(message, Turn) else {**message, "role": role}
 
 
 def _role(message: Any) -> object:  # noqa: ANN401 (the same)
+    if isinstance(message, msgspec.Raw):
+        return _decode_role(message).role
     return message.role if isinstance(message, Turn) else message.get("role") if isinstance(message, dict) else None
 
 

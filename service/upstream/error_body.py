@@ -1,7 +1,7 @@
 """Read the error that an upstream describes in JSON. Pure.
 
-Its message is read to find out what kind of error it is, and is neither passed on nor logged: it may quote the question
-or a key.
+Its message may quote the question or a key. It is read to find out what kind of error it is. It is never logged, and
+told to nobody but, by a door, the client whose request it is about (`service.upstream.errors`).
 """
 
 import re
@@ -12,6 +12,8 @@ import msgspec
 
 _WORD = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 """A code. Anything else, such as a sentence, may be what people wrote."""
+
+_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}", re.ASCII)
 
 _FLAGGED = ("flagged_input", "reasons")
 """Fields of an error's `metadata` when moderation flagged the question (OpenRouter)."""
@@ -26,7 +28,9 @@ class ErrorBody:
     type: str = ""
     """The same."""
     message: str = ""
-    """Never pass it on, and never log it."""
+    """Never log it."""
+    param: str = ""
+    """The part of the request that is to blame."""
     flagged: bool = False
     """Whether moderation flagged the question."""
 
@@ -52,11 +56,12 @@ def read_error(body: bytes) -> ErrorBody:
 
 
 def _in_fields(said: dict[str, Any]) -> ErrorBody:
-    message, metadata = said.get("message"), said.get("metadata")
+    message, metadata, param = said.get("message"), said.get("metadata"), said.get("param")
     return ErrorBody(
         word(said.get("code")),
         word(said.get("type")) or word(said.get("status")),
         message if isinstance(message, str) else "",
+        param=param if isinstance(param, str) and _PARAM.fullmatch(param) else "",
         flagged=isinstance(metadata, dict) and any(name in metadata for name in _FLAGGED),
     )
 

@@ -7,7 +7,7 @@ it does not take.
 from collections.abc import Iterator
 from typing import Any
 
-from service.request import Request, Turn
+from service.request import Request, Turn, decoded
 
 _IN_BACKGROUND = {"background": True, "store": True, "stream": True}
 """The server goes on without its reader, and gives the stream out again. `background` needs `store`."""
@@ -19,7 +19,7 @@ _Json = dict[str, Any]
 
 def body_of(request: Request, model: str, system_prompt: str) -> _Json:
     """Return the body of `POST /responses`, as JSON values."""
-    body: _Json = dict(request.parameters)
+    body: _Json = {name: decoded(value) for name, value in request.parameters.items()}
     body.pop("stream_options", None)
     body.pop("n", None)
     tokens = [body.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
@@ -35,7 +35,7 @@ def body_of(request: Request, model: str, system_prompt: str) -> _Json:
         body["tool_choice"] = _flat(body["tool_choice"], "function")
     if system_prompt:
         body["instructions"] = system_prompt
-    items = [item for message in request.messages for item in _items(message)]
+    items = [item for message in request.messages for item in _items(decoded(message))]
     return {**body, "model": model, "input": items, **_IN_BACKGROUND}
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from deploy.local import ports, web
 from service.error_codes import NGINX
+from service.errors import error_object
 from tests.deploy.backend import Backend, Request, chunk, respond
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def error_of(reply: Reply) -> dict[str, str]:
     assert reply.headers["Content-Type"] == "application/json"
     assert reply.headers["Cache-Control"] == "no-store"
     error: dict[str, str] = json.loads(reply.body)["error"]
-    assert set(error) == {"code", "message", "request_id"}
+    assert set(error) == {"message", "type", "param", "code", "request_id"}
     assert reply.headers["X-Request-Id"] == error["request_id"]
     return error
 
@@ -184,7 +185,20 @@ def test_what_is_for_the_inside_is_not_served(nginx: Nginx, backend: Backend, ta
     assert backend.requests == []
 
 
-@pytest.mark.parametrize("target", ["/generate?query=x&y=%C3%A9", "/answers/abc?stream=false", "/livez", "/readyz"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/generate?query=x&y=%C3%A9",
+        "/answers/abc?stream=false",
+        "/livez",
+        "/readyz",
+        "/v1",
+        "/v1/models?x",
+        "/v1/chat/completions/chatcmpl-x",
+        "/api/chat/a%2Fb%C3%A9/stream?y=%2F",
+        "/ag-ui",
+    ],
+)
 def test_the_service_receives_the_request_as_it_was(nginx: Nginx, backend: Backend, target: str) -> None:
     assert nginx.request(target, Last_Event_ID="abc:3", Sec_Fetch_Site="cross-site").body == b"ok"
     (request,) = backend.requests
@@ -264,7 +278,10 @@ def test_nginxs_own_errors_are_those_of_the_table() -> None:
     sent = {status for args in caught for status in ([args[-1][1:]] if args[-1].startswith("=") else args)}
     assert sent == {str(row.status) for row in NGINX.values()}
     told = {status: written.get(status, written["default"]) for status in sent}
-    assert told == {str(row.status): {"code": row.code, "message": row.sentences} for row in NGINX.values()}
+    assert told == {
+        str(row.status): error_object(row.status or 0, row.code, str(row.sentences).format(most="$folyam_most_bytes"))
+        for row in NGINX.values()
+    }
 
     [retries] = directives(http["block"], "map", "$folyam_retry_after")
     [(passing, seconds)] = [(case["directive"], case["args"][0]) for case in retries["block"] if case["args"][0]]
@@ -290,7 +307,17 @@ def test_a_body_over_the_limit_gives_a_json_error_and_is_not_passed_on(nginx: Ng
     assert nginx.request("/generate", "POST", b"x" * (1 << 20)).status == 200
     reply = nginx.request("/generate", "POST", b"x" * ((1 << 20) + 1))
     assert reply.status == 413
-    assert error_of(reply)["code"] == "body_too_large"
+    error = error_of(reply)
+    assert (error["code"], error["message"]) == ("body_too_large", "The request's body may have at most 1048576 bytes.")
+    assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/nothing", "/api/chat", "/ag-ui"])
+def test_other_clients_protocols_have_a_longer_body(nginx: Nginx, backend: Backend, target: str) -> None:
+    assert nginx.request(target, "POST", b"x" * (1 << 20) * 2).status == 200
+    reply = nginx.request(target, "POST", b"x" * ((32 << 20) + 1))
+    error = error_of(reply)
+    assert (reply.status, error["message"]) == (413, "The request's body may have at most 33554432 bytes.")
     assert len(backend.requests) == 1
 
 
@@ -392,6 +419,17 @@ def test_the_page_cannot_be_posted_to(nginx: Nginx) -> None:
         ("/answers/abc", "DELETE, GET"),
         ("/answers/abc/stop", "POST"),
         ("/readyz", "GET"),
+        ("/v1/chat/completions", "POST"),
+        ("/v1/chat/completions/chatcmpl-x", "GET"),
+        ("/v1/models/x", "GET"),
+        ("/v1/responses", "POST"),
+        ("/v1/responses/resp_x?stream=true", "DELETE, GET"),
+        ("/v1/responses/resp_x/cancel", "POST"),
+        ("/v1/stream/x", "GET, HEAD"),
+        ("/api/chat", "POST"),
+        ("/api/chat/x/stream", "GET"),
+        ("/api/chat/x%2Fy/stop", "POST"),
+        ("/ag-ui", "POST"),
         ("/", "GET, HEAD"),
     ],
 )

@@ -212,16 +212,19 @@ def test_every_hop_takes_a_body_as_long_as_the_service_does(settings: Settings) 
     [ingress] = yaml.safe_load_all((ROOT / "deploy/kubernetes/components/ingress/ingress.yaml").read_text())
     at_ingress = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    [image] = re.findall(r"FOLYAM_MAX_BODY_BYTES (\d+)", (ROOT / "deploy" / "nginx" / "start.sh").read_text())
-    sizes = {
-        "ingress": int(at_ingress.removesuffix("m")) * MIB,
-        "make run": ClientLimits().body_bytes,
-        "image": int(image),
+    image = dict(re.findall(r"(FOLYAM_MAX\w*_BODY_BYTES) (\d+)", (ROOT / "deploy" / "nginx" / "start.sh").read_text()))
+    assert int(at_ingress.removesuffix("m")) * MIB == settings.max_api_body_bytes > settings.max_body_bytes
+    assert ClientLimits().body_bytes == settings.max_body_bytes
+    assert ClientLimits().api_body_bytes == settings.max_api_body_bytes
+    written = re.findall(r"client_max_body_size +\$\{(\w+)\}", (ROOT / "nginx.conf").read_text())
+    assert written == ["FOLYAM_MAX_BODY_BYTES", "FOLYAM_MAX_API_BODY_BYTES"]
+    limits = {
+        "FOLYAM_MAX_BODY_BYTES": settings.max_body_bytes,
+        "FOLYAM_MAX_API_BODY_BYTES": settings.max_api_body_bytes,
     }
-    assert sizes == dict.fromkeys(sizes, settings.max_body_bytes)
-    assert directive("client_max_body_size") == "${FOLYAM_MAX_BODY_BYTES}"
-    passed_on = compose["services"]["nginx"]["environment"]["FOLYAM_MAX_BODY_BYTES"]
-    assert passed_on == f"${{FOLYAM_MAX_BODY_BYTES:-{settings.max_body_bytes}}}"
+    for name, limit in limits.items():
+        assert int(image[name]) == limit
+        assert compose["services"]["nginx"]["environment"][name] == f"${{{name}:-{limit}}}"
 
 
 def test_the_bodies_that_one_address_may_send_at_once_fit_into_nginxs_memory() -> None:

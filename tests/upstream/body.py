@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 from enum import Enum, auto
 from itertools import count, pairwise, takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.upstream.script import NotAScript, Script
 from tests.upstream.stamp import stamp
+from tests.upstream.tools import deltas, message_calls
 
 Beat = tuple[bytes, ...]
 """The writes at one moment. The pace is the pause between two beats."""
@@ -106,8 +107,8 @@ class Body:
         if batch:
             yield (*opening, b"".join(batch))
             opening = ()
-        for number, fragment in enumerate(self._script.tool_calls):
-            yield (*opening, self._event(_choice({"tool_calls": [_tool_call(number, fragment)]})))
+        for delta in deltas(self._script.tool_calls, self._script.tool_style) if self._script.tool_calls else ():
+            yield (*opening, self._event(_choice(delta)))
             opening = ()
         yield opening + self._tail()
         yield End.CLEAN
@@ -123,8 +124,8 @@ class Body:
         tail = []
         if script.refusal:
             tail.append(self._event(_choice({"refusal": script.refusal})))
-        if script.finish_reason is not None:
-            tail.append(self._event(*(_choice({}, index, script.finish_reason) for index in range(script.choices))))
+        if (reason := script.ends_with) is not None:
+            tail.append(self._event(*(_choice({}, index, reason) for index in range(script.choices))))
         if self._include_usage:
             said = self.chunks_sent + len(script.reasoning)
             usage = {
@@ -316,18 +317,25 @@ def _split(course: Course, cuts: Literal["bytes"] | tuple[int, ...]) -> Course:
 
 
 def whole_text(script: Script, given: str = "") -> str:
-    """Return the text of a whole answer, for a request without a stream."""
+    """Return the text of a whole answer."""
     return "".join(_texts(script, given))
+
+
+def whole_message(script: Script, given: str = "") -> dict[str, Any]:
+    """Return the message of a whole answer, for a request without a stream."""
+    text = whole_text(script, given)
+    message: dict[str, Any] = {"role": "assistant", "content": text or None if script.tool_calls else text}
+    if script.reasoning and not given:
+        message[script.reasoning_field] = "".join(script.reasoning)
+    if script.refusal:
+        message["refusal"] = script.refusal
+    if script.tool_calls:
+        message |= message_calls(script.tool_calls, script.tool_style)
+    return message
 
 
 def _choice(delta: dict[str, object], index: int = 0, finish_reason: str | None = None) -> dict[str, object]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-def _tool_call(number: int, fragment: str) -> dict[str, object]:
-    if number:
-        return {"index": 0, "function": {"arguments": fragment}}
-    return {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": fragment}}
 
 
 def _compact(value: object) -> str:

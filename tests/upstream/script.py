@@ -1,11 +1,13 @@
 """The script of an upstream for one request."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 import msgspec
+
+from tests.upstream.tools import Call, Style
 
 DEFAULT_ERROR: Mapping[str, Any] = {"message": "scripted error", "type": "server_error", "param": None, "code": None}
 
@@ -39,16 +41,21 @@ class Script:
     """Reasoning chunks, sent before the text."""
     reasoning_field: str = "reasoning_content"
     """The delta's field that carries them; some servers call it `reasoning`."""
-    tool_calls: tuple[str, ...] = ()
-    """Fragments of the arguments of one tool call, sent after the text."""
+    tool_calls: tuple[Call, ...] = ()
+    """Calls of tools, sent after the text: `[{"name": "weather", "arguments": ["{\\"city\\":", "\\"Győr\\"}"]}]`."""
+    tool_style: tuple[Style, ...] = ()
+    """How they are split into deltas (see `tests.upstream.tools`)."""
+    after_tools: dict[str, Any] = field(default_factory=dict)
+    """Fields to override where the results of tools stand behind the last user message. No tool is called then, unless
+    a field here says so; `{results}` in `text` and `texts` is what the tools returned."""
     refusal: str = ""
     """Sent as a refusal delta after the text."""
     choices: int = 1
     """Every text chunk is sent for each of so many choices, each with an event of its own."""
     role: bool = True
     """Open with a chunk that has the role and an empty text."""
-    finish_reason: str | None = "stop"
-    """None: a clean end without a finish reason."""
+    finish_reason: str | None = ""
+    """Empty: `tool_calls` behind calls of tools, else `stop`. None: a clean end without a finish reason."""
     usage: bool = True
     """Send the usage when `stream_options.include_usage` asks for it; false: not even then."""
     no_done: bool = False
@@ -132,6 +139,22 @@ class Script:
         if earlier >= len(self.first):
             return self
         return parse({**asdict(self), **self.first[earlier], "first": ()})
+
+    def behind_tools(self, results: Sequence[str]) -> "Script":
+        """The script of a request with these results of tools behind its last user message."""
+        if not results:
+            return self
+        script = parse({**asdict(self), "tool_calls": (), "after_tools": {}, **self.after_tools})
+        told = ", ".join(results)
+        texts = None if script.texts is None else tuple(text.replace("{results}", told) for text in script.texts)
+        return replace(script, text=script.text.replace("{results}", told), texts=texts)
+
+    @property
+    def ends_with(self) -> str | None:
+        """The finish reason."""
+        if self.finish_reason == "":
+            return "tool_calls" if self.tool_calls else "stop"
+        return self.finish_reason
 
 
 class NotAScript(ValueError):  # reads as what it says: this text commands nothing that exists

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httptools
 
-from tests.upstream.body import Beat, Body, End, continues, whole_text
+from tests.upstream.body import Beat, Body, End, continues, whole_message
 from tests.upstream.pacer import Pacer
 from tests.upstream.records import Record, Records
 from tests.upstream.script import NotAScript, Script, from_query
@@ -193,6 +193,7 @@ class Connection(asyncio.Protocol):
             query = next((_text(message) for message in reversed(messages) if message["role"] == "user"), "")
             script = from_query(query)
             script = script.for_request(self.upstream.records.count(script.key)) if script.key else script
+            script = script.behind_tools(_results(messages))
             given, reasoning = _given(messages[-1]) if script.continues else ("", "")
             if reasoning and not script.accept_reasoning:
                 raise NotAScript("Assistant response prefill is incompatible with enable_thinking.")
@@ -299,13 +300,13 @@ class Answer:
         self._connection.reply(status, value, self._script.headers)
 
     def _completion(self) -> dict[str, object]:
-        message = {"role": "assistant", "content": whole_text(self._script, self._given)}
+        message = whole_message(self._script, self._given)
         return {
             "id": "chatcmpl-test",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self._record.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": self._script.finish_reason}],
+            "choices": [{"index": 0, "message": message, "finish_reason": self._script.ends_with}],
         }
 
     def _step(self) -> None:
@@ -387,13 +388,19 @@ def _given(message: dict[str, Any]) -> tuple[str, str]:
 
 
 def _thinking(message: dict[str, Any]) -> str:
-    parts = message["content"] if isinstance(message["content"], list) else []
+    parts = content if isinstance(content := message.get("content"), list) else []
     return "".join(each["text"] for part in parts if part["type"] == "thinking" for each in part["thinking"])
+
+
+def _results(messages: list[dict[str, Any]]) -> list[str]:
+    """Return what the tools returned that were called behind the last user message."""
+    last = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    return [_text(message) for message in messages[last + 1 :] if message["role"] in ("tool", "function")]
 
 
 def _text(message: dict[str, Any]) -> str:
     """A message's text, whether it is given whole or in parts."""
-    content = message["content"]
+    content = message.get("content")
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
+    return "".join(part["text"] for part in content or () if part["type"] == "text")

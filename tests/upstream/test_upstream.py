@@ -157,15 +157,76 @@ def test_reasoning_comes_before_the_text_in_a_field_of_its_own(upstream: Upstrea
     assert deltas[1:4] == [{name: "hm "}, {name: "so "}, {"content": "w1 "}]
 
 
-def test_refusal_tool_calls_choices_and_finish_reason(upstream: UpstreamProcess) -> None:
+def test_refusal_and_choices(upstream: UpstreamProcess) -> None:
     deltas = [event["choices"][0] for event in ask(upstream, command(chunks=0, refusal="No.")).events]
     assert deltas[1]["delta"] == {"refusal": "No."}
-    events = ask(upstream, command(chunks=0, tool_calls=['{"a"', ":1}"], finish_reason="tool_calls")).events
-    calls = [event["choices"][0]["delta"].get("tool_calls") for event in events]
-    assert "".join(call[0]["function"]["arguments"] for call in calls if call) == '{"a":1}'
-    assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
     events = ask(upstream, command(chunks=2, choices=2)).events
     assert [event["choices"][0]["index"] for event in events[1:-1]] == [0, 1, 0, 1]
+
+
+CALLS = [{"name": "weather", "arguments": ['{"city":', '"Győr"}']}, {"arguments": ['{"a":1}'], "id": "c"}]
+
+
+def called(upstream: UpstreamProcess, *style: str) -> tuple[list[Any], str]:
+    events = ask(upstream, command(chunks=0, role=False, tool_calls=CALLS, tool_style=style)).events
+    *choices, end = [event["choices"][0] for event in events]
+    return [choice["delta"]["tool_calls"] for choice in choices], end["finish_reason"]
+
+
+def test_tools_are_called_piece_by_piece(upstream: UpstreamProcess) -> None:
+    calls, reason = called(upstream)
+    assert reason == "tool_calls"
+    assert calls == [
+        [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"city":'}}],
+        [{"index": 0, "function": {"arguments": '"Győr"}'}}],
+        [{"index": 1, "id": "c", "type": "function", "function": {"name": "look_up", "arguments": ""}}],
+        [{"index": 1, "function": {"arguments": '{"a":1}'}}],
+    ]
+
+
+def test_tools_are_called_in_the_ways_of_other_servers(upstream: UpstreamProcess) -> None:
+    assert [call["index"] for [call] in called(upstream, "zero")[0]] == [0, 0, 0, 0, 0]
+    assert [call["index"] for [call] in called(upstream, "interleaved")[0]] == [0, 1, 0, 1, 0]
+    assert [call["id"] for [call] in called(upstream, "repeated", "glued")[0]] == ["call_1", "call_1", "c"]
+    assert called(upstream, "nulls")[0][1] == [
+        {"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"city":'}}
+    ]
+    [both] = called(upstream, "whole", "objects", "no_id", "no_index")[0]
+    assert both[0] == {"type": "function", "function": {"name": "weather", "arguments": {"city": "Győr"}}}
+    query = command(chunks=0, role=False, tool_calls=CALLS, tool_style=["function_call"])
+    events = ask(upstream, query).events
+    assert events[0]["choices"][0]["delta"] == {"function_call": {"name": "weather", "arguments": ""}}
+    whole = json.loads(ask(upstream, query, stream=False).body)["choices"][0]["message"]
+    assert whole["function_call"] == {"name": "weather", "arguments": '{"city":"Győr"}'}
+
+
+def test_a_whole_message_has_all_voices(upstream: UpstreamProcess) -> None:
+    query = command(chunks=0, tool_calls=CALLS, reasoning=["hm ", "so"], refusal="No.")
+    choice = json.loads(ask(upstream, query, stream=False).body)["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    message = choice["message"]
+    assert (message["content"], message["reasoning_content"], message["refusal"]) == (None, "hm so", "No.")
+    assert message["tool_calls"][1] == {
+        "id": "c",
+        "type": "function",
+        "function": {"name": "look_up", "arguments": '{"a":1}'},
+    }
+
+
+def test_the_results_of_tools_are_answered(upstream: UpstreamProcess) -> None:
+    query = command(chunks=0, tool_calls=CALLS, after_tools={"texts": ["It is {results}."], "chunks": 1})
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": query},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+    ]
+    reply = ask(upstream, query, messages=messages)
+    assert reply.text == "It is sunny."
+    assert reply.events[-1]["choices"][0]["finish_reason"] == "stop"
+    again = [*messages, {"role": "user", "content": query}]
+    assert ask(upstream, query, messages=again).events[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_an_end_may_lack_the_finish_and_the_sentinel(upstream: UpstreamProcess) -> None:

@@ -3,7 +3,7 @@
 Reading an answer as a whole, taking it over, and renderings that need more than the next event all begin here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import UNSET
@@ -48,10 +48,14 @@ class Attached(NamedTuple):
     refusal: int
     said: Said | None = None
     """What the run was begun with to go on from; None if it began the answer."""
+    tool_calls: tuple[int, ...] = ()
+    """The calls of tools that have begun, by their index: the number of characters of the arguments."""
 
-    def without(self, read: Mapping[str, int]) -> "Attached":
-        """Return what is known behind so many characters of each voice."""
-        return self._replace(**{voice: getattr(self, voice) - count for voice, count in read.items()})
+    @property
+    def characters(self) -> dict[str | int, int]:
+        """The number of characters of each voice, and of each call by its index."""
+        voices: dict[str | int, int] = {"text": self.text, "reasoning": self.reasoning, "refusal": self.refusal}
+        return {**voices, **dict(enumerate(self.tool_calls))}
 
 
 class AnswerState:
@@ -158,14 +162,7 @@ class AnswerState:
     @property
     def tool_calls(self) -> list[ToolCall]:
         """The calls of tools since the last restart, each as far as it goes, by their index."""
-        pieces: dict[int, list[ToolCall]] = {}
-        for delta in self.deltas:
-            if delta.tool_call is not None:
-                pieces.setdefault(delta.tool_call.index, []).append(delta.tool_call)
-        return [
-            replace(of_call[0], arguments="".join([piece.arguments for piece in of_call]))
-            for _, of_call in sorted(pieces.items())
-        ]
+        return _calls(self.deltas)
 
     @property
     def reply(self) -> str:
@@ -183,14 +180,18 @@ class AnswerState:
     @property
     def attached(self) -> Attached | None:
         """The run that can be followed again; None without one, or if there is a voice that this version lacks."""
-        if self.run is None or any(delta.text is delta.reasoning is delta.refusal for delta in self.deltas):
+        if self.run is None or not all(delta.has_voice for delta in self.deltas):
             return None
         before, known = self.deltas[: self._run_at], self.deltas[self._run_at :]
         said = _said(before) or self._run_said
         if before and said is None:
             return None
+        calls = _calls(known)
+        if [call.index for call in calls] != list(range(len(calls))):
+            return None  # They are not the run's own.
         text, reasoning, refusal = _voices(known)
-        return Attached(self.run, len(text), len(reasoning), len(refusal), said)
+        lengths = tuple([len(call.arguments) for call in calls])
+        return Attached(self.run, len(text), len(reasoning), len(refusal), said, lengths)
 
     @property
     def usage(self) -> Usage | None:
@@ -220,6 +221,18 @@ def _voices(deltas: Sequence[Delta]) -> tuple[str, str, str]:
         "".join([delta.reasoning or "" for delta in deltas]),
         "".join([delta.refusal or "" for delta in deltas]),
     )
+
+
+def _calls(deltas: Sequence[Delta]) -> list[ToolCall]:
+    """Return the calls of tools in the deltas, by their index."""
+    pieces: dict[int, list[ToolCall]] = {}
+    for delta in deltas:
+        if delta.tool_call is not None:
+            pieces.setdefault(delta.tool_call.index, []).append(delta.tool_call)
+    return [
+        replace(of_call[0], arguments="".join([piece.arguments for piece in of_call]))
+        for _, of_call in sorted(pieces.items())
+    ]
 
 
 def _said(deltas: Sequence[Delta]) -> Said | None:

@@ -6,8 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.answer import AnswerState, Said, fold
-from service.events import MAX_SEQ, Attempt, Delta, Done, Event, Failed, Restart, Seam, Start, Stopped, Timing, Usage
+from service.answer import AnswerState, Attached, Said, fold
+from service.events import (
+    MAX_SEQ,
+    Attempt,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Restart,
+    Run,
+    Seam,
+    Start,
+    Stopped,
+    Timing,
+    ToolCall,
+    Usage,
+)
 from service.request import GenerateRequest
 from tests.strategies import ANSWER, answers
 
@@ -22,7 +37,7 @@ def known(state: AnswerState) -> dict[str, object]:
         name: getattr(state, name)
         for name in (
             *("start", "end", "last_seq", "restart_seq", "state", "text", "reasoning", "refusal", "reply"),
-            *("said", "has_unknown_events", "attempt", "usage", "usage_complete", "timing", "failure"),
+            *("tool_calls", "said", "has_unknown_events", "attempt", "usage", "usage_complete", "timing", "failure"),
         )
     }
 
@@ -74,6 +89,7 @@ def test_before_its_first_event_an_answer_is_running_and_says_nothing() -> None:
         "reasoning": "",
         "refusal": "",
         "reply": "",
+        "tool_calls": [],
         "said": None,
         "has_unknown_events": False,
         "attempt": Attempt(),
@@ -108,6 +124,26 @@ def test_a_delta_in_no_known_voice_is_not_text() -> None:
     state = fold([START, Delta(2, text="a"), Delta(3)])
     assert state.said is None
     assert (state.reply, state.last_seq) == ("a", 3)
+
+
+def test_the_calls_of_a_run_are_counted_from_its_beginning() -> None:
+    run = Delta(2, run=Run("r", "http://x"))
+    calls = [
+        Delta(4, tool_call=ToolCall(index=0, id="a", name="f", arguments='{"x')),
+        Delta(5, tool_call=ToolCall(index=1, id="b", name="g", arguments="")),
+        Delta(6, tool_call=ToolCall(index=0, arguments='":1}')),
+    ]
+    state = fold([START, run, Delta(3, text="Hm."), *calls])
+    assert state.attached == Attached(Run("r", "http://x"), 3, 0, 0, None, (7, 0))
+    assert state.tool_calls == [
+        ToolCall(index=0, id="a", name="f", arguments='{"x":1}'),
+        ToolCall(index=1, id="b", name="g", arguments=""),
+    ]
+    assert state.said is None
+    assert fold([START, run, Delta(3, text="Hm."), *calls, Restart(7)]).tool_calls == []
+    # Calls before the run cannot be handed back, and calls of another request are not the run's.
+    assert fold([START, calls[0], Delta(5, run=Run("r", "http://x")), Delta(6, text="A")]).attached is None
+    assert fold([START, run, calls[1]]).attached is None
 
 
 @pytest.mark.parametrize(

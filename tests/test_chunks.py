@@ -710,13 +710,6 @@ def test_usage_is_read_in_other_forms_and_places(written: dict[str, object], cou
     assert (decoder.usage, decoder.failure) == (counted, None)
 
 
-def test_a_tool_call_is_noticed_and_an_empty_list_is_none() -> None:
-    decoder, _ = decoded(event({"tool_calls": []}) + event({"tool_calls": None}))
-    assert not decoder.has_tool_calls
-    decoder.feed(event({"tool_calls": [{"index": 0}]}))
-    assert decoder.has_tool_calls
-
-
 GARBAGE = [
     b'data: {"choices": [oops\n\n',
     b"data: \x00\xff\xfe\n\n",

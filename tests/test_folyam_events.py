@@ -2,8 +2,22 @@
 
 import pytest
 
-from service.answer import Attached
-from service.events import Delta, Done, Event, Failed, Restart, Run, Seam, Start, Stopped, Timing, Usage, encode_lines
+from service.answer import Attached, fold
+from service.events import (
+    Delta,
+    Done,
+    Event,
+    Failed,
+    Restart,
+    Run,
+    Seam,
+    Start,
+    Stopped,
+    Timing,
+    ToolCall,
+    Usage,
+    encode_lines,
+)
 from service.upstream.folyam_events import LINE_BYTES, FolyamDecoder
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -52,6 +66,39 @@ def test_what_is_known_of_a_run_is_left_out_however_it_is_merged() -> None:
     merged: list[Event] = [Delta(2, reasoning="hm "), Delta(5, text="A river flows"), DONE]
     got, _ = decoded(merged, Attached(RUN, text=len("A ri"), reasoning=2, refusal=0))
     assert got == [Delta(11, reasoning=" "), Delta(12, text="ver flows")]
+
+
+CALLING: list[Event] = [
+    Delta(2, tool_call=ToolCall(index=0, id="a", name="f", arguments="")),
+    Delta(3, tool_call=ToolCall(index=0, arguments='{"x"')),
+    Delta(4, tool_call=ToolCall(index=1, id="b", name="g", arguments="{}")),
+    Delta(5, tool_call=ToolCall(index=0, arguments=":1}")),
+    DONE,
+]
+MERGED: list[Event] = [
+    Delta(3, tool_call=ToolCall(index=0, id="a", name="f", arguments='{"x"')),
+    *CALLING[2:],
+]
+
+
+def test_calls_of_tools_are_passed_on() -> None:
+    got, decoder = decoded(CALLING)
+    assert [event.tool_call for event in got if isinstance(event, Delta)] == [
+        event.tool_call for event in CALLING if isinstance(event, Delta)
+    ]
+    assert decoder.has_tool_calls
+
+
+@pytest.mark.parametrize("again", [CALLING, MERGED])
+@pytest.mark.parametrize("count", range(5))
+def test_what_is_known_of_a_call_is_left_out_however_it_is_merged(again: list[Event], count: int) -> None:
+    got = list(CALLING[:count])
+    state = fold(got)
+    known = Attached(RUN, 0, 0, 0, tool_calls=tuple(len(call.arguments) for call in state.tool_calls))
+    rest, _ = decoded(again, known)
+    assert fold([*got, *rest]).tool_calls == fold(CALLING).tool_calls
+    heads = [event.tool_call.id for event in [*got, *rest] if isinstance(event, Delta) and event.tool_call]
+    assert sorted(filter(None, heads)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("known_restarts", [0, 2])

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.answer import Attached
-from service.events import Delta, Run, Usage
+from service.answer import AnswerState, Attached
+from service.events import Delta, Run, ToolCall, Usage
 from service.upstream import responses_events
 from service.upstream.responses_events import ResponsesDecoder
 
@@ -153,13 +153,106 @@ def test_a_stream_without_a_last_event_is_cut(end: bytes) -> None:
     assert (decoder.failure.code, decoder.run_ended) == ("upstream_truncated", False)
 
 
-@pytest.mark.parametrize("kind", ["function_call", "custom_tool_call"])
-def test_a_call_of_a_tool_is_noticed(kind: str) -> None:
-    item = {"type": kind, "name": "f", "arguments": "{}"}
-    _, decoder = decoded(EVENTS[0] + event(1, "response.output_item.done", item=item) + EVENTS[-1])
-    assert decoder.has_tool_calls
-    _, decoder = decoded(event(1, "response.completed", response={"output": [item]}))
-    assert decoder.has_tool_calls
+def item(number: int, at: int, kind: str = "added", arguments: str = "", **fields: Any) -> bytes:  # noqa: ANN401
+    """An event about the item of a call."""
+    call = {"type": "function_call", "id": f"fc_{at}", "call_id": f"call_{at}", "name": f"tool_{at}", **fields}
+    return event(number, f"response.output_item.{kind}", output_index=at, item={**call, "arguments": arguments})
+
+
+def argue(number: int, at: int, delta: str) -> bytes:
+    return event(number, "response.function_call_arguments.delta", output_index=at, item_id=f"fc_{at}", delta=delta)
+
+
+def argued(number: int, at: int, arguments: str) -> bytes:
+    kind = "response.function_call_arguments.done"
+    return event(number, kind, output_index=at, item_id=f"fc_{at}", arguments=arguments)
+
+
+FIRST, SECOND = '{"city":"Győr 🌊"}', '{"a":{"b":1}}'
+OUTPUT = [
+    {"type": "message", "content": [{"type": "output_text", "text": "Let me see."}]},
+    {"type": "function_call", "call_id": "call_1", "name": "tool_1", "arguments": FIRST},
+    {"type": "function_call", "call_id": "call_2", "name": "tool_2", "arguments": SECOND},
+]
+CALLS = [
+    ToolCall(index=0, id="call_1", name="tool_1", arguments=FIRST),
+    ToolCall(index=1, id="call_2", name="tool_2", arguments=SECOND),
+]
+CALLING = [
+    EVENTS[0],
+    say(1, "Let me see."),
+    item(2, 1),
+    argue(3, 1, '{"city":"Győr \ud83c'),
+    item(4, 2),
+    argue(5, 2, '{"a":{"b"'),
+    argue(6, 1, "\udf0a"),
+    argue(7, 1, '"}'),
+    argued(8, 1, FIRST),
+    item(9, 1, "done", FIRST),
+    argue(10, 2, ":1}}"),
+    argued(11, 2, SECOND),
+    item(12, 2, "done", SECOND),
+    event(13, "response.completed", response={"status": "completed", "output": OUTPUT}),
+]
+
+
+def called(deltas: list[Delta]) -> list[ToolCall]:
+    state = AnswerState()
+    state.advance(deltas)
+    return state.tool_calls
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_calls_of_tools_are_put_together(step: int) -> None:
+    got, decoder = decoded(b"".join(CALLING), step=step)
+    assert (said(got, "text"), called(got)) == ("Let me see.", CALLS)
+    assert (decoder.finish_reason, decoder.has_tool_calls) == ("tool_calls", True)
+
+
+@pytest.mark.parametrize("behind", range(1, len(CALLING)))
+@pytest.mark.parametrize("takes_numbers", [True, False])
+@pytest.mark.parametrize("has_place", [True, False])
+def test_a_run_that_is_cut_in_a_call_goes_on_exactly(behind: int, *, takes_numbers: bool, has_place: bool) -> None:
+    first = ResponsesDecoder(1, AT)
+    first.keeps_halves = False
+    got, _ = decoded(b"".join(CALLING[:behind]), first)
+    lengths = tuple(len(call.arguments) for call in called(got))
+    known = Attached(RUN, len(said(got, "text")), 0, 0, tool_calls=lengths)
+    start = first.place.start(known) if has_place else None
+    assert (start is not None) == has_place
+    again = ResponsesDecoder(got[-1].seq, AT, known, first.place if has_place else None)
+    rest, _ = decoded(b"".join(CALLING[start + 1 if takes_numbers and start is not None else 0 :]), again)
+    got += rest
+    assert (said(got, "text"), called(got)) == ("Let me see.", CALLS)
+    assert (again.finish_reason, again.has_tool_calls) == ("tool_calls", True)
+    assert [delta.seq for delta in got] == list(range(2, len(got) + 2))
+
+
+@pytest.mark.parametrize("left_out", [{2, 4}, {3, 5, 6, 7, 10}, {8, 9, 11, 12}, {*range(2, 13)}, {*range(1, 13)}])
+def test_calls_are_read_from_whatever_events_a_server_sends(left_out: set[int]) -> None:
+    got, decoder = decoded(b"".join(each for number, each in enumerate(CALLING) if number not in left_out))
+    assert (said(got, "text") or "Let me see.", decoder.finish_reason) == ("Let me see.", "tool_calls")
+    assert sorted(called(got), key=lambda call: call.id) == CALLS
+
+
+def test_the_calls_of_a_response_in_place_of_a_stream_are_read() -> None:
+    got, decoder = decoded(json.dumps({"object": "response", "status": "completed", "output": OUTPUT}).encode())
+    assert (said(got, "text"), called(got), decoder.finish_reason) == ("Let me see.", CALLS, "tool_calls")
+
+
+def test_a_call_that_a_limit_cut_short_keeps_the_reason() -> None:
+    end = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    got, decoder = decoded(b"".join(CALLING[:6]) + event(6, "response.incomplete", response=end))
+    assert decoder.finish_reason == "max_output_tokens"
+    assert called([*got, *decoder.finish()])[0].arguments == '{"city":"Győr \ufffd'
+
+
+def test_a_call_of_another_kind_of_tool_is_noticed_only() -> None:
+    call = {"type": "custom_tool_call", "name": "f", "input": "x"}
+    got, decoder = decoded(EVENTS[0] + event(1, "response.output_item.done", item=call) + EVENTS[-1])
+    assert (decoder.has_tool_calls, decoder.finish_reason, called(got)) == (True, "completed", [])
+    got, decoder = decoded(event(1, "response.completed", response={"output": [call]}))
+    assert (decoder.has_tool_calls, decoder.finish_reason, called(got)) == (True, "completed", [])
 
 
 def test_an_event_that_is_too_long_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:

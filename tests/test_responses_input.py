@@ -97,6 +97,15 @@ def test_tools_and_their_calls_and_results_are_items() -> None:
             {"text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {}}}},
         ),
         ({"tool_choice": "auto", "n": 1, "stream_options": {"include_usage": True}}, {"tool_choice": "auto"}),
+        (
+            {
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]},
+                }
+            },
+            {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}},
+        ),
         ({"store": False, "stream": False, "background": False}, {}),
     ],
 )

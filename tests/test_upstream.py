@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from service.answer import Said
+from service.answer import AnswerState, Said
 from service.errors import UpstreamError
-from service.events import Delta, Usage, new_answer_id
+from service.events import Delta, ToolCall, Usage, new_answer_id
 from service.question import to_request
 from service.request import Request, Turn
 from service.upstream.body import USAGE_SECONDS
@@ -266,6 +266,20 @@ async def test_parts_and_tools_pass_through_unread(upstream: UpstreamProcess, ke
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+@pytest.mark.parametrize("style", [(), ("zero", "repeated"), ("whole",), ("interleaved", "nulls")], ids=" ".join)
+async def test_calls_of_tools_are_read(upstream: UpstreamProcess, key: str, style: tuple[str, ...]) -> None:
+    calls = [{"name": "weather", "arguments": ['{"city":', '"Győr"}']}, {"name": "time", "arguments": ["{", "}"]}]
+    script: dict[str, Any] = {"key": key, "chunks": 2, "tool_calls": calls, "tool_style": style}
+    answer = await ask(upstream, request(**script))
+    assert (answer.text, answer.stream.finish_reason, answer.stream.has_tool_calls) == ("w1 w2 ", "tool_calls", True)
+    state = AnswerState()
+    state.advance(answer.deltas)
+    assert state.tool_calls == [
+        ToolCall(index=0, id="call_1", name="weather", arguments='{"city":"Győr"}'),
+        ToolCall(index=1, id="call_2", name="time", arguments="{}"),
+    ]
 
 
 async def test_the_openai_package_makes_the_request(upstream: UpstreamProcess, key: str) -> None:

@@ -3,6 +3,7 @@
 msgspec decodes the usual chunk in one pass. `service.upstream.odd_chunks` decodes those that it rejects.
 """
 
+import json
 from typing import Any
 
 import msgspec
@@ -13,6 +14,22 @@ _NOTHING = (b"null", b'""', b"false", b"0", b"[]")
 an exception so."""
 
 
+class Function(msgspec.Struct, gc=False):
+    """A part of a call of a tool."""
+
+    name: str | None = None
+    arguments: msgspec.Raw = NULL
+    """A string; from some servers the object that it should have."""
+
+
+class CallPart(msgspec.Struct, gc=False):
+    """An element of `tool_calls`. One of another kind than a function's has no `function`."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+
+
 class Message(msgspec.Struct, gc=False):
     """A part of the answer."""
 
@@ -20,6 +37,9 @@ class Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: list[CallPart] | None = None
+    function_call: Function | None = None
+    """The only call, in the form before tools."""
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -40,17 +60,9 @@ class Chunk(msgspec.Struct, gc=False):
     error: msgspec.Raw = NULL
 
 
-class RareDelta(msgspec.Struct):
-    """What few deltas have."""
-
-    tool_calls: msgspec.Raw = NULL
-
-
 class RareChoice(msgspec.Struct):
     """What few choices have."""
 
-    delta: RareDelta | None = None
-    message: RareDelta | None = None
     text: str | None = None
     """The text of the older completions API."""
     usage: msgspec.Raw = NULL
@@ -80,6 +92,7 @@ class _Other(msgspec.Struct):
 
 decode = msgspec.json.Decoder(Chunk).decode
 decode_rarities = msgspec.json.Decoder(Rarities).decode
+_decode_text = msgspec.json.Decoder(str).decode
 _decode_other = msgspec.json.Decoder(_Other).decode
 
 
@@ -95,3 +108,20 @@ def is_error_event(event: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return "error" in (other.kind, other.type)
+
+
+def arguments_of(raw: msgspec.Raw) -> str:
+    """Return a call's arguments: the string, with lone surrogates, or the JSON of a value in place of one.
+
+    Raises:
+        ValueError: it is a string that cannot be read.
+    """
+    written = bytes(raw)
+    if written == b"null":
+        return ""
+    if not written.startswith(b'"'):
+        return written.decode("utf-8", "replace")
+    try:
+        return _decode_text(written)
+    except ValueError:
+        return str(json.loads(written))

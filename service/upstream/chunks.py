@@ -18,10 +18,12 @@ from service.errors import UpstreamError
 from service.events import Delta
 from service.upstream.chunk_json import (
     NULL,
+    CallPart,
     Choice,
     Chunk,
     Message,
     Rarities,
+    arguments_of,
     decode,
     decode_rarities,
     is_error,
@@ -33,9 +35,10 @@ from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.odd_chunks import decode_loosely, decode_rarities_loosely
 from service.upstream.refusals import reported
 from service.upstream.token_usage import usage_of
+from service.upstream.tool_calls import Piece
 
 _EMPTY = (b"null", b"{}", b"[]")
-_RARE = re.compile(rb'"(?:text|x_groq|tool_calls|usage"\s*:\s*[{])')
+_RARE = re.compile(rb'"(?:text|x_groq|usage"\s*:\s*[{])')
 """The fields of `Rarities`. Most of the chunks in question, such as the first one with the role, have none of them."""
 _UNNAMED = (b"", b"message")
 """Names of an event that may be a chunk. Plain text in an event of another name, such as `ping`, is none."""
@@ -107,7 +110,7 @@ class ChunkDecoder(EventStreamDecoder):
             return Chunk()
 
     def _rarities(self, event: bytes) -> str:
-        """Read what few chunks have: tool calls, and usage in other places. Return the older API's text."""
+        """Read what few chunks have: usage in other places. Return the older API's text."""
         if not _RARE.search(event):
             return ""
         rarities = _rarities_of(event)
@@ -120,22 +123,25 @@ class ChunkDecoder(EventStreamDecoder):
         for choice in rarities.choices or ():
             if not choice.index:
                 self.usage = usage_of(choice.usage) or self.usage
-                said = choice.delta or choice.message
-                if said is not None and bytes(said.tool_calls) not in _EMPTY:
-                    self.has_tool_calls = True
                 text += choice.text or ""
         return text
 
-    def _choice(self, choice: Choice, event: bytes, deltas: list[Delta]) -> None:
+    def _choice(  # noqa: C901 (runs once a chunk: no call more)
+        self, choice: Choice, event: bytes, deltas: list[Delta]
+    ) -> None:
         if said := choice.delta or self._message(choice):
             if reasoning := said.reasoning_content or said.reasoning:
                 self._append("reasoning", reasoning, deltas)
-            if said.content:
-                self._append("text", said.content, deltas)
+            if text := said.content:
+                self._append("text", text, deltas)
             elif not reasoning:
                 self._rarities(event)
+                if said.function_call:
+                    self._tool_calls([CallPart(function=said.function_call)], event, deltas)
             if said.refusal:
                 self._append("refusal", said.refusal, deltas)
+            if said.tool_calls:
+                self._tool_calls(said.tool_calls, event, deltas)
         elif text := self._rarities(event):
             self._append("text", text, deltas)
         if choice.error is not NULL and is_error(choice.error):
@@ -146,9 +152,26 @@ class ChunkDecoder(EventStreamDecoder):
             self.finish_reason = reason_of(choice.finish_reason)
             self._rarities(event)
 
+    def _tool_calls(self, parts: list[CallPart], event: bytes, deltas: list[Delta]) -> None:
+        self.has_tool_calls = True
+        for number, part in enumerate(parts):
+            if (function := part.function) is None:
+                continue  # A call of another kind of tool.
+            try:
+                arguments = arguments_of(function.arguments)
+            except (ValueError, RecursionError):
+                raise UpstreamError("upstream_malformed", "event") from None
+            piece = Piece(part.index, part.id or "", function.name or "", arguments, event, is_apart=number > 0)
+            self._call(piece, deltas)
+
     def _message(self, choice: Choice) -> Message | None:
         """Return the message of a server that does not stream. After deltas, a message only repeats them."""
-        return choice.message if self.last_seq == self._first_seq else None
+        message = choice.message
+        if message is None or self.last_seq != self._first_seq:
+            return None
+        if message.function_call and message.content:
+            return msgspec.structs.replace(message, tool_calls=[CallPart(function=message.function_call)])
+        return message
 
 
 def _rarities_of(event: bytes) -> Rarities:

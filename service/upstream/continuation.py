@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.answer import Said
 from service.errors import UpstreamError
-from service.events import Delta, Event, encode_lines
+from service.events import Delta, Event, ToolCall, encode_lines
 from service.upstream.overlap import Overlap
 
 
@@ -50,7 +50,7 @@ class Continuation:
                 self._add_text(delta.text)
             else:
                 self._add_text("", last=True)
-                self._append(text=delta.text, refusal=delta.refusal)
+                self._append(text=delta.text, refusal=delta.refusal, tool_call=delta.tool_call)
         return self._take() if self.is_found else []
 
     def end(self) -> list[Delta]:
@@ -76,10 +76,17 @@ class Continuation:
             self._reasoning = None
             self._append(reasoning=reasoning)
 
-    def _append(self, *, text: str | None = None, reasoning: str | None = None, refusal: str | None = None) -> None:
-        if text or reasoning or refusal:
+    def _append(
+        self,
+        *,
+        text: str | None = None,
+        reasoning: str | None = None,
+        refusal: str | None = None,
+        tool_call: ToolCall | None = None,
+    ) -> None:
+        if text or reasoning or refusal or tool_call:
             self.last_seq += 1
-            delta = Delta(self.last_seq, text, reasoning, refusal)
+            delta = Delta(self.last_seq, text, reasoning, refusal, tool_call)
             self._new.append(delta)
             if self._bytes_left is not None:
                 self._bytes_left -= len(encode_lines([delta]))

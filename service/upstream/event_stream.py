@@ -11,7 +11,9 @@ from abc import ABC, abstractmethod
 import msgspec
 
 from service.errors import UpstreamError
-from service.events import Delta, Usage
+from service.events import Delta, ToolCall, Usage
+from service.upstream.characters import in_whole_characters, is_whole, without_half
+from service.upstream.tool_calls import Piece, ToolCalls
 
 EVENT_BYTES = 1 << 20
 """Usual limit on an event. A longer one is a server's fault, and buffering it would fill the memory."""
@@ -36,14 +38,15 @@ class EventStreamDecoder(ABC):
     """Decodes the bytes of a stream, in any pieces, into deltas with the seqs after `last_seq`.
 
     `finish_reason` and `usage` are set from the stream, `done` at its end, `failure` if it is malformed or reports an
-    error of the upstream. `has_tool_calls` tells whether the model called a tool. Unset `keeps_halves` if a failed
-    answer may be continued: half a character at its end is then left to the continuation.
+    error of the upstream. `has_tool_calls` tells whether the model called a tool, of any kind. Unset `keeps_halves` if
+    a failed answer may be continued: half a character at its end is then left to the continuation.
     """
 
     keeps_halves = True
     run_ended = False
     usage_complete = True
     event_bytes = EVENT_BYTES
+    _calls: ToolCalls | None = None
 
     def __init__(self, last_seq: int) -> None:
         self.last_seq = self._first_seq = last_seq
@@ -141,13 +144,16 @@ class EventStreamDecoder(ABC):
         return self._is_odd and is_silent and self.finish_reason is None and self.usage is None
 
     def finish(self) -> list[Delta]:
-        """Return the held surrogates, whose other halves never came, as U+FFFD."""
+        """Return the held surrogates, whose other halves never came, as U+FFFD, and calls whose names never came."""
         deltas: list[Delta] = []
         if self.failure is not None and not self.keeps_halves:
             self._held.clear()
+            return deltas
         for voice in list(self._held):
             del self._held[voice]
             self._append(voice, "�", deltas)
+        for call in () if self._calls is None else self._calls.finish():
+            self._append_call(call, deltas)
         return deltas
 
     def _lines(self, data: bytes) -> list[bytes]:
@@ -195,40 +201,38 @@ class EventStreamDecoder(ABC):
         lines.clear()
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
-        if self._held or not (text.isascii() or _is_whole(text)):
+        if self._held or not (text.isascii() or is_whole(text)):
             text = self._mend(voice, text)
             if not text:
                 return
         self.last_seq = seq = self.last_seq + 1
         if voice == "text":
-            deltas.append(Delta(seq, text=text))
+            deltas.append(Delta(seq, text))
         elif voice == "reasoning":
-            deltas.append(Delta(seq, reasoning=text))
+            deltas.append(Delta(seq, None, text))
         else:
-            deltas.append(Delta(seq, refusal=text))
+            deltas.append(Delta(seq, None, None, text))
 
     def _mend(self, voice: str, text: str) -> str:
         """Join surrogate pairs, also across events: some servers split a character between its two escapes."""
-        text = self._held.pop(voice, "") + text
-        if "\ud800" <= text[-1] <= "\udbff":
-            self._held[voice] = text[-1]
-            text = text[:-1]
-        return _in_whole_characters(text)
+        text, half = without_half(self._held.pop(voice, "") + text)
+        if half:
+            self._held[voice] = half
+        return text
 
+    def _call(self, piece: Piece, deltas: list[Delta], *, is_whole: bool = False) -> None:
+        """Append what a piece of a call of a tool says. It may have all of the call's arguments."""
+        if self._calls is None:
+            self._calls = ToolCalls()
+        call = self._calls.add_whole(piece) if is_whole else self._calls.add(piece)
+        if call is not None:
+            self._append_call(call, deltas)
 
-def _in_whole_characters(text: str) -> str:
-    """Return the text with surrogate pairs joined and lone surrogates as U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    def _append_call(self, call: ToolCall, deltas: list[Delta]) -> None:
+        self.last_seq += 1
+        deltas.append(Delta(self.last_seq, tool_call=call))
 
 
 def reason_of(text: str) -> str:
     """Return a finish reason as it is passed on."""
-    return _in_whole_characters(text)[:REASON_CHARACTERS]
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return in_whole_characters(text)[:REASON_CHARACTERS]

@@ -90,10 +90,10 @@ class FolyamDecoder:
     def _delta(self, delta: Delta, events: list[Event]) -> None:
         if self._restarts < self._known_restarts:
             return
-        voice = "text" if delta.text else "reasoning" if delta.reasoning else "refusal"
-        if piece := self._known.new(voice, delta.text or delta.reasoning or delta.refusal or ""):
+        self.has_tool_calls = self.has_tool_calls or delta.tool_call is not None
+        if (rest := self._known.rest(delta, self.last_seq + 1)) is not None:
             self.last_seq += 1
-            events.append(Delta(self.last_seq, **{voice: piece}))  # type: ignore[arg-type]
+            events.append(rest)
 
     def _restart(self, events: list[Event], *, again: bool) -> None:
         # Text that is told again is this answer's, too, and may differ from what was lost. But the run has no such

@@ -10,7 +10,18 @@ from typing import Any
 
 import msgspec
 
-from service.upstream.chunk_json import NULL, Choice, Chunk, Groq, Message, RareChoice, RareDelta, Rarities, is_error
+from service.upstream.chunk_json import (
+    NULL,
+    CallPart,
+    Choice,
+    Chunk,
+    Function,
+    Groq,
+    Message,
+    RareChoice,
+    Rarities,
+    is_error,
+)
 
 _NO_CHUNK = re.compile(r"[^\x00-\x1f\x7f\ufffd{}\[\]]*")
 """Text that no chunk is and no part of one: a gateway's `ping`, a date, a comment."""
@@ -123,14 +134,7 @@ def _choice(choice: dict[str, Any]) -> Choice:
 
 
 def _rare_choice(choice: dict[str, Any]) -> RareChoice:
-    delta, message = (_mapping(choice.get(name)) for name in ("delta", "message"))
-    return RareChoice(
-        RareDelta(raw_of(delta.get("tool_calls"))) if delta else None,
-        RareDelta(raw_of(message.get("tool_calls"))) if message else None,
-        text_of(choice.get("text")),
-        raw_of(choice.get("usage")),
-        _index(choice.get("index")),
-    )
+    return RareChoice(text_of(choice.get("text")), raw_of(choice.get("usage")), _index(choice.get("index")))
 
 
 def _mapping(said: object) -> dict[str, Any] | None:
@@ -152,7 +156,19 @@ def _message(written: object) -> Message | None:
         text_of(said.get("reasoning_content")),
         thinking or text_of(said.get("reasoning")),
         text_of(said.get("refusal")),
+        [_call(call) for call in _elements(said.get("tool_calls"))] or None,
+        _function(said.get("function_call")),
     )
+
+
+def _call(call: dict[str, Any]) -> CallPart:
+    index = call.get("index")
+    return CallPart(None if index is None else _index(index), text_of(call.get("id")), _function(call.get("function")))
+
+
+def _function(value: object) -> Function | None:
+    function = _mapping(value)
+    return None if function is None else Function(text_of(function.get("name")), raw_of(function.get("arguments")))
 
 
 def text_of(value: object) -> str | None:

@@ -52,8 +52,7 @@ class Rerun:
         for delta in events:
             if not isinstance(delta, Delta):
                 continue  # Chat completions have nothing else.
-            voice = "text" if delta.text else "reasoning" if delta.reasoning else "refusal"
-            if piece := self._known.new(voice, delta.text or delta.reasoning or delta.refusal or ""):
+            if (rest := self._known.rest(delta, self.last_seq + 1)) is not None:
                 self.last_seq += 1
-                new.append(Delta(self.last_seq, **{voice: piece}))  # type: ignore[arg-type]
+                new.append(rest)
         return new

@@ -13,7 +13,7 @@ import msgspec
 
 from service.answer import Attached
 from service.errors import UpstreamError
-from service.events import Delta, Run
+from service.events import Delta, Run, ToolCall
 from service.upstream.error_body import read_error, word
 from service.upstream.event_stream import BYTE_ORDER_MARK, EventStreamDecoder, reason_of
 from service.upstream.finish_reasons import Meaning, meaning_of
@@ -21,6 +21,7 @@ from service.upstream.known import Known
 from service.upstream.odd_chunks import objects_in, raw_of, text_of
 from service.upstream.refusals import reported
 from service.upstream.token_usage import usage_of
+from service.upstream.tool_calls import Piece, Resumable, ToolCalls
 
 EVENT_BYTES = 16 << 20
 """Limit on an event. The last one repeats the whole answer, and the first one the instructions."""
@@ -42,11 +43,18 @@ _ENDS = {
 """The last events, and the status that each tells."""
 _ERRORS = ("error", "response.error")
 _NEW_SUMMARY = "response.reasoning_summary_part.added"
-_ITEMS = ("response.output_item.added", "response.output_item.done")
-_OTHERS = frozenset({*_BEGINNINGS, *_ENDS, *_ERRORS, _NEW_SUMMARY, *_ITEMS})
+_NEW_ITEM = "response.output_item.added"
+_WHOLE_ITEM = "response.output_item.done"
+_ARGUMENTS = "response.function_call_arguments.delta"
+_WHOLE_ARGUMENTS = "response.function_call_arguments.done"
+_OTHERS = frozenset(
+    {*_BEGINNINGS, *_ENDS, *_ERRORS, _NEW_SUMMARY, _NEW_ITEM, _WHOLE_ITEM, _ARGUMENTS, _WHOLE_ARGUMENTS}
+)
 """The types, besides those of deltas, that are read. Any other is passed over."""
 _BETWEEN_SUMMARIES = "\n\n"
-_CALLS = ("function_call", "custom_tool_call")
+_CALL = "function_call"
+_OTHER_CALL = "custom_tool_call"
+"""A call with any text as its input. It is not passed on."""
 _UNNAMED = (b"", b"message")
 _ID = re.compile(r"(?!\.*\Z)[\w.~:=+/-]{1,1024}", re.ASCII)
 """A run's id, which goes into an address."""
@@ -68,16 +76,19 @@ _decode_object = msgspec.json.Decoder(_Json).decode
 
 @dataclass(slots=True)
 class Place:
-    """How far a run has been read: up to the event `number`, whose voices then had so many characters."""
+    """How far a run has been read: up to the event `number`. Each voice, and each call, then had so many characters."""
 
     number: int | None = None
-    read: dict[str, int] = field(default_factory=dict)
+    read: dict[str | int, int] = field(default_factory=dict)
+    calls: Resumable = ()
+    """The calls of tools that had begun then."""
     has_numbers: bool = True
     """Whether the events are numbered without gaps, so that the stream can be asked for from here."""
 
     def start(self, known: Attached) -> int | None:
         """Return the number behind which a stream leaves out nothing but what is known; None if there is none."""
-        is_known = all(getattr(known, voice) >= read for voice, read in self.read.items())
+        characters = known.characters
+        is_known = all(characters.get(voice, -1) >= read for voice, read in self.read.items())
         return self.number if self.has_numbers and is_known else None
 
 
@@ -101,9 +112,9 @@ class ResponsesDecoder(EventStreamDecoder):
         self._attached = known
         self._known = Known(known)
         start = self.place.start(known) if known else None
-        self._start = None if start is None else (start, self.place.read)
+        self._start = None if start is None else (start, self.place.read, self.place.calls)
         self._number: int | None = None  # of the last event
-        self._read: dict[str, int] = {}
+        self._read: dict[str | int, int] = {}
 
     def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
         if event == b"[DONE]":
@@ -162,7 +173,7 @@ class ResponsesDecoder(EventStreamDecoder):
         """Find out where the stream of a run begins that is followed again."""
         if self._start is None or self._attached is None:
             return
-        (last, read), self._start = self._start, None
+        (last, read, calls), self._start = self._start, None
         if number is None or number <= last:
             return
         if number > last + 1:
@@ -170,7 +181,8 @@ class ResponsesDecoder(EventStreamDecoder):
             raise UpstreamError("upstream_truncated")
         self._number = last
         self._read = dict(read)
-        self._known = Known(self._attached.without(read))
+        self._known = Known(self._attached, read)
+        self._calls = ToolCalls(calls) if calls else None
 
     def _passed(self, number: int | None) -> None:
         """Move the place behind an event."""
@@ -178,9 +190,11 @@ class ResponsesDecoder(EventStreamDecoder):
         if number is None or number < 0 or (self._number is not None and number != self._number + 1):
             place.has_numbers = False
         self._number = number
-        if not self._held:
+        calls = () if self._calls is None else self._calls.resumable
+        if not self._held and calls is not None:
             place.number = number
             place.read = dict(self._read)
+            place.calls = calls
 
     def _other(self, kind: str, written: _Json, deltas: list[Delta]) -> None:
         response = written.get("response")
@@ -195,8 +209,28 @@ class ResponsesDecoder(EventStreamDecoder):
         elif kind == _NEW_SUMMARY:
             if written.get("summary_index") and self._read.get("reasoning"):
                 self._append("reasoning", _BETWEEN_SUMMARIES, deltas)
+        elif kind in (_ARGUMENTS, _WHOLE_ARGUMENTS):
+            self._arguments(written, deltas, is_whole=kind == _WHOLE_ARGUMENTS)
         elif isinstance(item := written.get("item"), dict):
-            self.has_tool_calls = self.has_tool_calls or item.get("type") in _CALLS
+            self._item(item, _place(written), deltas, is_whole=kind == _WHOLE_ITEM)
+
+    def _arguments(self, written: _Json, deltas: list[Delta], *, is_whole: bool) -> None:
+        said = text_of(written.get("arguments" if is_whole else "delta")) or ""
+        name = text_of(written.get("name")) or ""
+        piece = Piece(_place(written), "", name if is_whole else "", said, b"")
+        self._called(piece, deltas, is_whole=is_whole)
+
+    def _item(self, item: _Json, place: int | None, deltas: list[Delta], *, is_whole: bool) -> None:
+        """Process what an item tells of a call of a tool."""
+        self.has_tool_calls = self.has_tool_calls or item.get("type") == _OTHER_CALL
+        if item.get("type") == _CALL:
+            id_, name, said = (text_of(item.get(key)) or "" for key in ("call_id", "name", "arguments"))
+            piece = Piece(place, id_ or text_of(item.get("id")) or "", name, said, bytes(raw_of(item)))
+            self._called(piece, deltas, is_whole=is_whole)
+
+    def _called(self, piece: Piece, deltas: list[Delta], *, is_whole: bool) -> None:
+        self.has_tool_calls = True
+        self._call(piece, deltas, is_whole=is_whole)
 
     def _announce(self, response: object, deltas: list[Delta]) -> None:
         """Add the run of a stream that begins. A server without background mode may say so, and has none."""
@@ -217,7 +251,11 @@ class ResponsesDecoder(EventStreamDecoder):
             raise _reported(response) if status == "failed" else UpstreamError("upstream_error")
         if not self._read and not self._held:
             self._whole(response, deltas)
+        for at, item in enumerate(_objects(response.get("output"))):
+            self._item(item, at, deltas, is_whole=True)
         reason = _reason(status, response)
+        if reason == "completed" and self._calls is not None:
+            reason = "tool_calls"
         if meaning_of(reason) is Meaning.FAILED:
             self.run_ended = True
             raise UpstreamError("upstream_error").told_by_upstream(None, word(reason), "")
@@ -227,7 +265,6 @@ class ResponsesDecoder(EventStreamDecoder):
     def _whole(self, response: _Json, deltas: list[Delta]) -> None:
         """Read the answer from the last event, of a server that sent no deltas."""
         for item in _objects(response.get("output")):
-            self.has_tool_calls = self.has_tool_calls or item.get("type") in _CALLS
             summary = [text_of(part.get("text")) or "" for part in _objects(item.get("summary"))]
             self._say("reasoning", _BETWEEN_SUMMARIES.join(summary), deltas)
             for part in _objects(item.get("content")):
@@ -274,20 +311,35 @@ class ResponsesDecoder(EventStreamDecoder):
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         before = len(deltas)
         super()._append(voice, text, deltas)
-        if len(deltas) == before:
-            return
-        delta = deltas.pop()
-        piece = delta.text or delta.reasoning or delta.refusal or ""
+        if len(deltas) > before:
+            delta = deltas.pop()
+            self._read_on(voice, delta.text or delta.reasoning or delta.refusal or "")
+            self._leave_out(delta, deltas)
+
+    def _append_call(self, call: ToolCall, deltas: list[Delta]) -> None:
+        super()._append_call(call, deltas)
+        self._read_on(call.index, call.arguments)
+        self._leave_out(deltas.pop(), deltas)
+
+    def _read_on(self, voice: str | int, piece: str) -> None:
         self._read[voice] = self._read.get(voice, 0) + len(piece)
-        new = self._known.new(voice, piece)
-        if not new:
+
+    def _leave_out(self, delta: Delta, deltas: list[Delta]) -> None:
+        """Append what of the delta is not known."""
+        rest = self._known.rest(delta, delta.seq)
+        if rest is None:
             self.last_seq -= 1
         else:
-            deltas.append(delta if new is piece else Delta(delta.seq, **{voice: new}))  # type: ignore[arg-type]
+            deltas.append(rest)
 
 
 def _objects(value: object) -> list[_Json]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _place(written: _Json) -> int | None:
+    """Return the place of the item that an event is about."""
+    return place if type(place := written.get("output_index")) is int else None
 
 
 def _reason(status: str, response: _Json) -> str:

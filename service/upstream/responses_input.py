@@ -32,7 +32,7 @@ def body_of(request: Request, model: str, system_prompt: str) -> _Json:
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_tool(each) for each in tools]
     if "tool_choice" in body:
-        body["tool_choice"] = _flat(body["tool_choice"], "function")
+        body["tool_choice"] = _choice(body["tool_choice"])
     if system_prompt:
         body["instructions"] = system_prompt
     items = [item for message in request.messages for item in _items(decoded(message))]
@@ -60,6 +60,13 @@ def _tool(tool: object) -> object:
     flat = _flat(tool, "function")
     # Chat completions are not strict unless asked to be, and this API is.
     return {"strict": False, **flat} if isinstance(flat, dict) and flat is not tool else tool
+
+
+def _choice(wanted: object) -> object:
+    flat = _flat(_flat(wanted, "function"), "allowed_tools")
+    if isinstance(flat, dict) and isinstance(tools := flat.get("tools"), list):
+        return {**flat, "tools": [_flat(each, "function") for each in tools]}
+    return flat
 
 
 def _items(message: object) -> Iterator[object]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from service.events import Delta
 from service.upstream.chunks import ChunkDecoder
+from service.upstream.tool_calls import Piece
 
 BLANKS = 1000
 """Limit on the blanks before the first tag. More of them are text: held back, they would fill the memory."""
@@ -76,12 +77,20 @@ class ThinkTagDecoder(ChunkDecoder):
     def finish(self) -> list[Delta]:
         """Return what was kept because it might have been the start of a tag, and the held surrogates."""
         deltas: list[Delta] = []
-        kept, self._kept = self._kept, ""
-        if kept and (self.failure is None or self.keeps_halves):
+        if self.failure is None or self.keeps_halves:
+            self._let_go(deltas)
+        return deltas + super().finish()
+
+    def _call(self, piece: Piece, deltas: list[Delta], *, is_whole: bool = False) -> None:
+        self._let_go(deltas)  # It came before the call.
+        super()._call(piece, deltas, is_whole=is_whole)
+
+    def _let_go(self, deltas: list[Delta]) -> None:
+        """Append what was kept."""
+        if kept := self._take(""):
             in_reasoning = self._split in (ThinkTagDecoder._at_rest, ThinkTagDecoder._in_reasoning)
             voice = "reasoning" if in_reasoning else "text"
             super()._append(voice, kept, deltas)
-        return deltas + super().finish()
 
     def _append(self, voice: str, text: str, deltas: list[Delta]) -> None:
         if voice != "text":

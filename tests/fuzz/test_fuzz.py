@@ -33,7 +33,7 @@ def test_a_case_can_be_seen_again() -> None:
 
 
 def test_it_notices_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_is_whole", str.encode)  # raises for half a character
+    monkeypatch.setattr(event_stream, "is_whole", str.encode)  # raises for half a character
     _, _, finding = run("chunks", SEED, range(CASES))
     assert finding is not None
     assert "chunks" in str(finding)

@@ -4,17 +4,20 @@ The routes' only way to the answers.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from service.answer import AnswerState
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
-from service.eventlog import AheadOfLogError, EventLog, Reader
+from service.eventlog import AheadOfLogError, EventLog, NameTakenError, Reader
 from service.events import StoppedBy, Terminal
 from service.follower import Follower, encoder_at
+from service.joining import Joining
 from service.keys import Caller
+from service.names import Naming, Same, namings
+from service.producer import Producer
 from service.renderings import Rendering
 from service.request import Request
 from service.supervisor import Supervisor
@@ -47,6 +50,8 @@ class Answers:
         self._policy = policy
         self._followers = 0
         self._drain: asyncio.Task[None] | None = None
+        self._joining = Joining(log)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(
         self,
@@ -58,37 +63,64 @@ class Answers:
         address: str,
         arrived_at: float,
         status_wait_seconds: float | None = None,
+        same: Same | None = None,
     ) -> Follower:
         """Begin an answer; return its first follower after the upstream's status, or after `status_wait_seconds`.
 
         Without `status_wait_seconds` the policy's is taken. `address` is the client's IP address. `arrived_at` is the
         request's arrival by the event loop's clock.
 
+        With `same`, the request may be the same as an earlier one, on any worker. The follower then follows that one's
+        answer from its start, whether it runs or has ended: see `Follower.answer_id`. Call `Follower.delivered` when
+        the response is written to its end.
+
         Raises:
+            BadInput: the key of `same` was sent with another request.
             UpstreamError: the upstream refused, or could not be asked, within `status_wait_seconds`. The answer is
                 erased. Later failures are events.
             TooMany: the client has too many answers under way.
             Unavailable: the worker has too many answers or followers, or the log cannot be written.
         """
-        producer = await self._supervisor.start(
-            request,
-            answer_id,
-            client=caller.client(address),
-            begun_at=arrived_at,
-            owner=caller.mark(answer_id),
-        )
+        if status_wait_seconds is None:
+            status_wait_seconds = self._policy.status_wait_seconds
+        names: Sequence[Naming] = ()
+        if same is not None:
+            joined = await self._join(same, rendering, caller, status_wait_seconds)
+            if joined is not None:
+                return joined
+            names = namings(same, caller.client(""))
+        try:
+            producer = await self._supervisor.start(
+                request,
+                answer_id,
+                client=caller.client(address),
+                begun_at=arrived_at,
+                owner=caller.mark(answer_id),
+                names=names,
+            )
+        except NameTakenError:  # Another worker was faster. If its answer is refused at once, this request is the next.
+            return await self.ask(
+                request,
+                answer_id,
+                rendering,
+                caller=caller,
+                address=address,
+                arrived_at=arrived_at,
+                status_wait_seconds=status_wait_seconds,
+                same=same,
+            )
         try:
             reader = await self._log.open(answer_id)
-            follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent, is_new=True)
+            follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent, is_new=True, names=names)
         except FolyamError:
             producer.stop("unwatched")
             raise
         try:
-            error = await producer.status(
-                self._policy.status_wait_seconds if status_wait_seconds is None else status_wait_seconds
-            )
+            error = await producer.status(status_wait_seconds)
         except BaseException:
             follower.close()
+            if names:
+                self._spawn(self._free_if_refused(producer, status_wait_seconds))
             raise
         if error is not None:
             follower.close()
@@ -96,6 +128,65 @@ class Answers:
                 await self._log.erase(answer_id)
             raise error
         return follower
+
+    async def _join(
+        self, same: Same, rendering: Rendering, caller: Caller, status_wait_seconds: float
+    ) -> Follower | None:
+        """Return a follower of the answer that the request joins; None if it is to begin one.
+
+        Raises:
+            BadInput, Unavailable: see `ask`.
+        """
+        owner = caller.client("")
+        while (answer_id := await self._joining.find(same, owner)) is not None:
+            try:
+                reader = await self._open(answer_id, caller)
+                follower = await self._follower(reader, 0, rendering, names=namings(same, owner))
+            except UnknownAnswer:
+                continue
+            try:
+                if await self._joining.is_accepted(answer_id, status_wait_seconds):
+                    return follower
+            except BaseException:
+                follower.close()
+                raise
+            follower.close()
+        return None
+
+    async def _free_if_refused(self, producer: Producer, seconds: float) -> None:
+        """Erase the answer, whose first follower has left, if the upstream refuses it within this time."""
+        await asyncio.wait([producer.task], timeout=seconds)
+        with suppress(FolyamError):
+            if producer.task.done() and await self._joining.was_refused(producer.answer_id):
+                await self._log.erase(producer.answer_id)
+
+    async def follow_chat(self, chat: str, rendering: Rendering, caller: Caller) -> Follower | None:
+        """Return a follower of the chat's newest answer, from its start; None if it has ended and was delivered.
+
+        Raises:
+            UnknownAnswer: the chat has no answer, or it has expired or is not the caller's.
+            Unavailable: the worker has too many followers, or the log cannot be read.
+        """
+        named = await self._joining.newest(chat, caller.client(""))
+        if named is None:
+            raise UnknownAnswer
+        if named.delivered and isinstance(await self._log.last(named.answer), Terminal):
+            return None
+        reader = await self._open(named.answer, caller)
+        names = namings(Same(named.digest, chat=chat), caller.client(""))
+        return await self._follower(reader, 0, rendering, names=names)
+
+    async def newest(self, chat: str, caller: Caller) -> str:
+        """Return the id of the chat's newest answer, to stop it, say.
+
+        Raises:
+            UnknownAnswer: the chat has none.
+            Unavailable: the log cannot be read.
+        """
+        named = await self._joining.newest(chat, caller.client(""))
+        if named is None:
+            raise UnknownAnswer
+        return named.answer
 
     async def follow(self, answer_id: str, after: int, rendering: Rendering, caller: Caller) -> Follower | None:
         """Return a follower placed behind the event `after`; None if the answer has ended and no event follows.
@@ -197,6 +288,8 @@ class Answers:
 
     async def aclose(self) -> None:
         """Leave unfinished answers to other workers."""
+        for task in self._tasks:
+            task.cancel()
         if self._drain is not None:
             self._drain.cancel()
         await self._supervisor.aclose()
@@ -231,6 +324,7 @@ class Answers:
         on_first_chunk: Callable[[], None] | None = None,
         *,
         is_new: bool = False,
+        names: Sequence[Naming] = (),
     ) -> Follower:
         if self._followers >= self._policy.followers:
             reader.close()
@@ -244,7 +338,7 @@ class Answers:
             reader.close()
             raise
         came_at = asyncio.get_running_loop().time()
-        return Follower(
+        follower = Follower(
             reader,
             rendering,
             encoder,
@@ -254,6 +348,19 @@ class Answers:
             on_first_chunk=on_first_chunk,
             on_close=self._follower_left,
         )
+        if names:
+            follower.on_delivered = partial(self._delivered, names, reader.answer_id)
+        return follower
+
+    def _delivered(self, names: Sequence[Naming], answer_id: str) -> None:
+        for naming in names:
+            if naming.how != "only":  # A key is joined all the same.
+                self._log.mark_delivered(naming.name, answer_id)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # The loop itself keeps no task alive.
+        task.add_done_callback(self._tasks.discard)
 
     def _follower_left(self) -> None:
         self._followers -= 1

@@ -129,6 +129,10 @@ _ROWS = (
         },
         status=400,
     ),
+    _bad_input(
+        "idempotency_key_reused",
+        "The Idempotency-Key was sent before, with another request. Each request needs its own.",
+    ),
     _bad_input("answer_restarted", "The answer was begun anew since then. Read it from its start.", status=400),
     Row("unauthorized", 401, "A key is needed, as Authorization: Bearer <key>.", "Unauthorized"),
     Row("cross_site", 403, "Another site may not ask for an answer."),

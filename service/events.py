@@ -75,15 +75,17 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
     """The request, if only the neutral form can express it."""
     via: Via | None = None
     """How it was asked for; None for `/generate`."""
+    names: tuple[str, ...] = ()
+    """The answer's names (see `service.names`)."""
 
     @classmethod
-    def asking(cls, answer: str, request: Request, *, at: float, owner: str = "") -> Self:
+    def asking(cls, answer: str, request: Request, *, at: float, owner: str = "", names: tuple[str, ...] = ()) -> Self:
         """Return the first event of the request's answer."""
         old = GenerateRequest.of(request)
         new = None
         if old is None:
             new = request if request.via is None else replace(request, via=None)
-        return cls(1, answer, request.model, old, at, owner, new, request.via)
+        return cls(1, answer, request.model, old, at, owner, new, request.via, names)
 
     def asked(self) -> Request | None:
         """Return the request; None if the event has none, or has it in a newer version's form."""

@@ -17,6 +17,9 @@ from service.telemetry import metrics
 ORPHAN_POLL_SECONDS = 1.0
 """Poll interval for detecting an orphaned answer, while a follower waits for its next event."""
 
+RETRY_SECONDS = 10.0
+"""Time for which a response without a stream may still get lost: OpenAI's SDKs repeat after a pause of up to 8 s."""
+
 _seq = attrgetter("seq")
 
 
@@ -96,6 +99,7 @@ class Follower:
         on_first_chunk: Callable[[], None] | None = None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
+        self.answer_id = reader.answer_id
         self._reader = reader
         self._rendering = rendering
         self._encoder = encoder
@@ -104,6 +108,8 @@ class Follower:
         self._has_left = has_left
         self._on_first_chunk = on_first_chunk
         self._on_close = on_close
+        self.on_delivered: Callable[[], None] | None = None
+        """Called when a response is written to the answer's end."""
         self._sink: Sink | None = None
         self._time = asyncio.get_running_loop().time
         self._sent_at = self._time()
@@ -182,6 +188,20 @@ class Follower:
                 self._on_orphan(self._reader.answer_id)
             await self._reader.wait(ORPHAN_POLL_SECONDS)
         return encoder.whole()
+
+    def delivered(self) -> None:
+        """Note that the response was written to its end. Without effect unless that was the answer's, too."""
+        if self._ended and self.on_delivered is not None:
+            self.on_delivered()
+
+    def delivered_soon(self) -> None:
+        """Note `RETRY_SECONDS` later that the response was written to its end.
+
+        Of a response that is written at once, the end may be on its way for long, and SDKs repeat a request whose
+        response without a stream was cut.
+        """
+        if self._ended and self.on_delivered is not None:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.on_delivered)
 
     def close(self) -> None:
         """Stop following. May be called twice."""

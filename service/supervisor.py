@@ -13,6 +13,7 @@ from service.answer import AnswerState
 from service.errors import FolyamError, TooMany, Unavailable
 from service.eventlog import DamagedLogError, EventLog, Lease
 from service.events import Start, StoppedBy
+from service.names import Naming
 from service.producer import Limits, Producer
 from service.recovery import TAKEOVER, Mending, Policy, Recoverer, Recovery, is_given_up
 from service.request import Request
@@ -72,14 +73,22 @@ class Supervisor:
         self._tender = asyncio.create_task(self._tend())
 
     async def start(
-        self, request: Request, answer_id: str, *, client: str, begun_at: float, owner: str = ""
+        self,
+        request: Request,
+        answer_id: str,
+        *,
+        client: str,
+        begun_at: float,
+        owner: str = "",
+        names: Sequence[Naming] = (),
     ) -> Producer:
         """Begin the answer. Its log exists when this returns; the upstream is asked soon after.
 
         `client` identifies who asked, in any form. `begun_at` is when they asked, by the event loop's clock. `owner` is
-        the key that the answer belongs to.
+        the key that the answer belongs to. `names` are those that the answer is to have.
 
         Raises:
+            NameTakenError: another answer has one of the names, which may stand for one only.
             TooMany: the client is at its limit of running answers.
             Unavailable: the worker is at its limit, or the log cannot take the answer.
         """
@@ -88,7 +97,14 @@ class Supervisor:
             raise Unavailable("too_many_answers")
         if self._clients.get(client, 0) >= self._bounds.answers_per_client:
             raise TooMany("too_many_answers_of_yours")
-        lease = await self._log.create(Start.asking(answer_id, request, at=round(time.time(), 3), owner=owner))
+        start = Start.asking(
+            answer_id,
+            request,
+            at=round(time.time(), 3),
+            owner=owner,
+            names=tuple([naming.name for naming in names]) if names else (),
+        )
+        lease = await self._log.create(start, names)
         counted = AnswerMetrics.of(request.model, self._models)
         counted.started()
         recoverer = Recoverer(self._recovery, lambda: self._state(answer_id))

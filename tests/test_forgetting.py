@@ -14,7 +14,7 @@ from service.follower import CutShortError, Follower
 from service.lifecycle import Cause, State
 from service.question import to_request
 from service.renderings.sse import ServerSentEvents
-from tests.eventlog.memory import MemoryEventLog, Stored
+from tests.eventlog.memory import MemoryEventLog, Store
 from tests.sampling import sample
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
@@ -28,12 +28,12 @@ SHORT_SECONDS = 0.05
 
 
 @pytest.fixture
-def store() -> dict[str, Stored]:
-    return {}
+def store() -> Store:
+    return Store()
 
 
 @pytest.fixture
-def log(store: dict[str, Stored]) -> MemoryEventLog:
+def log(store: Store) -> MemoryEventLog:
     return MemoryEventLog(store, Retention())
 
 
@@ -143,7 +143,7 @@ async def test_an_answer_goes_on_although_its_text_cannot_be_given_anew(
 
 @walks((State.ORPHANED, Cause.CLAIM))
 async def test_who_had_more_than_the_log_kept_gets_the_text_anew_from_the_next_producer(
-    log: MemoryEventLog, store: dict[str, Stored], upstream: UpstreamProcess, key: str
+    log: MemoryEventLog, store: Store, upstream: UpstreamProcess, key: str
 ) -> None:
     request = to_request(command(key=key, chunks=8), model="test-model")
     lease = await log.create(Start.asking(answer := new_answer_id(), request, at=time.time()))
@@ -201,7 +201,7 @@ async def test_a_follower_is_cut_where_the_answer_has_ended_without_its_place(lo
 
 
 async def test_an_answer_is_not_stopped_for_a_follower_of_whom_the_news_is_late(
-    log: MemoryEventLog, store: dict[str, Stored], upstream: UpstreamProcess, key: str
+    log: MemoryEventLog, store: Store, upstream: UpstreamProcess, key: str
 ) -> None:
     limits = PATIENT.__class__(answer_seconds=60, answer_bytes=1 << 20, unwatched_seconds=SHORT_SECONDS)
     async with worker(log, upstream, limits=limits) as here:
@@ -236,7 +236,7 @@ async def test_a_stop_takes_effect_as_soon_as_it_is_heard_of(log: MemoryEventLog
 
 
 async def test_an_orphan_of_which_the_news_is_late_is_carried_on(
-    log: MemoryEventLog, store: dict[str, Stored], upstream: UpstreamProcess
+    log: MemoryEventLog, store: Store, upstream: UpstreamProcess
 ) -> None:
     lease = await log.create(Start(1, answer := new_answer_id(), "model"))
     there = MemoryEventLog(store, Retention())

@@ -26,6 +26,7 @@ from service.events import (
     new_answer_id,
 )
 from service.lifecycle import Cause, State
+from service.names import Naming
 from service.producer import OVERDUE_GRACE_SECONDS
 from service.question import to_request
 from service.recovery import Recovery
@@ -34,7 +35,7 @@ from service.supervisor import CLAIMS_WITHOUT_GROWTH_LIMIT, Bounds
 from service.upstream.client import BREAKER_QUESTIONS
 from service.upstream.endpoint import TimeOuts
 from tests.eventlog.another import AnotherWorker
-from tests.eventlog.memory import MemoryEventLog
+from tests.eventlog.memory import MemoryEventLog, Store
 from tests.sampling import sample
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
@@ -103,8 +104,8 @@ async def test_the_log_is_there_before_the_upstream_is_asked(
     create = here.log.create
     asked: list[int] = []
 
-    async def create_and_look(start: Start) -> Lease:
-        lease = await create(start)
+    async def create_and_look(start: Start, names: Sequence[Naming]) -> Lease:
+        lease = await create(start, names)
         asked.append(len(upstream.requests(key)))
         return lease
 
@@ -771,7 +772,7 @@ async def test_an_answer_whose_lease_was_lost_ends_once_where_it_goes_on(
 
 
 async def test_a_server_that_gives_the_lease_away_ends_the_producer(upstream: UpstreamProcess, key: str) -> None:
-    log = MemoryEventLog({}, Retention())
+    log = MemoryEventLog(Store(), Retention())
     async with worker(log, upstream) as here:
         producer = await here.start(key, endless=True, pace=0.02)
         reader = await log.open(producer.answer_id)

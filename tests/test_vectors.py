@@ -33,7 +33,7 @@ from service.events import (
 from service.follower import Follower, encoder_at
 from service.question import to_request
 from service.renderings import RENDERINGS, Rendering
-from tests.eventlog.memory import Entry, MemoryEventLog, Stored
+from tests.eventlog.memory import Entry, MemoryEventLog, Store, Stored
 from tests.in_process import ask, running
 from tests.vectors import events_of, load, whole
 from tests.waiting import DEADLINE_SECONDS
@@ -149,7 +149,9 @@ async def test_a_follower_of_a_log_whose_numbers_jump_sends_the_vectors_bytes(na
     case = ANSWERS[name]
     rendering = rendering_of(content_type)
     events = events_of(case["events"])
-    log = MemoryEventLog({case["answer"]: Stored([Entry(event.seq, [event]) for event in events], 0)}, Retention())
+    log = MemoryEventLog(
+        Store({case["answer"]: Stored([Entry(event.seq, [event]) for event in events], 0)}), Retention()
+    )
     follower = await follower_of(log, case["answer"], rendering)
     sent = b""
     while data := await follower.next():

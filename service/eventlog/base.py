@@ -14,7 +14,9 @@ seconds about a worker that died.
 
 Methods that read or write raise `Unavailable` if the storage fails, and never the storage's own errors. Methods that
 end something (`release`, `hand_over`, `close`, `aclose`) do not raise. Nor do notes, which may get lost: `grew`,
-`mark_unwatched`, `clear_unwatched`.
+`mark_unwatched`, `clear_unwatched`, `mark_delivered`.
+
+A log has any number of *names* (`service.names`), which its first event tells of. They are gone with it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +25,7 @@ from typing import Protocol
 
 from service.errors import UnknownAnswer
 from service.events import Event, Start, StoppedBy, UnknownEvent
+from service.names import Named, Naming
 
 Push = Callable[[Sequence[Event]], bool]
 """Takes the events of an append, in the turn of the event loop in which the log has them. Returns whether the next ones
@@ -42,6 +45,10 @@ class LeaseLostError(Exception):
 
     The lease has ended. `release` does nothing. The answer's stop requests and notes belong to the next producer.
     """
+
+
+class NameTakenError(Exception):
+    """Another answer was begun under the name, which may stand for one only. Nothing was created."""
 
 
 class UnusableLog(Exception):
@@ -206,11 +213,33 @@ class Reader(Protocol):
 class EventLog(Protocol):
     """The logs of all answers."""
 
-    async def create(self, start: Start) -> Lease:
-        """Create a log with its first event.
+    async def create(self, start: Start, names: Sequence[Naming] = ()) -> Lease:
+        """Create a log with its first event, and the names that the start tells of. Either all or none is created.
+
+        Of two workers that create under a name that may stand for one answer only, one does, and the other one's call
+        raises `NameTakenError`. A name whose answer is gone is free, and so is one whose worker died before it created
+        the log.
 
         Raises:
+            NameTakenError: see above.
             Unavailable: it cannot be written.
+        """
+
+    async def named(self, name: str) -> Sequence[Named]:
+        """Return the answers that the name stands for, the newest last. Empty for an unknown name.
+
+        Raises:
+            Unavailable: the log cannot be read.
+        """
+
+    def mark_delivered(self, name: str, answer_id: str) -> None:
+        """Note that a response with the answer was written to its end. It may get lost, like other notes."""
+
+    async def followed(self, answer_id: str) -> bool:
+        """Return whether the answer has a follower on any worker. As last heard, and False for one that has ended.
+
+        Raises:
+            Unavailable: the log cannot tell.
         """
 
     async def claim(self, answer_id: str) -> Lease | None:
@@ -254,7 +283,7 @@ class EventLog(Protocol):
         """
 
     async def erase(self, answer_id: str) -> None:
-        """Remove the log. Open readers come to its end, or `read` raises `DamagedLogError`.
+        """Remove the log and the answer's names. Open readers come to its end, or `read` raises `DamagedLogError`.
 
         Raises:
             Unavailable: the log cannot be written.

@@ -25,6 +25,7 @@ from service.renderings import Rendering
 from service.request import Request as Asked
 from service.routes.body import Bodies, read_fields, value_of
 from service.routes.presence import Presence
+from service.routes.sameness import same_request
 from service.routes.site import check_site, is_json
 from service.routes.streaming import CLIENT_GONE, answer_headers, answer_response, follow, stream_of
 from service.telemetry import tracing
@@ -139,16 +140,20 @@ def check_roles(roles: Iterable[str], settings: Settings, field: str = "messages
 # Begin an answer
 
 
-async def stream_answer(request: Request, asked: Asked, rendering: Rendering) -> Response:
+async def stream_answer(request: Request, asked: Asked, rendering: Rendering, *, chat: str | None = None) -> Response:
     """Begin an answer; return the response that streams it.
 
+    A request that is the same as an earlier one joins that one's answer: see `sameness.same_request`. `chat` is the
+    client's id of the chat, whose name moves to the new answer.
+
     Raises:
+        BadInput: its Idempotency-Key was sent with another request, or is malformed.
         HTTPException: the upstream refused, or could not be asked, in time.
         TooMany: the client has too many answers under way.
         Unavailable: the worker has too many answers or followers, or the log cannot be written.
     """
     context = context_of(request.scope)
-    begun = await _while_present(request, _begin(request, asked, rendering))
+    begun = await _while_present(request, _begin(request, asked, rendering, chat))
     if begun is None:
         return gone()
     answer_id, follower = begun
@@ -164,9 +169,8 @@ async def whole_answer(request: Request, asked: Asked, rendering: Rendering) -> 
     return await _whole(request, _begin(request, asked, rendering))
 
 
-async def _begin(request: Request, asked: Asked, rendering: Rendering) -> tuple[str, Follower]:
-    """Begin an answer. Return its id and its first follower."""
-    # An answer that a name leads to is joined here: it has another id, and its follower comes from `Answers.follow`.
+async def _begin(request: Request, asked: Asked, rendering: Rendering, chat: str | None = None) -> tuple[str, Follower]:
+    """Begin an answer, or join that of a request that was the same. Return its id and a follower from its start."""
     context = context_of(request.scope)
     context.rendering = rendering.name
     settings: Settings = request.app.state.settings
@@ -181,10 +185,12 @@ async def _begin(request: Request, asked: Asked, rendering: Rendering) -> tuple[
             address=client[0] if (client := request.scope.get("client")) else "",
             arrived_at=context.arrived_at,
             status_wait_seconds=settings.door_status_wait_seconds,
+            same=await same_request(context, asked, chat=chat),
         )
     except UpstreamError as error:
         raise UpstreamHTTPException(error) from None
-    return answer_id, follower
+    context.answer_id = follower.answer_id
+    return follower.answer_id, follower
 
 
 # Follow an answer
@@ -227,7 +233,9 @@ async def _whole(request: Request, beginning: Awaitable[tuple[str, Follower]]) -
     async def read() -> tuple[str, int, bytes]:
         answer_id, follower = await beginning
         try:
-            return answer_id, *await follower.whole()
+            status, body = await follower.whole()
+            follower.delivered_soon()
+            return answer_id, status, body
         finally:
             follower.close()
 

@@ -18,10 +18,12 @@ from service.request import Turn
 from service.routes.application import PlainRoute
 from service.routes.openapi import LAST_EVENT_ID, errors, streamed
 from service.routes.parameters import read_parameters
+from service.routes.sameness import IDEMPOTENCY_KEY, idempotency_key, same_request
 from service.routes.site import check_site, is_json
 from service.routes.streaming import CLIENT_GONE, answer_response, follow, last_event_id, rendering_for
 from service.telemetry import tracing
 
+PARAMETERS = {"parameters": [*LAST_EVENT_ID["parameters"], IDEMPOTENCY_KEY]}
 RESPONSES = streamed() | errors(401, 402, 403, 404, 406, 422)
 
 
@@ -83,7 +85,7 @@ def routes(dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
             methods=["POST"],
             operation_id="generate",
             responses=RESPONSES,
-            openapi_extra=LAST_EVENT_ID,
+            openapi_extra=PARAMETERS,
             dependencies=dependencies,
         ),
         PlainRoute(
@@ -92,7 +94,7 @@ def routes(dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
             methods=["GET"],
             operation_id="generateFromUrl",
             responses=RESPONSES,
-            openapi_extra=LAST_EVENT_ID,
+            openapi_extra=PARAMETERS,
             dependencies=[*dependencies, Depends(_described_question)],
         ),
     ]
@@ -110,8 +112,11 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
     history: Sequence[Turn] = (),
     temperature: float | None = None,
     max_tokens: float | None = None,
+    key: str | None = None,
 ) -> AsyncGenerator[bytes]:
     """Ask the upstream the query; yield the response's body in the rendering, each chunk as it arrives.
+
+    With a key that was sent before, the stream is that request's answer from its start. The context then has its id.
 
     The stream is a follower of the answer's log, like any other. Closing it does not end the answer at once. If the
     context has a sink, chunks that come while the stream waits are written to the sink and not yielded.
@@ -119,6 +124,7 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
     Raises:
         HTTPException: the upstream refused, or could not be asked, within `status_wait_seconds`. Later failures are
             events.
+        BadInput: the key was sent with another request.
         TooMany: the client has too many answers under way.
         Unavailable: the worker has too many answers or followers, or the log cannot be written.
     """
@@ -132,10 +138,17 @@ async def generate_response_stream(  # noqa: PLR0913 (every field of a question,
     )
     try:
         follower = await answers.ask(
-            request, answer_id, rendering, caller=context.caller, address=address, arrived_at=context.arrived_at
+            request,
+            answer_id,
+            rendering,
+            caller=context.caller,
+            address=address,
+            arrived_at=context.arrived_at,
+            same=None if key is None else await same_request(context, request),
         )
     except UpstreamError as error:
         raise UpstreamHTTPException(error) from None
+    context.answer_id = follower.answer_id
     try:
         while (data := await follower.next(context.sink)) is not None:
             yield data
@@ -176,6 +189,7 @@ async def _answer(request: Request, question: Question) -> Response:
         history=question.history,
         temperature=question.temperature,
         max_tokens=question.max_tokens,
+        key=idempotency_key(context),
     )
     return await answer_response(stream, request, answer_id, rendering)
 

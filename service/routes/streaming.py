@@ -202,7 +202,8 @@ async def answer_response(
         if isinstance(error, CutShortError):
             raise Unavailable("draining") from None
         raise
-    return AnswerResponse(stream, first, presence, answer_id=answer_id, rendering=rendering)
+    joined = context_of(request.scope).answer_id  # The answer of an earlier request that was the same.
+    return AnswerResponse(stream, first, presence, answer_id=joined or answer_id, rendering=rendering)
 
 
 CLIENT_GONE = 499
@@ -214,6 +215,7 @@ async def stream_of(follower: Follower, context: RequestContext) -> AsyncGenerat
     try:
         while (data := await follower.next(context.sink)) is not None:
             yield data
+        follower.delivered()
     finally:
         follower.close()
 

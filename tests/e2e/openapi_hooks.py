@@ -5,6 +5,7 @@ import json
 import os
 import re
 import urllib.request
+import uuid
 from typing import Any
 
 import schemathesis
@@ -12,6 +13,7 @@ import schemathesis
 from service.events import decode, parse_event_id
 from service.renderings import MEDIA_TYPES
 from service.routes.openapi import ANSWER_ID
+from service.routes.sameness import IDEMPOTENCY_KEY
 
 URL = "FOLYAM_TEST_URL"
 KEY = "FOLYAM_TEST_KEY"
@@ -35,8 +37,10 @@ def lines(_context: object, response: schemathesis.Response) -> Any:  # noqa: AN
 
 @schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Use each rendering in turn, and mostly the id of an existing answer: random ids are never found."""
+    """Use each rendering in turn, mostly the id of an existing answer (random ids are never found), and new keys."""
     case.headers["Accept"] = next(ACCEPTED)
+    if re.fullmatch(IDEMPOTENCY_KEY["schema"]["pattern"], case.headers.get("Idempotency-Key") or ""):
+        case.headers["Idempotency-Key"] = uuid.uuid4().hex  # The same one with another request is refused.
     named = case.path_parameters.get("answer_id")
     if isinstance(named, str) and re.fullmatch(ANSWER_ID, named):
         answer = case.path_parameters["answer_id"] = new_answer() if next(THERE) else named

@@ -18,8 +18,9 @@ from typing import Any, Self
 import structlog
 
 from service.errors import FolyamError
-from service.eventlog import EventLog, Lease, Reader, Retention, open_event_log
+from service.eventlog import EventLog, Lease, NameTakenError, Reader, Retention, open_event_log
 from service.events import Event, Start, StoppedBy, Terminal, decode, encode
+from service.names import Naming
 from tests.waiting import DEADLINE_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -92,9 +93,27 @@ class _Worker:
         self._leases: dict[str, Lease] = {}
         self._readers: dict[str, Reader] = {}
 
-    async def create(self, answer: str) -> int:
-        lease = self._leases[answer] = await self._log.create(Start(1, answer, "model"))
+    async def create(self, answer: str, names: list[list[Any]] | None = None) -> int | None:
+        """Create a log. None if another answer has a name that may stand for one only."""
+        namings = [Naming(*each) for each in names or ()]
+        start = Start(1, answer, "model", names=tuple(naming.name for naming in namings))
+        try:
+            lease = self._leases[answer] = await self._log.create(start, namings)
+        except NameTakenError:
+            return None
         return lease.last_seq
+
+    async def create_each(self, answers: list[str], names: list[str]) -> list[str]:
+        """Create a log for each of the names, which may stand for one answer only. Return the answers that were."""
+        pairs = zip(answers, names, strict=True)
+        created = [await self.create(answer, [[name, "digest", "only"]]) for answer, name in pairs]
+        return [answer for answer, is_created in zip(answers, created, strict=True) if is_created]
+
+    async def named(self, name: str) -> list[list[Any]]:
+        return [[named.answer, named.digest, named.delivered] for named in await self._log.named(name)]
+
+    async def followed(self, answer: str) -> bool:
+        return await self._log.followed(answer)
 
     async def claim(self, answer: str) -> int | None:
         lease = await self._log.claim(answer)

@@ -8,15 +8,17 @@ import asyncio
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from service.errors import Unavailable, UnknownAnswer
-from service.eventlog import Claims, DamagedLogError, EventLog, LeaseLostError, Retention
+from service.eventlog import Claims, DamagedLogError, EventLog, LeaseLostError, NameTakenError, Retention
 from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.eventlog.completion import completed
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
+from service.names import Named, Naming
 
 MAX_READ = 64
 """Number of events that end a read."""
@@ -81,12 +83,21 @@ class Stored:
             self.holder.tell()
 
 
-_STORES: dict[str, dict[str, Stored]] = {}
-"""Stores by URL, answers by id."""
+class Store(dict[str, Stored]):
+    """Logs by the answer's id."""
+
+    def __init__(self, logs: Mapping[str, Stored] = MappingProxyType({})) -> None:
+        super().__init__(logs)
+        self.names: dict[str, dict[str, Named]] = {}
+        """By name, then by the answer's id."""
+
+
+_STORES: dict[str, Store] = {}
+"""Stores by URL."""
 
 
 def open_event_log(url: str, retention: Retention) -> EventLog:
-    return MemoryEventLog(_STORES.setdefault(url, {}), retention)
+    return MemoryEventLog(_STORES.setdefault(url, Store()), retention)
 
 
 def prepare_event_log(_: str) -> list[Path]:
@@ -96,7 +107,7 @@ def prepare_event_log(_: str) -> list[Path]:
 class MemoryEventLog:
     """One worker's view of a store. See `service.eventlog.base.EventLog`."""
 
-    def __init__(self, store: dict[str, Stored], retention: Retention) -> None:
+    def __init__(self, store: Store, retention: Retention) -> None:
         self._store = store
         self._retention = retention
         self.turns = 0
@@ -109,9 +120,13 @@ class MemoryEventLog:
         """Whether the store takes nothing but terminal events."""
         self._channels: Channels[MemoryLease] = Channels()
 
-    async def create(self, start: Start) -> "MemoryLease":
+    async def create(self, start: Start, names: Sequence[Naming] = ()) -> "MemoryLease":
         self._reach()
         self.make_room()
+        if any(naming.how == "only" and self._answers(naming.name) for naming in names):
+            raise NameTakenError
+        for naming in names:
+            self._store.names.setdefault(naming.name, {})[start.answer] = Named(start.answer, naming.digest)
         stored = self._store[start.answer] = Stored([Entry(start.seq, [start])], len(encode_lines([start])))
         return MemoryLease(self, self._channels.of(start.answer), stored, Claims())
 
@@ -136,6 +151,21 @@ class MemoryEventLog:
 
     async def last(self, answer_id: str) -> Event:
         return self._stored(answer_id).last
+
+    async def named(self, name: str) -> Sequence[Named]:
+        self._reach()
+        return self._answers(name)
+
+    def _answers(self, name: str) -> list[Named]:
+        return [named for named in self._store.names.get(name, {}).values() if named.answer in self._store]
+
+    def mark_delivered(self, name: str, answer_id: str) -> None:
+        if (named := self._store.names.get(name, {}).get(answer_id)) is not None:
+            self._store.names[name][answer_id] = replace(named, delivered=True)
+
+    async def followed(self, answer_id: str) -> bool:
+        self._reach()
+        return answer_id in self._store and bool(self._store[answer_id].followers)
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
         stored = self._stored(answer_id)

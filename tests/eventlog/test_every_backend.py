@@ -17,6 +17,7 @@ from service.eventlog import (
     EventLog,
     Lease,
     LeaseLostError,
+    NameTakenError,
     Reader,
     Retention,
     open_event_log,
@@ -34,6 +35,7 @@ from service.events import (
     Timing,
     new_answer_id,
 )
+from service.names import How, Named, Naming
 from tests.eventlog.another import AnotherWorker, tended
 from tests.eventlog.backends import Tested
 from tests.eventlog.memory import MemoryEventLog
@@ -918,3 +920,169 @@ async def test_running_answers_are_never_erased_however_full_it_is(url: str) -> 
 
 async def test_a_log_that_works_passes_its_check(log: EventLog) -> None:
     await log.check()
+
+
+# Names
+
+
+NAME = "n" * 64
+
+
+async def name(log: EventLog, name: str, how: How, digest: str = "digest") -> tuple[str, Lease]:
+    """Begin an answer under the name."""
+    answer = new_answer_id()
+    return answer, await log.create(Start(1, answer, "model", names=(name,)), [Naming(name, digest, how)])
+
+
+async def answers_of(log: EventLog, name: str = NAME) -> list[str]:
+    return [named.answer for named in await log.named(name)]
+
+
+async def test_a_name_that_may_stand_for_one_answer_is_created_once(log: EventLog) -> None:
+    assert await log.named(NAME) in ([], ())
+    answer, _ = await name(log, NAME, "only", "one")
+    refused = Start(1, new_answer_id(), "model", names=(NAME,))
+    with pytest.raises(NameTakenError):
+        await log.create(refused, [Naming(NAME, "two", "only")])
+    assert await log.named(NAME) == [Named(answer, "one")]
+    with pytest.raises(UnknownAnswer):
+        await log.last(refused.answer)
+    await name(log, "m" * 64, "only")
+    assert await answers_of(log) == [answer]
+
+
+async def test_a_name_stays_with_an_answer_that_has_ended(log: EventLog) -> None:
+    answer, lease = await name(log, NAME, "only")
+    await lease.append([done(2)])
+    lease.release()
+    with pytest.raises(NameTakenError):
+        await name(log, NAME, "only")
+    assert await answers_of(log) == [answer]
+
+
+async def test_of_two_names_none_is_created_if_one_is_taken(log: EventLog) -> None:
+    answer, _ = await name(log, NAME, "only")
+    other = "m" * 64
+    for names in ([other, NAME], [NAME, other]):
+        start_of_both = Start(1, new_answer_id(), "model", names=tuple(names))
+        with pytest.raises(NameTakenError):
+            await log.create(start_of_both, [Naming(each, "digest", "only") for each in names])
+    assert await answers_of(log, NAME) == [answer]
+    assert await first(lambda: is_free(log, other))
+
+
+async def is_free(log: EventLog, name: str) -> bool:
+    return not await log.named(name)
+
+
+async def test_an_erased_answer_frees_its_name(log: EventLog) -> None:
+    answer, lease = await name(log, NAME, "only")
+    lease.release()
+    await log.erase(answer)
+    assert await log.named(NAME) in ([], ())
+    later, _ = await name(log, NAME, "only", "another digest")
+    assert await log.named(NAME) == [Named(later, "another digest")]
+
+
+async def test_an_answer_beyond_the_limits_frees_its_name(url: str) -> None:
+    log = open_event_log(url, Retention(answers=1))
+    _, lease = await name(log, NAME, "only")
+    await lease.append([done(2)])
+    lease.release()
+    await begin(log)
+    await tended(log)
+    assert await first(lambda: is_free(log, NAME))
+    later, _ = await name(log, NAME, "only")
+    assert await answers_of(log) == [later]
+    await log.aclose()
+
+
+async def test_a_name_moves_to_the_newest_answer_and_back(log: EventLog) -> None:
+    older, _ = await name(log, NAME, "newest")
+    newer, lease = await name(log, NAME, "newest")
+    assert (await answers_of(log))[-1] == newer
+    lease.release()
+    await log.erase(newer)
+    assert await answers_of(log) == [older]
+
+
+async def test_a_name_stands_for_several_answers_the_newest_last(log: EventLog) -> None:
+    answers = [(await name(log, NAME, "further"))[0] for _ in range(5)]
+    assert await answers_of(log) == answers
+    await log.erase(answers[2])
+    assert await answers_of(log) == [*answers[:2], *answers[3:]]
+
+
+async def test_a_name_keeps_the_newest_of_many_answers(log: EventLog) -> None:
+    answers = [(await name(log, NAME, "further", "d" * 64))[0] for _ in range(70)]
+    kept = await answers_of(log)
+    assert len(kept) >= 10
+    assert kept == answers[-len(kept) :]
+
+
+async def test_that_an_answer_was_delivered_is_noted_at_its_name(log: EventLog) -> None:
+    one, _ = await name(log, NAME, "further")
+    other, _ = await name(log, NAME, "further")
+    for _ in range(2):
+        log.mark_delivered(NAME, one)
+        assert await log.named(NAME) == [Named(one, "digest", delivered=True), Named(other, "digest")]
+    log.mark_delivered("m" * 64, one)
+    assert await log.named("m" * 64) in ([], ())
+
+
+async def test_a_name_is_seen_by_another_worker(log: EventLog, another: AnotherWorker) -> None:
+    answer, _ = await name(log, NAME, "only")
+    assert await another.ask("named", name=NAME) == [[answer, "digest", False]]
+    assert await another.ask("create", answer=new_answer_id(), names=[[NAME, "digest", "only"]]) is None
+    log.mark_delivered(NAME, answer)
+    assert await log.named(NAME)
+    assert await another.ask("named", name=NAME) == [[answer, "digest", True]]
+
+
+async def test_of_two_workers_that_race_for_a_name_one_gets_it(log: EventLog, another: AnotherWorker) -> None:
+    names = [f"{number:064x}" for number in range(100)]
+    theirs = {name: new_answer_id() for name in names}
+    racing = asyncio.create_task(another.ask("create_each", answers=list(theirs.values()), names=names))
+    ours: dict[str, str] = {}
+    for each in names:
+        await asyncio.sleep(0)
+        try:
+            ours[each] = (await name(log, each, "only"))[0]
+        except NameTakenError:
+            continue
+    won = await racing
+    for each in names:
+        assert await answers_of(log, each) == [ours.get(each, theirs[each])]
+    assert sorted(won) == sorted(theirs[each] for each in names if each not in ours)
+
+
+async def test_a_name_outlives_the_worker_that_created_it(log: EventLog, another: AnotherWorker) -> None:
+    answer = new_answer_id()
+    await another.ask("create", answer=answer, names=[[NAME, "digest", "only"]])
+    another.kill()
+    with pytest.raises(NameTakenError):
+        await name(log, NAME, "only")
+    lease = await claimed(log, answer)
+    await lease.append([done(lease.last_seq + 1)])
+    assert await answers_of(log) == [answer]
+
+
+async def test_whether_an_answer_is_followed_every_worker_knows(log: EventLog, another: AnotherWorker) -> None:
+    answer, lease = await begin(log)
+    lease.mark_unwatched(60)
+
+    async def is_not_followed() -> bool:
+        return not await log.followed(answer) and not await another.ask("followed", answer=answer)
+
+    assert await first(is_not_followed)
+    await another.ask("open", answer=answer)
+    assert await first(lambda: log.followed(answer))
+    await another.ask("close", answer=answer)
+    assert await first(is_not_followed)
+    reader = await log.open(answer)
+    lease.clear_unwatched()
+    assert await first(lambda: another.ask("followed", answer=answer))
+    reader.close()
+    lease.mark_unwatched(60)
+    assert await first(is_not_followed)
+    assert not await log.followed(new_answer_id())

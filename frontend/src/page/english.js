@@ -101,6 +101,7 @@ export const ENGLISH = {
     empty_query: "the question is empty. Write something first.",
     history_too_long: "the conversation has too many questions and answers. Begin a new one.",
     http_error: "the server could not process the request. Reload the page and ask again.",
+    idempotency_key_reused: "the question was mixed up with an earlier one. Ask again.",
     internal: "something went wrong on the server. Ask again, or try later.",
     invalid_input: "the server did not accept the question in this form. Reload the page and ask again.",
     invalid_json: "the question arrived damaged. Ask again.",

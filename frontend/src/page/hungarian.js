@@ -101,6 +101,7 @@ export const HUNGARIAN = {
     empty_query: "a kérdés üres. Előbb írj be valamit!",
     history_too_long: "túl sok kérdés és válasz van a beszélgetésben. Kezdj újat!",
     http_error: "a kiszolgáló nem tudta feldolgozni a kérést. Töltsd újra az oldalt, és kérdezd újra!",
+    idempotency_key_reused: "a kérdés összekeveredett egy korábbival. Kérdezd újra!",
     internal: "hiba történt a kiszolgálón. Kérdezd újra, vagy próbáld meg később!",
     invalid_input:
       "a kiszolgáló ebben a formában nem fogadta el a kérdést. Töltsd újra az oldalt, és kérdezd újra!",

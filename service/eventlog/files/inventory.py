@@ -10,6 +10,8 @@ import msgspec
 
 from service.eventlog.files.locks import LEASE, is_locked_by_another
 from service.eventlog.files.logfile import last_whole_event
+from service.eventlog.files.names import SUFFIX as NAME
+from service.eventlog.files.names import is_name
 from service.eventlog.files.steps import STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN, Steps
 from service.events import Terminal, is_answer_id
 
@@ -52,6 +54,8 @@ class Inventory:
         self.ended_bytes = 0
         self.left_over: list[str] = []
         """Paths of left-over files, from the latest listing."""
+        self.names: list[tuple[float, str]] = []
+        """Names from the latest listing: the time of the last write, and the name."""
         self.is_listed = False
         """Whether the latest look began with a listing."""
         self._directory = directory
@@ -60,6 +64,7 @@ class Inventory:
         self._unended: dict[str, int] = {}
         """By file name: the size."""
         self._unended_bytes = 0
+        self._names_bytes = 0
         self._found: list[tuple[float, str]] = []
         """A heap of logs that were listed and not looked at yet: the negated time of the last write, and the name."""
         self._list_at = 0.0
@@ -71,8 +76,8 @@ class Inventory:
 
     @property
     def bytes(self) -> int:
-        """The bytes of all logs that were looked at."""
-        return self.ended_bytes + self._unended_bytes
+        """The bytes of all logs that were looked at, and of the names that were listed."""
+        return self.ended_bytes + self._unended_bytes + self._names_bytes
 
     def appeared(self, name: str) -> None:
         """Note that a file was moved into the directory under this name."""
@@ -119,6 +124,8 @@ class Inventory:
         size = 0
         found: list[tuple[float, str]] = []
         left_over: list[str] = []
+        names: list[tuple[float, str]] = []
+        self._names_bytes = 0
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
@@ -127,7 +134,7 @@ class Inventory:
                         size += ended.size
                         full = steps.full(STEP_OF_KNOWN)
                     else:
-                        self._sort(entry, found, left_over)
+                        self._sort(entry, found, left_over, names)
                         full = steps.full(STEP_OF_UNKNOWN)
                     if full:
                         await steps.pause()
@@ -136,22 +143,31 @@ class Inventory:
             self._on_error(error)
             return
         self.ended, self.ended_bytes = listed, size
-        self._found, self.left_over = found, left_over
+        self._found, self.left_over, self.names = found, left_over, names
 
-    def _sort(self, entry: "os.DirEntry[str]", found: list[tuple[float, str]], left_over: list[str]) -> None:
-        kind = _kind(entry.name)
+    def _sort(
+        self,
+        entry: "os.DirEntry[str]",
+        found: list[tuple[float, str]],
+        left_over: list[str],
+        names: list[tuple[float, str]],
+    ) -> None:
+        kind = NAME if is_name(entry.name) else _kind(entry.name)
         if not kind or entry.name in self._unended:
             return
         try:
-            modified = entry.stat(follow_symlinks=False).st_mtime
+            stat = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return
         except OSError as error:
             self._on_error(error)
             return
         if kind == "jsonl":
-            heapq.heappush(found, (-modified, entry.name))
-        elif is_left_over(modified):
+            heapq.heappush(found, (-stat.st_mtime, entry.name))
+        elif kind == NAME:
+            names.append((stat.st_mtime, entry.name.removesuffix(f".{NAME}")))
+            self._names_bytes += stat.st_size
+        elif is_left_over(stat.st_mtime):
             left_over.append(entry.path)
 
     async def _look_at_unended(self, on_orphan: Callable[[str], None], steps: Steps) -> None:

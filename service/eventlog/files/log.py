@@ -5,24 +5,27 @@ to the page cache takes about two microseconds, and reading it back less, so bot
 A line survives the death of every process, but not a crash of the machine: nothing is fsync'ed.
 """
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from service.errors import UnknownAnswer
-from service.eventlog.base import Claims, Retention
+from service.eventlog.base import Claims, DamagedLogError, Retention
 from service.eventlog.channel import Channels
 from service.eventlog.files import claims, stops, unwatched
 from service.eventlog.files.directory import can_make_private, make_private
 from service.eventlog.files.failures import as_unavailable, unavailable
 from service.eventlog.files.inotify import Wakeups
 from service.eventlog.files.lease import FileLease
-from service.eventlog.files.locks import LEASE, WATCH, lock
-from service.eventlog.files.logfile import begin, last_whole_event, place
+from service.eventlog.files.locks import LEASE, WATCH, is_locked_by_another, lock
+from service.eventlog.files.logfile import begin, first_event, last_whole_event, place
+from service.eventlog.files.names import NameFiles
 from service.eventlog.files.reader import FileReader
 from service.eventlog.files.sweep import Sweep
 from service.events import Event, Start, StoppedBy, Terminal, UnknownEvent, encode_lines
+from service.names import Named, Naming
 
 
 class FileEventLog:
@@ -43,12 +46,17 @@ class FileEventLog:
             on_file=self._appeared,
             on_overflow=self._wake_all,
         )
+        self._names = NameFiles(self._name)
         self._sweep = Sweep(self._name, retention, self.wakeups.catch_up)
 
-    async def create(self, start: Start) -> FileLease:
+    async def create(self, start: Start, names: Sequence[Naming] = ()) -> FileLease:
         with as_unavailable():
             line = encode_lines([start])
-            descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
+            if not names:
+                descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
+            else:
+                async with self._names.creating(start.answer, names):
+                    descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
         return self._hold(start.answer, descriptor, last_seq=start.seq, size=len(line), counted=Claims(), is_new=True)
 
     async def claim(self, answer_id: str) -> FileLease | None:
@@ -109,14 +117,48 @@ class FileEventLog:
             raise UnknownAnswer
         return event
 
+    async def named(self, name: str) -> Sequence[Named]:
+        with as_unavailable():
+            return self._names.read(name)
+
+    def mark_delivered(self, name: str, answer_id: str) -> None:
+        with contextlib.suppress(OSError):
+            self._names.mark_delivered(name, answer_id)
+
+    async def followed(self, answer_id: str) -> bool:
+        with as_unavailable():
+            try:
+                descriptor = self._open(answer_id)
+            except UnknownAnswer:
+                return False
+            try:
+                return is_locked_by_another(descriptor, WATCH)
+            finally:
+                os.close(descriptor)
+
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
         with as_unavailable():
             stops.ask(self.name(answer_id, "stop"), by)
 
     async def erase(self, answer_id: str) -> None:
         with as_unavailable():
+            names = self._names_of(answer_id)
             for kind in ("jsonl", "stop", "claims", "unwatched"):
                 self.path(answer_id).with_suffix(f".{kind}").unlink(missing_ok=True)
+            for name in names:
+                self._names.forget(name, answer_id)
+
+    def _names_of(self, answer_id: str) -> Sequence[str]:
+        try:
+            descriptor = self._open(answer_id)
+        except UnknownAnswer:
+            return ()
+        try:
+            return first_event(descriptor).names
+        except DamagedLogError:
+            return ()
+        finally:
+            os.close(descriptor)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
         with as_unavailable():

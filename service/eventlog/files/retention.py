@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from service.eventlog.base import Retention
 from service.eventlog.files.inventory import Inventory, is_left_over, look_at
+from service.eventlog.files.names import NameFiles
 from service.eventlog.files.steps import STEP, STEP_OF_COMPARED, STEP_OF_KNOWN, Steps
 
 EXPIRE_SECONDS = 10.0
@@ -29,10 +30,12 @@ class Eraser:
         self._retention = retention
         self._on_error = on_error
         self._expire_at = 0.0
+        self._names = NameFiles(directory)
 
     async def run(self, steps: Steps) -> None:
         """Erase what is to be erased now."""
         await self._erase_left_over(steps)
+        await self._tidy_names(steps)
         now = asyncio.get_running_loop().time()
         if now >= self._expire_at:
             self._expire_at = now + min(EXPIRE_SECONDS, self._retention.seconds / 100)
@@ -63,6 +66,19 @@ class Eraser:
             if steps.full(STEP // 2):
                 await steps.pause()
         self._inventory.left_over = []
+
+    async def _tidy_names(self, steps: Steps) -> None:
+        """Remove the names whose answers are gone. Until then they stand for nothing."""
+        for written_at, name in self._inventory.names:
+            if not is_left_over(written_at):
+                continue
+            try:
+                self._names.tidy(name)
+            except OSError as error:
+                self._on_error(error)
+            if steps.full(STEP // 2):
+                await steps.pause()
+        self._inventory.names = []
 
     async def _erase_expired(self, steps: Steps) -> None:
         before = time.time() - self._retention.seconds

@@ -51,6 +51,8 @@ class ValkeyLease:
         """The workers with followers, other than this one, as last heard."""
         self.ended_at: float | None = None
         """When the terminal event was written, by the event loop's clock."""
+        self.names: Sequence[str] | None = None
+        """The answer's names; None if they are not known, as after a claim."""
         self.put_back = 0
         """Entries that the server forgot and was given back."""
         self._store = store

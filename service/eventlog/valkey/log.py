@@ -1,11 +1,11 @@
 """The event log on a Valkey server. See `service.eventlog.valkey.keys` for what it keeps there."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.errors import Unavailable
-from service.eventlog.base import Claims, Retention
+from service.eventlog.base import Claims, NameTakenError, Retention
 from service.eventlog.valkey.address import Address
 from service.eventlog.valkey.connection import Connection
 from service.eventlog.valkey.entries import CLAIM as CLAIM_KIND
@@ -15,6 +15,7 @@ from service.eventlog.valkey.heartbeat import Heartbeat
 from service.eventlog.valkey.keys import NOBODY, Keys
 from service.eventlog.valkey.lease import ValkeyLease
 from service.eventlog.valkey.memory import Memory
+from service.eventlog.valkey.names import Names
 from service.eventlog.valkey.orphans import Orphans
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.reader import ValkeyReader
@@ -24,6 +25,7 @@ from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tail, Tails
 from service.eventlog.valkey.workers import Workers, new_worker
 from service.events import Event, Start, StoppedBy, UnknownEvent, encode_lines
+from service.names import Named, Naming
 
 PUT_BACK_END_SECONDS = 15.0
 """Time for which an end that the server forgot is put back."""
@@ -41,31 +43,42 @@ class ValkeyEventLog:
         self._store = Store(connection, keys, workers)
         self._tails = Tails(self._store)
         self._orphans = Orphans(self._store, self._tails)
-        self._retainer = Retainer(self._store, retention, self._tails)
+        self._keep_milliseconds = max(1, int(retention.seconds * 1000))
+        self._names = Names(self._store, self._keep_milliseconds)
+        self._retainer = Retainer(self._store, retention, self._tails, self._names)
         self._memory = Memory(self._store)
         self._heartbeat = Heartbeat(self._store, self._tails, self._orphans)
-        self._keep_milliseconds = max(1, int(retention.seconds * 1000))
         self._ended: dict[str, ValkeyLease] = {}
         """Leases of answers that ended within `PUT_BACK_END_SECONDS`, the oldest first."""
         self._claiming: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
-    async def create(self, start: Start) -> ValkeyLease:
+    async def create(self, start: Start, names: Sequence[Naming] = ()) -> ValkeyLease:
         store, answer_id = self._store, start.answer
         lines = encode_lines([start])
+        if names:
+            await self._names.take(answer_id, names)
         store.send("SADD", store.keys.leases(store.me), answer_id)
         reply = store.connection.run(CREATE, [store.keys.log(answer_id), store.keys.lease(answer_id)], store.me, lines)
+        kept = self._names.has(answer_id, names) if names else None
         try:
             status = await soon(asyncio.shield(reply))
+            is_named = kept is None or None not in await soon(kept)
         except BaseException:
+            self._names.forget(answer_id, start.names)
             reply.add_done_callback(lambda reply: self._undo_create(answer_id, reply))
             raise
         if status[0] != b"ok":
             raise Unavailable("log_unavailable")
+        if not is_named:  # This worker was held up for so long that another one took a name.
+            self._undo_create(answer_id, reply)
+            raise NameTakenError
         tail = self._tails.of(answer_id)
         tail.chain.add(0, Entry(start.seq, EVENTS, lines, start.seq, [start]))
-        return self._hold(tail, last_seq=start.seq, size=len(lines), claims=Claims())
+        lease = self._hold(tail, last_seq=start.seq, size=len(lines), claims=Claims())
+        lease.names = start.names
+        return lease
 
     def _undo_create(self, answer_id: str, reply: "asyncio.Future[Any]") -> None:
         """Remove a log that was created too late for the caller."""
@@ -149,6 +162,8 @@ class ValkeyEventLog:
         if lease.ended_at is not None:
             store.send("SREM", store.keys.leases(store.me), answer_id)
             store.record(answer_id, lease.size)
+            if lease.names is None or lease.names:
+                self._names.ended(answer_id, lease.names)
             self._ended[answer_id] = lease
             self._forget_ended()
         elif given_up:
@@ -176,6 +191,26 @@ class ValkeyEventLog:
 
     async def last(self, answer_id: str) -> Event | UnknownEvent:
         return await self._store.last_event(answer_id)
+
+    async def named(self, name: str) -> Sequence[Named]:
+        return await self._names.read(name)
+
+    def mark_delivered(self, name: str, answer_id: str) -> None:
+        self._names.mark_delivered(name, answer_id)
+
+    async def followed(self, answer_id: str) -> bool:
+        channel = self._tails.channels.get(answer_id)
+        if channel is not None and channel.lease is not None:
+            return channel.lease.watched()
+        store, workers = self._store, self._store.workers
+        lease = store.connection.call("HMGET", store.keys.lease(answer_id), "owner", "unwatched")
+        (owner, unwatched), watchers = await soon(asyncio.gather(lease, store.watchers(answer_id)))
+        if owner is None:
+            return False
+        if any(not workers.is_dead(worker.decode()) for worker in watchers):
+            return True
+        # Its producer's own followers are in no set. It notes when there is none at all.
+        return owner != NOBODY.encode() and not workers.is_dead(owner.decode()) and unwatched is None
 
     async def request_stop(self, answer_id: str, by: StoppedBy) -> None:
         channel = self._tails.channels.get(answer_id)

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.eventlog.base import Retention
 from service.eventlog.valkey.keys import NOBODY
+from service.eventlog.valkey.names import Names
 from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tails
 from service.telemetry import metrics
@@ -19,8 +20,9 @@ BATCH = 200
 class Retainer:
     """Holds the limits. Every worker does so: what one has erased, the next does not find."""
 
-    def __init__(self, store: Store, retention: Retention, tails: Tails) -> None:
+    def __init__(self, store: Store, retention: Retention, tails: Tails, names: Names) -> None:
         self._store = store
+        self._names = names
         self._retention = retention
         self._tails = tails
 
@@ -61,6 +63,7 @@ class Retainer:
     def remove(self, answer_id: str) -> "asyncio.Future[Any]":
         """Erase the answer. Return the reply."""
         store, keys = self._store, self._store.keys
+        self._names.forget_all(answer_id)
         removed = store.connection.call("UNLINK", keys.log(answer_id), keys.lease(answer_id), keys.watch(answer_id))
         store.forget(answer_id)
         store.send("SPUBLISH", keys.channel(answer_id), "erased")

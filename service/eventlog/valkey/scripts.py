@@ -4,7 +4,7 @@
 comparison is the fence, because a claim adds an entry. It also finds what the server forgot, and makes a retry
 harmless. `CLAIM` takes over. `CONFIRM` asks after a reconnect whether the log and the lease are as the writer knows
 them. `RELEASE` gives up a lease. `NOTE` adds a note to the lease of a running answer. `RECORD` and `FORGET` keep the
-sum of the bytes of ended answers.
+sum of the bytes of ended answers. `NAME` and `NAME_DELIVERED` write names.
 
 Results are arrays: a word, then values. Numbers stay below 2^53, the limit of Lua's numbers.
 """
@@ -163,4 +163,34 @@ end
 return {'ok'}
 """)
 
-SCRIPTS = (CREATE, APPEND, END, CLAIM, CONFIRM, RELEASE, NOTE, RECORD, FORGET)
+NAME = Script(f"""#!lua
+-- KEYS name; ARGV answer, digest, only | newest | further, worker, milliseconds to keep, most answers, answers that are
+--   gone -> ok <now> | there <now> <answer> <value> …
+for gone = 7, #ARGV do redis.call('HDEL', KEYS[1], ARGV[gone]) end
+{_NOW}
+now = string.format('%.0f', now)
+local answers, oldest, oldest_at = {{}}, nil, nil
+local fields = redis.call('HGETALL', KEYS[1])
+for field = 1, #fields, 2 do
+  if fields[field] ~= ARGV[1] then
+    answers[#answers + 1] = fields[field]
+    answers[#answers + 1] = fields[field + 1]
+    local named_at = tonumber(string.match(fields[field + 1], '%d+'))
+    if not oldest or named_at < oldest_at then oldest, oldest_at = fields[field], named_at end
+  end
+end
+if ARGV[3] == 'only' and #answers > 0 then return {{'there', now, unpack(answers)}} end
+if #answers / 2 >= tonumber(ARGV[6]) then redis.call('HDEL', KEYS[1], oldest) end
+redis.call('HSET', KEYS[1], ARGV[1], now .. ' 0 ' .. ARGV[4] .. ' ' .. ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+return {{'ok', now}}
+""")
+
+NAME_DELIVERED = Script("""#!lua flags=allow-oom
+-- KEYS name; ARGV answer -> ok
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if value then redis.call('HSET', KEYS[1], ARGV[1], (string.gsub(value, ' 0 ', ' 1 ', 1))) end
+return {'ok'}
+""")
+
+SCRIPTS = (CREATE, APPEND, END, CLAIM, CONFIRM, RELEASE, NOTE, RECORD, FORGET, NAME, NAME_DELIVERED)

@@ -26,6 +26,6 @@ export default defineConfig({
     target: "es2022",
   },
   server: {
-    proxy: { "/generate": SERVICE, "/answers": SERVICE },
+    proxy: { "/generate": SERVICE, "/answers": SERVICE, "/limits": SERVICE },
   },
 });

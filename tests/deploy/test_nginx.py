@@ -190,6 +190,7 @@ def test_what_is_for_the_inside_is_not_served(nginx: Nginx, backend: Backend, ta
     [
         "/generate?query=x&y=%C3%A9",
         "/answers/abc?stream=false",
+        "/limits",
         "/livez",
         "/readyz",
         "/v1",

@@ -68,7 +68,7 @@ def test_schemathesis_finds_nothing_with_all_its_checks(
 
 
 @pytest.mark.parametrize(
-    "path", ["/generate", "/answers/{answer_id}", "/answers/{answer_id}/stop", "/livez", "/readyz"]
+    "path", ["/generate", "/answers/{answer_id}", "/answers/{answer_id}/stop", "/limits", "/livez", "/readyz"]
 )
 def test_every_address_describes_its_errors(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.app import create_app  # noqa: PLC0415 (for this one alone)

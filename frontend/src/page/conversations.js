@@ -29,8 +29,6 @@ import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored
  */
 
 const KEY = "folyam.conversations";
-/** Limit on the earlier turns sent with a question; half of the service's default limit. */
-const MOST_EARLIER_TURNS = 50;
 
 /**
  * Store conversations. Changes that do not fit into the storage are kept in memory while the page is open; nothing stored is
@@ -161,8 +159,7 @@ function replaced(turns, turn) {
  * @param {Turn} turn
  */
 export function historyBefore({ turns }, turn) {
-  const earlier = turns.slice(0, turns.indexOf(turn)).slice(-MOST_EARLIER_TURNS);
-  return earlier.flatMap(({ question, kept }) =>
+  return turns.slice(0, turns.indexOf(turn)).flatMap(({ question, kept }) =>
     kept?.text
       ? [
           { role: /** @type {const} */ ("user"), content: question },

@@ -1,8 +1,11 @@
 import { openAnswer } from "../client/index.js";
 import { createConversations, historyBefore, linkTo, newId, readLink } from "./conversations.js";
 import { find } from "./elements.js";
+import { fitting, readLimits, USUAL } from "./limits.js";
+import { createModelPicker } from "./model-picker.js";
 import { createPanel } from "./panel.js";
 import { ignoreRepeatedPresses, isOfComposition } from "./presses.js";
+import { createQuestionBox } from "./question-box.js";
 import { createScroll } from "./scroll.js";
 import * as storage from "./storage.js";
 import { createTurnView } from "./turn-view.js";
@@ -11,8 +14,6 @@ import { label, relabel, switchLanguage } from "./words.js";
 /** @import { Answer, Question, Resumption } from "../client/index.js" */
 /** @import { Conversation, Turn } from "./conversations.js" */
 
-const form = find("#ask", HTMLFormElement);
-const query = find("#query", HTMLTextAreaElement);
 const send = find("#send", HTMLButtonElement);
 const stop = find("#stop", HTMLButtonElement);
 const turnsElement = find("#turns", HTMLElement);
@@ -34,8 +35,17 @@ const followed = new Map();
 const opened = new Map();
 /** @type {Map<Turn, ReturnType<typeof createTurnView>>} */
 const views = new Map();
+const models = createModelPicker();
+let limits = USUAL;
 /** @type {Conversation} */
 let current = emptyConversation();
+const box = createQuestionBox({
+  isRunning: () => runningAnswer() !== null,
+  onAsk(question) {
+    ask(question);
+    document.title = `${String(current.turns[0]?.question).slice(0, 60)} · Folyam`;
+  },
+});
 
 /** @returns {Conversation} */
 function emptyConversation() {
@@ -61,8 +71,15 @@ function ask(question) {
  * @param {Turn} turn
  */
 function begin(conversation, turn) {
-  const history = historyBefore(conversation, turn);
-  follow(conversation, turn, { query: turn.question, ...(history.length > 0 && { history }) });
+  const all = historyBefore(conversation, turn);
+  const history = fitting(all, turn.question, limits);
+  views.get(turn)?.showHistoryCut(history.length < all.length ? history.length / 2 : null);
+  const model = models.chosen;
+  follow(conversation, turn, {
+    query: turn.question,
+    ...(history.length > 0 && { history }),
+    ...(model !== null && { model }),
+  });
 }
 
 /**
@@ -84,6 +101,7 @@ function follow(conversation, turn, request) {
     views.get(turn)?.show(state);
   });
   answer.finished.then((state) => {
+    const wasLast = conversation === current && turn === current.turns.at(-1);
     followed.delete(turn);
     if (state.end || state.failure) {
       const { phase, end, failure } = state;
@@ -93,6 +111,9 @@ function follow(conversation, turn, request) {
       conversations.update(turn);
     }
     showWhatCanBeDone();
+    if (wasLast) {
+      box.answerEnded(state.phase);
+    }
   });
   views.get(turn)?.show(answer.state);
   showWhatCanBeDone();
@@ -135,6 +156,7 @@ function append(turn) {
 
 /** @param {Conversation} conversation */
 function open(conversation) {
+  box.takeBack();
   for (const view of views.values()) {
     view.leave();
   }
@@ -205,7 +227,7 @@ function showWhatCanBeDone() {
     stop.disabled = false;
   }
   if (wasOnButton) {
-    query.focus(); // the focused button was hidden
+    box.focus(); // the focused button was hidden
   }
 }
 
@@ -222,31 +244,6 @@ async function stopAnswer() {
   }
 }
 
-function fitQuestion() {
-  query.rows = Math.min(8, Math.max(1, query.value.split("\n").length, Math.ceil(query.value.length / 60)));
-}
-
-form.onsubmit = (submission) => {
-  submission.preventDefault();
-  const question = query.value.trim();
-  if (question === "" || runningAnswer()) {
-    return;
-  }
-  query.value = "";
-  fitQuestion();
-  ask(question);
-  document.title = `${String(current.turns[0]?.question).slice(0, 60)} · Folyam`;
-};
-
-query.addEventListener("input", fitQuestion);
-query.addEventListener("keydown", (key) => {
-  if (key.key === "Enter" && !key.shiftKey && !isOfComposition(key)) {
-    key.preventDefault();
-    if (!key.repeat) {
-      form.requestSubmit();
-    }
-  }
-});
 document.addEventListener("keydown", (key) => {
   const elsewhere = key.defaultPrevented || key.repeat || isOfComposition(key);
   if (key.key === "Escape" && !elsewhere && document.querySelector("dialog[open]") === null) {
@@ -260,7 +257,7 @@ find("#new", HTMLButtonElement).addEventListener("click", () => {
     history.pushState(null, "", location.pathname);
   }
   open(emptyConversation());
-  query.focus();
+  box.focus();
 });
 
 const panel = createPanel({
@@ -298,6 +295,7 @@ function showLanguage() {
     view.refresh();
   }
   panel.refresh();
+  box.refresh();
 }
 
 function showNetwork() {
@@ -322,5 +320,10 @@ goWhereTheAddressSays();
 send.disabled = false;
 find("#not-started", HTMLElement).remove();
 if (matchMedia("(hover: hover)").matches) {
-  query.focus(); // not on phones, where it would open the keyboard
+  box.focus(); // not on phones, where it would open the keyboard
 }
+readLimits().then((told) => {
+  limits = told;
+  box.limit(told.queryCharacters);
+  models.offer(told.models);
+});

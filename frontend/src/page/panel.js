@@ -1,7 +1,7 @@
 import { make } from "../markdown/elements.js";
 import { find } from "./elements.js";
 import { eraseOnServer } from "./erasing.js";
-import { currentLanguage, label, say } from "./words.js";
+import { locale, label, say } from "./words.js";
 
 /** @import { Conversation } from "./conversations.js" */
 
@@ -129,7 +129,7 @@ function itemOf(conversation, { onOpen, onErase }) {
   const when = make(
     "time",
     {},
-    new Date(first?.askedAt ?? 0).toLocaleString(currentLanguage(), {
+    new Date(first?.askedAt ?? 0).toLocaleString(locale(), {
       dateStyle: "medium",
       timeStyle: "short",
     }),

@@ -32,3 +32,27 @@ export function store(key, value) {
     return full ? "storageFull" : "storageBlocked";
   }
 }
+
+const DRAFT = "folyam.draft";
+
+/** Return what was being typed in this tab, before a reload. */
+export function readDraft() {
+  try {
+    return sessionStorage.getItem(DRAFT);
+  } catch {
+    return null;
+  }
+}
+
+/** Keep what is being typed, for this tab alone. Without storage, a reload loses it. @param {string} text */
+export function storeDraft(text) {
+  try {
+    if (text === "") {
+      sessionStorage.removeItem(DRAFT);
+    } else {
+      sessionStorage.setItem(DRAFT, text);
+    }
+  } catch {
+    // The storage is blocked or full.
+  }
+}

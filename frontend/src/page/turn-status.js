@@ -28,6 +28,11 @@ export function createTurnStatus(turn) {
       state.following && seconds > 0 ? say("elapsed", { seconds: formatNumber(seconds) }) : "";
   };
 
+  const stop = () => {
+    clearInterval(ticking);
+    ticking = undefined;
+  };
+
   return {
     status,
     figures,
@@ -39,13 +44,14 @@ export function createTurnStatus(turn) {
       figures.textContent = figuresOf(state).join(" · ");
       figures.hidden = figures.textContent === "";
     },
-    /** Update the seconds until `stop`. @param {() => Readonly<AnswerState>} state */
-    start(state) {
-      ticking ??= setInterval(() => tick(state()), TICK_MS);
+    /** Update the seconds as long as the answer is followed. @param {() => Readonly<AnswerState>} state */
+    tickWhile(state) {
+      if (state().following) {
+        ticking ??= setInterval(() => tick(state()), TICK_MS);
+      } else {
+        stop();
+      }
     },
-    stop() {
-      clearInterval(ticking);
-      ticking = undefined;
-    },
+    stop,
   };
 }

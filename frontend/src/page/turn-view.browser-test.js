@@ -48,12 +48,12 @@ test("what_an_answer_lacks_cannot_be_done", () => {
 
 test("the_status_counts_the_seconds_until_the_end_and_then_shows_the_figures", () => {
   vi.useFakeTimers({ now: 10_000 });
-  const { status, figures, show, start, stop } = createTurnStatus({ askedAt: 8000 });
+  const { status, figures, show, tickWhile, stop } = createTurnStatus({ askedAt: 8000 });
   const running = stateWith({ phase: "waiting" });
   show(running);
   expect(status.textContent).toBe("Waiting for the first words …2 s");
   expect(figures.hidden).toBe(true);
-  start(() => running);
+  tickWhile(() => running);
   vi.advanceTimersByTime(3000);
   expect(status.textContent).toBe("Waiting for the first words …5 s");
   stop();

@@ -2,6 +2,7 @@ import { FIRST_STATE } from "../client/state.js";
 import { announce } from "./announcer.js";
 import { createAnswerBody } from "./answer-body.js";
 import { make } from "../markdown/elements.js";
+import { createHistoryNote } from "./history-note.js";
 import { sentenceOf } from "./status.js";
 import { createTurnActions } from "./turn-actions.js";
 import { createTurnStatus } from "./turn-status.js";
@@ -27,10 +28,12 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
   const body = createAnswerBody();
   const status = createTurnStatus(turn);
   const actions = createTurnActions(turn, { onRetry, onGoOn, link, text: () => state.text });
-  const parts = [headingOf(turn), body.reasoning, body.text, status.status, status.figures, actions.element];
-  const element = make("article", { class: "turn" }, ...parts);
+  const note = createHistoryNote();
+  const parts = [note.element, body.reasoning, body.text, status.status, status.figures, actions.element];
+  const element = make("article", { class: "turn" }, headingOf(turn), ...parts);
 
   const refresh = () => {
+    note.refresh();
     status.show(state);
     actions.show(state);
   };
@@ -56,15 +59,12 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
   return {
     element,
     refresh,
+    showHistoryCut: note.show,
     /** @param {Readonly<AnswerState>} next */
     show(next) {
       announceChange(state, next);
       state = next;
-      if (state.following) {
-        status.start(() => state);
-      } else {
-        status.stop();
-      }
+      status.tickWhile(() => state);
       drawLater();
     },
     /** Prepare for another answer: this one stays until the other has something to show. */

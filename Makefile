@@ -1,5 +1,6 @@
 # The project's commands; `make` alone lists them.
-.PHONY: help run test test-servers test-containers check check-style check-types check-page check-python bench faults setup setup-tests
+.PHONY: help run test test-servers test-servers-python test-servers-page test-containers check check-style check-types \
+	check-page check-python bench faults setup setup-tests
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -7,15 +8,14 @@ PYTHON := .venv/bin/python
 # Node.js and npm, which setup.sh puts beside Python.
 NPM := PATH="$(CURDIR)/.venv/bin:$$PATH" npm
 
-# Tests that start servers and browsers, or break servers and wait for them. The others are quick.
-SLOW := $(wildcard tests/e2e tests/run tests/bench tests/faults tests/eventlog/valkey \
-	tests/deploy/test_gunicorn.py tests/deploy/test_nginx.py tests/deploy/test_start.py)
 # Tests that need a container engine, and are therefore not a part of `make test`.
 CONTAINERS := tests/containers
+# tests/parts.py parts the others into quick ones and those with servers.
+EVERYTHING := tests --ignore=$(CONTAINERS)
 
 # More workers than cores: the tests wait, for paced answers, cut networks, and processes that start or are killed. Those
-# with servers wait most. Each worker costs three seconds of imports; on two cores, `make check` takes 101 s with five of
-# the quick tests' and 122 s with three.
+# with servers wait most. Each worker costs three seconds of imports; five of the quick tests' take a sixth less time than
+# three, on two cores.
 WORKERS := 5
 SLOW_WORKERS := 6
 CONTAINERS_WORKERS := 3
@@ -31,7 +31,7 @@ help:
 	@echo 'make run              install missing dependencies and serve everything on http://localhost:8080 (FOLYAM_PORT)'
 	@echo 'make test             install missing dependencies and run all checks and tests but those with containers'
 	@echo 'make test-containers  test docker compose; installs a missing engine, as root on Debian'
-	@echo 'make test-servers     run the slow part of make test: servers and browsers'
+	@echo 'make test-servers     run the slow part of make test: servers and browsers, the page among them'
 	@echo 'make check            run the quick part of the tests: linters, types, unit tests'
 	@echo 'make bench            measure the cost of streaming through the service'
 	@echo 'make faults           inject faults into the running stack for MINUTES (5), and check that nothing is lost'
@@ -51,7 +51,13 @@ test: check
 
 test-servers: setup-tests
 	@echo 'The tests with servers and browsers: some minutes'
-	$(PYTEST) $(GROUPED) $(SLOW_WORKERS) $(SLOW)
+	@$(MAKE) --no-print-directory --jobs=2 test-servers-python test-servers-page
+
+test-servers-python:
+	$(PYTEST) $(GROUPED) $(SLOW_WORKERS) --part=servers $(EVERYTHING)
+
+test-servers-page:
+	$(NPM) run --prefix frontend --silent --if-present test:chromium
 
 test-containers: setup-tests
 	@echo 'The tests with containers: some minutes'
@@ -73,7 +79,7 @@ check-page:
 	$(NPM) run --prefix frontend --silent --if-present check
 
 check-python:
-	$(PYTEST) $(SPREAD) $(WORKERS) $(patsubst %,--ignore=%,$(SLOW) $(CONTAINERS))
+	$(PYTEST) $(SPREAD) $(WORKERS) --part=quick $(EVERYTHING)
 
 bench: setup-tests
 	$(PYTHON) -m tests.bench $(if $(PEERS),--peers)

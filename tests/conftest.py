@@ -9,11 +9,11 @@ import pytest
 from service import eventlog
 from service.eventlog import EventLog, Retention, open_event_log
 from tests.eventlog.another import AnotherWorker
-from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED, Tested, can_run
+from tests.eventlog.backends import BACKENDS_OF_TESTS, TESTED, Tested, can_run, marks_of
 from tests.tables import Report, Table
 from tests.upstream.process import UpstreamProcess
 
-pytest_plugins = ["tests.grouping"]
+pytest_plugins = ["tests.grouping", "tests.parts"]
 
 # No deadline: the machines are shared, and a slow moment is not a defect. Each run draws other examples.
 hypothesis.settings.register_profile("check", deadline=None, max_examples=50)
@@ -68,7 +68,7 @@ def upstream() -> Iterator[UpstreamProcess]:
 # Event logs: a test that takes one of these runs on every backend.
 
 
-@pytest.fixture(scope="session", params=[pytest.param(each, id=each.name) for each in TESTED])
+@pytest.fixture(scope="session", params=[pytest.param(each, id=each.name, marks=marks_of(each)) for each in TESTED])
 def backend(request: pytest.FixtureRequest) -> Iterator[Tested]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eventlog, "BACKENDS", BACKENDS_OF_TESTS)

@@ -114,6 +114,7 @@ async def test_a_refusal_of_the_upstream_is_told_although_its_log_cannot_be_eras
 
 
 @pytest.mark.skipif(not KERNEL_CAN, reason="this kernel has no Landlock")
+@pytest.mark.servers
 def test_a_service_whose_log_is_no_directory_may_write_into_none(tmp_path: Path) -> None:
     program = """
 import os

@@ -33,6 +33,8 @@ class Tested:
     need a `forgetful_log` are left out where nothing is forgotten."""
     at_once: bool = True
     """Whether an append takes no turn of the event loop. Tests that need an `immediate_log` are left out elsewhere."""
+    is_server: bool = False
+    """Whether it is a server. Its tests are not among the quick ones."""
 
 
 @contextmanager
@@ -54,8 +56,13 @@ def serve_valkey(directory: Path) -> Iterator[Callable[[Path], str]]:
 TESTED = (
     Tested("file", serve_files, shared=True, forgets=False),
     Tested("memory", serve_memory, shared=False, forgets=True),
-    Tested("valkey", serve_valkey, shared=True, forgets=True, at_once=False),
+    Tested("valkey", serve_valkey, shared=True, forgets=True, at_once=False, is_server=True),
 )
+
+
+def marks_of(backend: Tested) -> list[pytest.MarkDecorator]:
+    """Return the marks of the backend's tests: which part they are in."""
+    return [pytest.mark.servers] if backend.is_server else []
 
 
 def can_run(item: pytest.Item) -> bool:

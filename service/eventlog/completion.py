@@ -1,6 +1,6 @@
 """Work that completes or fails even if its caller is cancelled: an append over a network, say.
 
-Whoever stops a producer cancels its task. The terminal event's seq depends on whether the append under way was written.
+A stop cancels the producer's task during an append. Whether that append was written decides the terminal event's seq.
 """
 
 import asyncio

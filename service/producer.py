@@ -40,6 +40,7 @@ from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.stream import Upstream, UpstreamStream
+from service.usage import SpentUsage
 from service.watch import Watch
 from service.writer import Writer
 
@@ -93,13 +94,9 @@ class Producer:
         self._taken_over = taken_over
         self._has_grown = False
         self._had_begun = False
-        self._usages: dict[str | int, Usage] = {}  # by run, which tells its usage each time that it is followed
+        self._usage = SpentUsage(taken_over)
         self._run = taken_over.run if taken_over else None
         self._left_run: Run | None = None  # not followed again, and not stopped yet
-        # What the requests of a dead worker cost is unknown, unless its run tells all of it.
-        followed = taken_over.attached.run if taken_over and taken_over.attached else None
-        self._untold_run = followed if followed is not None and followed.tells_all else None
-        self._has_all_usage = taken_over is None or self._untold_run is not None
         self._loop = asyncio.get_running_loop()
         self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
@@ -256,24 +253,9 @@ class Producer:
         lacks_some = usage is not None and not is_complete
         return Done(self._lease.last_seq + 1, finish_reason, usage, timing, False if lacks_some else UNSET)
 
-    def _add_usage(self, stream: UpstreamStream) -> None:
-        if stream.usage is not None:
-            run = None if stream.attached is None else stream.attached.run.id
-            self._usages[run or len(self._usages)] = stream.usage
-        left = self._untold_run
-        if left is not None and (stream.attached is None or stream.attached.run.id != left.id):
-            self._has_all_usage = False
-        # A run that broke off tells all of its usage at its end, to the stream that follows it again.
-        self._untold_run = None if stream.has_all_usage else stream.untold_run
-        self._has_all_usage = self._has_all_usage and (stream.has_all_usage or self._untold_run is not None)
-
     def _spent(self) -> tuple[Usage | None, bool, Timing]:
         """Return the usage as far as it is known, whether that is all of it, and the timing so far."""
-        usage: Usage | None = None
-        for told in self._usages.values():
-            usage = sum_usage(usage, told)
-        is_complete = self._has_all_usage and self._untold_run is None and usage is not None
-        return usage, is_complete, self._report.timing()
+        return self._usage.total, self._usage.is_complete, self._report.timing()
 
     async def _ask(self) -> UpstreamStream:
         """Ask the upstream, again after each break that can be mended. Return the stream that came to its end.
@@ -311,7 +293,7 @@ class Producer:
                 self._had_begun = mending is not None and mending.has_words
                 return stream
             finally:
-                self._add_usage(stream)
+                self._usage.add(stream)
                 stream.close()
 
     async def _begin(self, mending: Mending | None) -> None:
@@ -352,7 +334,7 @@ class Producer:
 
     async def _log_run(self, run: Run) -> Run:
         """Log the run. Return it as it is in the log."""
-        if not self._has_all_usage or self._untold_run is not None:
+        if not self._usage.has_all_told:
             run = replace(run, tells_all=False)
         await self._writer.append([Delta(self._lease.last_seq + 1, run=run)])
         self._run = run
@@ -458,24 +440,3 @@ def _mended(mending: Mending) -> str:
     if known is not None and known.said is not None and not (known.text or known.reasoning or known.refusal):
         return _MENDED["continue"]  # A continuation broke off before its first delta, whose seam this is.
     return _MENDED[mending.how]
-
-
-def sum_usage(first: Usage | None, second: Usage | None) -> Usage | None:
-    """Return the tokens of both requests, as far as they are known."""
-    if first is None or second is None:
-        return first or second
-    return Usage(
-        first.prompt_tokens + second.prompt_tokens,
-        first.completion_tokens + second.completion_tokens,
-        first.total_tokens + second.total_tokens,
-        _sum_details(first.prompt_tokens_details, second.prompt_tokens_details),
-        _sum_details(first.completion_tokens_details, second.completion_tokens_details),
-    )
-
-
-def _sum_details(
-    first: dict[str, int | None] | None, second: dict[str, int | None] | None
-) -> dict[str, int | None] | None:
-    if not first or not second:
-        return first or second
-    return {name: (first.get(name) or 0) + (second.get(name) or 0) for name in (*first, *second)}

@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from service import recovery as recovering
-from service.events import Delta, Done, Event, Failed, Restart, Seam, Terminal, Usage, new_answer_id
+from service.events import Delta, Done, Event, Failed, Restart, Seam, Terminal, new_answer_id
 from service.lifecycle import Cause, State
-from service.producer import Limits, sum_usage
+from service.producer import Limits
 from service.question import to_request
 from service.recovery import ATTEMPTS_WITHOUT_PROGRESS, RESTARTS, Recovery
 from service.upstream import client
@@ -637,16 +637,3 @@ async def test_restarts_are_few_in_however_many_workers(url: str, upstream: Upst
     assert isinstance(events[-1], Failed)
     assert events[-1].code == "upstream_cut"
     assert len(upstream.requests(key)) == 1 + RESTARTS + 1, "the take-over's own restart is none after a break"
-
-
-# Usage
-
-
-def test_usage_sums_over_all_requests_of_an_answer() -> None:
-    first = Usage(5, 2, 7, {"cached_tokens": 1, "audio_tokens": None}, None)
-    second = Usage(7, 3, 10, {"cached_tokens": 4}, {"reasoning_tokens": 2})
-    assert sum_usage(None, second) == second
-    assert sum_usage(first, None) == first
-    assert sum_usage(first, second) == Usage(
-        12, 5, 17, {"cached_tokens": 5, "audio_tokens": 0}, {"reasoning_tokens": 2}
-    )

@@ -20,6 +20,7 @@ from service.lifecycle import State
 from service.telemetry import series, tracing
 from service.telemetry.answer_metrics import AnswerMetrics
 from service.upstream.endpoint import Role, TimeOuts
+from service.usage import sum_usage
 from tests.sampling import sample
 from tests.stages import MODEL, Stage, staged
 from tests.test_upstream import SOON_SECONDS, ask, endpoint, read_all, request, upstream_of
@@ -285,3 +286,13 @@ async def test_the_span_of_an_answer_has_its_tokens_however_it_ends(
     await ended(log, stage, how)
     [span] = spans
     assert (span["outcome"], span["usage"], span["endpoint"]) == (how, USAGE, "primary")
+
+
+def test_usage_sums_over_all_requests_of_an_answer() -> None:
+    first = Usage(5, 2, 7, {"cached_tokens": 1, "audio_tokens": None}, None)
+    second = Usage(7, 3, 10, {"cached_tokens": 4}, {"reasoning_tokens": 2})
+    assert sum_usage(None, second) == second
+    assert sum_usage(first, None) == first
+    assert sum_usage(first, second) == Usage(
+        12, 5, 17, {"cached_tokens": 5, "audio_tokens": 0}, {"reasoning_tokens": 2}
+    )

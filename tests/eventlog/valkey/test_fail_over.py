@@ -24,11 +24,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 async def test_answers_go_on_at_the_new_primary_after_a_fail_over(watched: Watched) -> None:
     await watched.ready()
     async with contextlib.aclosing(Town(watched.url)) as town:
-        first, second = town.worker(), town.worker()
-        for _ in range(5):
-            answer = await first.ask(words=200, pause=0.02)
-            first.follow(answer)
-            second.follow(answer)
+        await town.two_workers(words=200, pause=0.02)
         await asyncio.sleep(0.5)
         await asyncio.to_thread(watched.primary.kill)
         await town.ended()
@@ -42,11 +38,7 @@ async def test_answers_go_on_at_the_new_primary_after_a_fail_over(watched: Watch
 async def test_answers_of_a_worker_that_dies_with_the_primary_go_on(watched: Watched) -> None:
     await watched.ready()
     async with contextlib.aclosing(Town(watched.url)) as town:
-        first, second = town.worker(), town.worker()
-        for _ in range(5):
-            answer = await first.ask(words=200, pause=0.02)
-            first.follow(answer)
-            second.follow(answer)
+        first, _ = await town.two_workers(words=200, pause=0.02)
         await until(lambda: min(client.text.seq for client in town.clients) > 10)
         first.kill()
         await asyncio.to_thread(watched.primary.kill)

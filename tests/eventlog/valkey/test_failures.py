@@ -27,11 +27,7 @@ async def town(server: ValkeyServer) -> AsyncIterator[Town]:
 
 
 async def test_answers_are_followed_through_any_worker(town: Town) -> None:
-    first, second = town.worker(), town.worker()
-    for _ in range(5):
-        answer = await first.ask(words=100)
-        first.follow(answer)
-        second.follow(answer)
+    await town.two_workers(words=100)
     await town.ended()
     assert not town.take_overs
     assert not any(client.text.restarts or client.is_refused for client in town.clients)
@@ -40,11 +36,7 @@ async def test_answers_are_followed_through_any_worker(town: Town) -> None:
 
 
 async def test_an_answer_of_a_worker_that_was_killed_goes_on_within_seconds(town: Town) -> None:
-    first, second = town.worker(), town.worker()
-    for _ in range(5):
-        answer = await first.ask(words=150, pause=0.02)
-        second.follow(answer)
-        first.follow(answer)
+    first, _ = await town.two_workers(words=150, pause=0.02)
     await asyncio.sleep(1.0)
     first.kill()
     await town.ended()
@@ -53,11 +45,7 @@ async def test_an_answer_of_a_worker_that_was_killed_goes_on_within_seconds(town
 
 
 async def test_a_server_that_restarts_is_a_pause(town: Town, server: ValkeyServer) -> None:
-    first, second = town.worker(), town.worker()
-    for _ in range(5):
-        answer = await first.ask(words=200)
-        first.follow(answer)
-        second.follow(answer)
+    await town.two_workers(words=200)
     for _ in range(3):
         await asyncio.sleep(0.2)
         await asyncio.to_thread(server.restart)
@@ -67,11 +55,7 @@ async def test_a_server_that_restarts_is_a_pause(town: Town, server: ValkeyServe
 
 
 async def test_what_the_server_forgot_is_put_back_and_no_client_notices(town: Town, server: ValkeyServer) -> None:
-    first, second = town.worker(), town.worker()
-    for _ in range(5):
-        answer = await first.ask(words=400)
-        first.follow(answer)
-        second.follow(answer)
+    await town.two_workers(words=400)
     for size in (500, 3_000, 10_000, 1):
         await asyncio.sleep(0.4)
         await asyncio.to_thread(server.forget, size)

@@ -227,6 +227,15 @@ class Town:
         self.workers.append(worker)
         return worker
 
+    async def two_workers(self, *, words: int, pause: float = 0.005) -> tuple[Worker, Worker]:
+        """Start two workers. The first one produces five answers, each of which has a client at both."""
+        first, second = self.worker(), self.worker()
+        for _ in range(5):
+            answer = await first.ask(words, pause=pause)
+            first.follow(answer)
+            second.follow(answer)
+        return first, second
+
     def put_back(self) -> int:
         return sum(lease.put_back for worker in self.workers for lease in worker.leases)
 

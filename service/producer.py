@@ -372,11 +372,11 @@ class Producer:
             if mending.has_seam:
                 events = [self._seam(how, mending), *deltas]
             self._report.mended(how)
-        last_seq = self._lease.last_seq
+        size = self._lease.size  # and not `last_seq`: renewing the claim raises that, and text given anew
         try:
             await self._writer.append(events)
         finally:
-            if self._lease.last_seq > last_seq:  # Also where this worker leaves: the append has completed meanwhile.
+            if self._lease.size > size:  # Also where this worker leaves: the append has completed meanwhile.
                 self._lease.grew()
         self._stop_left_run()
         self._move(Cause.CHUNK)

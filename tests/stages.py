@@ -16,7 +16,7 @@ import structlog
 
 from service.answer import AnswerState, Attached, Said
 from service.errors import UpstreamError
-from service.eventlog import Lease, Retention
+from service.eventlog import EventLog, Lease, Retention
 from service.eventlog.files.log import FileEventLog
 from service.events import Delta, Event, Run, Start, Usage, new_answer_id
 from service.lifecycle import PRODUCED, STARTS, State
@@ -178,7 +178,7 @@ class Stage:
         await asyncio.wait_for(self.task, 10)
 
 
-async def staged(log: FileEventLog, state: State) -> Stage:
+async def staged(log: EventLog, state: State) -> Stage:
     """Return an answer that is held in the state."""
     lease: Lease | None = await log.create(Start.asking(new_answer_id(), to_request("words", model=MODEL), at=0))
     assert lease is not None

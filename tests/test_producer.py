@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from service import recovery as recovering
 from service.errors import TooMany, Unavailable
-from service.eventlog import Lease, LeaseLostError, Retention, open_event_log
+from service.eventlog import EventLog, Lease, LeaseLostError, Retention, open_event_log
 from service.events import (
     Delta,
     Done,
@@ -37,6 +38,7 @@ from service.upstream.endpoint import TimeOuts
 from tests.eventlog.another import AnotherWorker
 from tests.eventlog.memory import MemoryEventLog, Store
 from tests.sampling import sample
+from tests.stages import staged
 from tests.upstream.process import UpstreamProcess
 from tests.upstream.script import command
 from tests.waiting import DEADLINE_SECONDS, until
@@ -665,6 +667,21 @@ async def test_an_answer_grows_though_its_worker_leaves_during_the_append(
         here.supervisor.adopt(answer)
         await until(lambda: len(upstream.requests(key)) == 2 and answer not in here.supervisor._running)
     assert len(grown) == 1
+
+
+async def test_a_renewed_claim_is_no_growth(forgetful_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving text anew renews the claim, which gets a number of its own, while the first deltas wait."""
+    stage = await staged(forgetful_log, State.WAITING)
+    grew = Mock()
+    monkeypatch.setattr(stage.lease, "grew", grew, raising=False)
+    lock = stage.producer._writer._lock
+    async with lock:
+        stage.upstream.tell([Delta(stage.lease.last_seq + 1, text="w1 ")])
+        await until(lambda: bool(lock._waiters))
+        await stage.lease.renew()
+        stage.producer.hand_over()
+        await stage.end()
+    assert not grew.called
 
 
 async def test_an_answer_that_is_handed_over_often_is_not_given_up(

@@ -26,6 +26,8 @@ MEMORY_KILOBYTES = 40.0
 LONG = 400_000
 RESUME_MS = 1.0
 FULL = 10_000
+VALKEY_US, VALKEY_LAG_MS, VALKEY_FIRST_CHUNK_MS = 25.0, 0.5, 0.5
+"""What the log on Valkey may cost more than files: CPU a chunk, the median lag, and the median first chunk."""
 IDLE_SHARE = 0.002
 """Of a core."""
 
@@ -46,6 +48,7 @@ def aims(results: Results) -> Iterator[Aim]:
     yield from _paced(results)
     yield from _crowd(results)
     yield from _others(results)
+    yield from _valkey(results)
 
 
 def _most(what: str, limit: float, unit: str, measured: float, digits: int = 2) -> Aim:
@@ -107,3 +110,15 @@ def _others(results: Results) -> Iterator[Aim]:
         reached = full.core_share <= IDLE_SHARE
         what = f"CPU of an idle worker with {FULL:,} kept answers"
         yield Aim(what, f"≤ {IDLE_SHARE:.1%} of a core", f"{full.core_share:.2%}", reached)
+
+
+def _valkey(results: Results) -> Iterator[Aim]:
+    files, valkey = (results.paced.get(name, {}) for name in ("folyam", "folyam-valkey"))
+    for streams in sorted(files.keys() & valkey.keys()):
+        before, it = files[streams], valkey[streams]
+        dearer, later = it.serving_us_a_chunk - before.serving_us_a_chunk, it.lag_median - before.lag_median
+        yield _most(f"Valkey's CPU a chunk beside files', {streams} streams", VALKEY_US, "µs", dearer, 0)
+        yield _most(f"Valkey's median lag beside files', {streams} streams", VALKEY_LAG_MS, "ms", later)
+    if {"folyam", "folyam-valkey"} <= results.first_chunk.keys():
+        later = results.first_chunk["folyam-valkey"].median - results.first_chunk["folyam"].median
+        yield _most("Valkey's first chunk beside files', median", VALKEY_FIRST_CHUNK_MS, "ms", later)

@@ -21,6 +21,7 @@ from tests.bench.machine import SERVING_CORE, UPSTREAM_CORE, pinned
 from tests.bench.usage import children
 from tests.upstream.process import ROOT, UpstreamProcess
 from tests.upstream.server import MODEL
+from tests.valkey import ValkeyServer
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -73,7 +74,7 @@ class Stack:
     """The bytes of a request for a path under `/answers/`. None: the stack keeps no answers."""
 
 
-NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam-sse", "folyam+nginx")
+NAMES = ("upstream", "nginx", "textbook", "folyam", "folyam-valkey", "folyam-sse", "folyam+nginx")
 SHARED = ("folyam-sse", "folyam+nginx")
 """Stacks that are other ways to the processes of `folyam`."""
 
@@ -92,6 +93,8 @@ def all_stacks(
             stacks.append(running.enter_context(nginx("nginx", folder / "nginx", address, ask_openai)))
         if "textbook" in wanted:
             stacks.append(running.enter_context(textbook(folder / "textbook", upstream)))
+        if "folyam-valkey" in wanted:
+            stacks.append(running.enter_context(on_valkey(folder / "valkey", upstream, workers)))
         if "folyam" in wanted:
             alone = running.enter_context(service(folder / "folyam", upstream, workers))
             stacks.append(alone)
@@ -159,13 +162,28 @@ def textbook(folder: Path, upstream: UpstreamProcess) -> Iterator[Stack]:
 
 
 @contextmanager
-def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[Stack]:
-    """The service on so many gunicorn workers, its log in files."""
+def on_valkey(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[Stack]:
+    """The service with its log on a Valkey server of its own, which shares the upstream's core.
+
+    The server's time is not counted: it is another machine's.
+    """
+    folder.mkdir(parents=True)
+    with ExitStack() as running:
+        with pinned(UPSTREAM_CORE):
+            server = running.enter_context(ValkeyServer(folder / "server"))
+        yield running.enter_context(service(folder, upstream, workers, server.url, "folyam-valkey"))
+
+
+@contextmanager
+def service(
+    folder: Path, upstream: UpstreamProcess, workers: int, log_url: str = "", name: str = "folyam"
+) -> Iterator[Stack]:
+    """The service on so many gunicorn workers, its log in files unless it is given."""
     (folder / "log").mkdir(parents=True, exist_ok=True)  # There may be kept answers.
     port = free_port()
     settings = {
         **upstream_settings(upstream),
-        "FOLYAM_LOG_URL": f"file://{folder}/log",
+        "FOLYAM_LOG_URL": log_url or f"file://{folder}/log",
         "PROMETHEUS_MULTIPROC_DIR": f"{folder}/metrics",
         "FOLYAM_BIND": f"127.0.0.1:{port}",
         "FOLYAM_WORKERS": str(workers),
@@ -176,7 +194,7 @@ def service(folder: Path, upstream: UpstreamProcess, workers: int) -> Iterator[S
     command = [str(BIN / "gunicorn"), "-c", "deploy/gunicorn.conf.py", "service.main:app"]
     with process_of(command, settings, folder) as process:
         wait_until_open(port, process)
-        yield Stack("folyam", ("127.0.0.1", port), ask_service, _workers(process, workers), follow)
+        yield Stack(name, ("127.0.0.1", port), ask_service, _workers(process, workers), follow)
 
 
 def ask_openai(query: str) -> bytes:

@@ -30,6 +30,7 @@ def a_paced(streams: int, cpu: float) -> Paced:
 
 def a_result() -> Results:
     cpu = {"upstream": 10.0, "nginx": 20.0, "textbook": 300.0, "folyam": 50.0, "folyam-sse": 52.0, "folyam+nginx": 90.0}
+    cpu["folyam-valkey"] = 75.0
     results = Results({"cores": "2", "kernel": "6", "python": "3", "packages": "p", "cores kept awake": "yes"}, FULL)
     for name, each in cpu.items():
         results.first_chunk[name] = FirstChunk(10, each / 100, each / 50, 0.0)
@@ -72,6 +73,15 @@ MISSES: dict[str, Callable[[Results], None]] = {
     ),
     "memory of an open stream": lambda it: it.memory_kilobytes.update(folyam=41.0),
     "resume near the end of 400,000 chunks": lambda it: it.resumed.update({400_000: Followed(1.1, 0.9, 9)}),
+    "Valkey's CPU a chunk beside files', 128 streams": lambda it: it.paced["folyam-valkey"].update(
+        {128: a_paced(128, 76.0)}
+    ),
+    "Valkey's median lag beside files', 32 streams": lambda it: it.paced["folyam-valkey"].update(
+        {32: replace(a_paced(32, 75.0), lag_median=a_paced(32, 75.0).lag_median + 0.6)}
+    ),
+    "Valkey's first chunk beside files', median": lambda it: it.first_chunk.update(
+        {"folyam-valkey": FirstChunk(10, 1.01, 2.0, 0.0)}
+    ),
     "CPU of an idle worker with 10,000 kept answers": lambda it: it.kept.update({10_000: Kept(0.0021)}),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.eventlog import BACKENDS, Backend
 from service.events import new_answer_id
-from tests.valkey import ValkeyServer
+from tests.valkey import DEBIANS_REDIS, ValkeyServer
 
 MEMORY = Backend("tests.eventlog.memory", re.compile(r"memory://.+"), "memory://<name>")
 BACKENDS_OF_TESTS = {**BACKENDS, "memory": MEMORY}
@@ -53,11 +53,19 @@ def serve_valkey(directory: Path) -> Iterator[Callable[[Path], str]]:
         yield lambda _: f"{server.url}?prefix={new_answer_id()}"
 
 
+@contextmanager
+def serve_redis(directory: Path) -> Iterator[Callable[[Path], str]]:
+    with ValkeyServer(directory, program=DEBIANS_REDIS) as server:
+        yield lambda _: f"{server.url}?prefix={new_answer_id()}"
+
+
 TESTED = (
     Tested("file", serve_files, shared=True, forgets=False),
     Tested("memory", serve_memory, shared=False, forgets=True),
     Tested("valkey", serve_valkey, shared=True, forgets=True, at_once=False, is_server=True),
 )
+REDIS = Tested("redis 7.0", serve_redis, shared=True, forgets=True, at_once=False)
+"""The oldest server that is supported. Only the contract's suite runs on it, with the tests of Valkey."""
 
 
 def marks_of(backend: Tested) -> list[pytest.MarkDecorator]:

@@ -85,4 +85,4 @@ bench: setup-tests
 	$(PYTHON) -m tests.bench $(if $(PEERS),--peers)
 
 faults: setup-tests
-	$(PYTHON) -m tests.faults --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) -m tests.faults --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(LOG),--log $(LOG))

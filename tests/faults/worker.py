@@ -55,7 +55,9 @@ def _record_moves(file: Path) -> None:
         try:
             move(self, cause)
         finally:
-            os.write(descriptor, f"{self.answer_id}\t{source}\t{cause}\t{self._state}\n".encode())
+            os.write(
+                descriptor, f"{self.answer_id}\t{source}\t{cause}\t{self._state}\t{os.getpid()}.{id(self)}\n".encode()
+            )
 
     Producer._move = recorded  # type: ignore[method-assign]
 
@@ -66,7 +68,8 @@ class SabotagedWorker(HarnessWorker):
     def init_process(self) -> None:
         """Add the defect, then run the usual initialization."""
         # Not sooner: the master imports this module, and must not import the service.
-        from tests.faults.sabotage import SABOTAGES  # noqa: PLC0415
+        from tests.faults import sabotage  # noqa: PLC0415
+        from tests.faults.hosts import sabotage as of_hosts  # noqa: PLC0415
 
-        SABOTAGES[os.environ[SABOTAGE]]()
+        (sabotage.SABOTAGES | of_hosts.SABOTAGES)[os.environ[SABOTAGE]]()
         super().init_process()

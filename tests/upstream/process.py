@@ -34,7 +34,7 @@ class UpstreamProcess:
         """The value for `OPENAI_BASE_URL`."""
 
     @classmethod
-    def start(cls, port: int = 0, prefix: tuple[str, ...] = (), children: int = 0) -> Self:
+    def start(cls, port: int = 0, prefix: tuple[str, ...] = (), children: int = 0, host: str = "127.0.0.1") -> Self:
         """Start an upstream and wait until it accepts connections.
 
         `prefix` goes before the command, as in `("taskset", "-c", "1")`. With `children` it serves in so many processes
@@ -42,7 +42,18 @@ class UpstreamProcess:
         """
         more = ["--children", str(children)] if children else []
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.upstream", "--port", str(port), "--until-eof", *more],
+            [
+                *prefix,
+                sys.executable,
+                "-m",
+                "tests.upstream",
+                "--host",
+                host,
+                "--port",
+                str(port),
+                "--until-eof",
+                *more,
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

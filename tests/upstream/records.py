@@ -25,6 +25,8 @@ class Record:
     """Names in lower case; the value of Authorization is hidden."""
     connection: int
     """The number of its connection, to check the reuse of connections."""
+    peer: str = ""
+    """The address that it came from."""
     opened_at: float = field(default_factory=time.monotonic)
     status_sent_at: float | None = None
     first_chunk_at: float | None = None

@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
             body={name: value for name, value in request.items() if name != "messages"},
             headers=dict(self._headers),
             connection=self.number,
+            peer=self.transport.get_extra_info("peername", ("",))[0],
         )
         self._answer = Answer(self, script, request, (given, reasoning), record)
         self._answer.begin()

@@ -360,10 +360,11 @@ class Town:
 
     def _end_hosts(self) -> None:
         self.go_on()
-        for host in self.hosts:
-            workers = host.workers()
-            if host.program is not None:
-                host.program.stop(seconds=DRAIN_SECONDS + 15)
+        alive = [(host.program, host.workers()) for host in self.hosts if host.program is not None]
+        for program, _ in alive:  # At once, since each has its drain.
+            program.process.send_signal(signal.SIGTERM)
+        for program, workers in alive:
+            program.stop(seconds=DRAIN_SECONDS + 15)
             for pid in workers:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -33,7 +33,8 @@ return {{'ok'}}
 """)
 
 _APPEND = f"""
--- KEYS log, lease, watch, channel; ARGV seq of the entry before, seq, field, value, milliseconds to keep an ended log
+-- KEYS log, lease, watch, channel; ARGV seq of the entry before, seq, field, value, number of the claim under which the
+--   answer grew with it or '', milliseconds to keep an ended log
 -- -> ok stop | gone | other <id of the last entry>
 {_LAST}
 if not last then return {{'gone'}} end
@@ -43,8 +44,9 @@ elseif not redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[2] .. '-0', ARGV[3], A
   return {{'gone'}}
 else
   redis.call('SPUBLISH', KEYS[4], ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
-  if ARGV[5] then
-    redis.call('PEXPIRE', KEYS[1], ARGV[5])
+  if ARGV[5] ~= '' then redis.call('HSET', KEYS[2], 'grew', ARGV[5]) end
+  if ARGV[6] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[6])
     redis.call('UNLINK', KEYS[2], KEYS[3])
   elseif ARGV[3] == 'a' then
     redis.call('HSET', KEYS[2], 'anew', ARGV[2])

@@ -95,11 +95,11 @@ class Answer:
     def create(self, worker: str = "V", lines: str = "start\n") -> list[Any]:
         return self.server.run(CREATE, [self.log, self.lease], worker, lines)
 
-    def append(self, before: int, seq: int, value: str = "x\n", *, field: str = "e") -> list[Any]:
-        return self.server.run(APPEND, self.all, before, seq, field, value)
+    def append(self, before: int, seq: int, value: str = "x\n", *, field: str = "e", grew: int | str = "") -> list[Any]:
+        return self.server.run(APPEND, self.all, before, seq, field, value, grew)
 
     def end(self, before: int, seq: int, keep: int = 60_000) -> list[Any]:
-        return self.server.run(END, self.all, before, seq, "e", "done\n", keep)
+        return self.server.run(END, self.all, before, seq, "e", "done\n", "", keep)
 
     def claim(self, worker: str, owner: str, away: int = 0) -> list[Any]:
         return self._claim(worker, owner, away)
@@ -305,6 +305,15 @@ def test_claims_are_counted_within_a_minute_and_since_growth(answer: Answer) -> 
     assert counted() == [1, 1]
     answer.release("V", forget=True)
     assert counted() == [1, 1]
+
+
+def test_growth_is_noted_by_the_append_that_is_in_the_log(answer: Answer) -> None:
+    answer.create()
+    number = answer.claimed("W", "V")
+    assert answer.append(number + 1, number + 2, grew=1)[0] == "other"
+    assert answer.server("HGET", answer.lease, "grew") == "0"
+    assert answer.append(number, number + 1, grew=1)[0] == "ok"
+    assert answer.server("HGET", answer.lease, "grew") == "1"
 
 
 def test_a_note_of_a_former_owner_is_refused(answer: Answer) -> None:

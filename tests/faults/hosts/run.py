@@ -24,7 +24,7 @@ from tests.faults.viewing import Timeouts, Viewing
 from tests.upstream.body import whole_text
 from tests.upstream.script import from_query
 
-TIMEOUTS = Timeouts(silence=60.0, whole=240.0, patience=4.0, text_patience=10.0)
+TIMEOUTS = Timeouts(silence=60.0, whole=240.0, patience=4.0, text_patience=6.0)
 SETTLE_SECONDS = UNWATCHED_SECONDS + 20.0
 QUIET_SECONDS = 5.0
 CHECK_SECONDS = 1.0

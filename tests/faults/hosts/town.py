@@ -28,8 +28,8 @@ from tests.faults.worker import CLOCK, MOVES
 from tests.upstream.process import UpstreamProcess
 from tests.valkey import Sentinel, ValkeyServer
 
-UNWATCHED_SECONDS = 12.0
-"""Longer than a client takes to leave a host that is cut off: 4 s of silence, and 2 s of nginx for each try."""
+UNWATCHED_SECONDS = 16.0
+"""Longer than a client takes to leave a host that is cut off: 6 s of silence, and 2 s of nginx for each try."""
 DOWN_AFTER_SECONDS = 1.0
 CONTROL_SECONDS = 3.0
 HOSTS_OF_NGINX = "upstream hosts { %s }"

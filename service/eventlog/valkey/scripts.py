@@ -3,8 +3,9 @@
 `CREATE` begins a log. `APPEND` adds an entry if the log's last entry is the one that the writer wrote last. That one
 comparison is the fence, because a claim adds an entry. It also finds what the server forgot, and makes a retry
 harmless. `CLAIM` takes over. `CONFIRM` asks after a reconnect whether the log and the lease are as the writer knows
-them. `RELEASE` gives up a lease. `NOTE` adds a note to the lease of a running answer. `RECORD` and `FORGET` keep the
-sum of the bytes of ended answers. `NAME` and `NAME_DELIVERED` write names.
+them. `RELEASE` gives up a lease. `WATCH` notes that a worker has followers of a running answer. `NOTE` adds a note to
+the lease of a running answer. `RECORD` and `FORGET` keep the sum of the bytes of ended answers. `NAME` and
+`NAME_DELIVERED` write names.
 
 Results are arrays: a word, then values. Numbers stay below 2^53, the limit of Lua's numbers.
 """
@@ -125,6 +126,16 @@ redis.call('SPUBLISH', KEYS[2], 'released')
 return {{'ok'}}
 """)
 
+WATCH = Script("""#!lua flags=allow-oom
+-- KEYS lease, watch; ARGV worker -> ok | ended
+-- Behind the end, the set would stay for ever if the worker died before it left.
+if redis.call('HGET', KEYS[1], 'owner') then
+  redis.call('SADD', KEYS[2], ARGV[1])
+  return {'ok'}
+end
+return {'ended'}
+""")
+
 NOTE = Script(f"""#!lua flags=allow-oom
 -- KEYS lease; ARGV field, value, the owner that notes it or '' for anybody -> ok <owner> | other
 -- `unwatched` is noted in seconds from now, and kept as a time in microseconds.
@@ -195,4 +206,4 @@ if value then redis.call('HSET', KEYS[1], ARGV[1], (string.gsub(value, ' 0 ', ' 
 return {'ok'}
 """)
 
-SCRIPTS = (CREATE, APPEND, END, CLAIM, CONFIRM, RELEASE, NOTE, RECORD, FORGET, NAME, NAME_DELIVERED)
+SCRIPTS = (CREATE, APPEND, END, CLAIM, CONFIRM, RELEASE, WATCH, NOTE, RECORD, FORGET, NAME, NAME_DELIVERED)

@@ -11,7 +11,7 @@ from service.eventlog.valkey.entries import Entry, decode_reply
 from service.eventlog.valkey.failures import soon
 from service.eventlog.valkey.keys import Keys
 from service.eventlog.valkey.script import Script
-from service.eventlog.valkey.scripts import CLAIM, CONFIRM, FORGET, NOTE, RECORD
+from service.eventlog.valkey.scripts import CLAIM, CONFIRM, FORGET, NOTE, RECORD, WATCH
 from service.eventlog.valkey.workers import Workers
 from service.events import Event, UnknownEvent
 
@@ -43,6 +43,14 @@ class Store:
     def watchers(self, answer_id: str) -> "asyncio.Future[Any]":
         """Return the reply with the workers that have followers of the answer and do not produce it."""
         return self.connection.call("SMEMBERS", self.keys.watch(answer_id))
+
+    def watch(self, answer_id: str) -> None:
+        """Note that this worker has followers of the answer, if that is running."""
+        self.run(WATCH, [self.keys.lease(answer_id), self.keys.watch(answer_id)], self.me)
+
+    def unwatch(self, answer_id: str) -> None:
+        """Note that this worker has no follower of the answer any more."""
+        self.send("SREM", self.keys.watch(answer_id), self.me)
 
     def confirm(self, answer_id: str, seq: int) -> "asyncio.Future[Any]":
         """Return the reply whether the log ends with the entry `seq`, and the lease is this worker's."""

@@ -85,7 +85,7 @@ class Tail:
         watches = not here and self.watched_here()
         if watches != self._watches:
             self._watches = watches
-            store.send("SADD" if watches else "SREM", store.keys.watch(self.answer_id), store.me)
+            (store.watch if watches else store.unwatch)(self.answer_id)
 
     # What is heard
 
@@ -108,7 +108,7 @@ class Tail:
             self.chain.clear()  # The server may have forgotten some of it.
             self._subscribe()
             if self._watches:
-                self._store.send("SADD", self._store.keys.watch(self.answer_id), self._store.me)
+                self._store.watch(self.answer_id)
             self.ask()
 
     def pushed(self, message: bytes) -> None:
@@ -189,8 +189,7 @@ class Tail:
             was_orphan = self.orphaned()
             self.owner = NOBODY if owner is None else owner.decode()
             if owner is None and self._watches:
-                # It has ended. A set of followers would stay.
-                self._store.send("SREM", self._store.keys.watch(self.answer_id), self._store.me)
+                self._store.unwatch(self.answer_id)  # It has ended, or its lease was forgotten.
             if self.orphaned() and not was_orphan:
                 self.channel.wake()
 

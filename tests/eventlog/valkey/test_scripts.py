@@ -19,6 +19,7 @@ from service.eventlog.valkey.scripts import (
     NOTE,
     RECORD,
     RELEASE,
+    WATCH,
 )
 from service.events import new_answer_id
 from tests.valkey import ValkeyServer
@@ -305,6 +306,20 @@ def test_claims_are_counted_within_a_minute_and_since_growth(answer: Answer) -> 
     assert counted() == [1, 1]
     answer.release("V", forget=True)
     assert counted() == [1, 1]
+
+
+def test_a_follower_behind_the_end_leaves_no_set_behind(answer: Answer) -> None:
+    watch = KEYS.watch(answer.id)
+
+    def follow() -> object:
+        return answer.server("EVAL", WATCH.text, 2, answer.lease, watch, "W")
+
+    answer.create()
+    assert follow() == follow() == ["ok"]
+    assert list(answer.server("SMEMBERS", watch)) == ["W"]
+    answer.server.run(END, answer.all, 1, 2, "e", "done\n", "", 60_000)
+    assert follow() == ["ended"]
+    assert not answer.server("EXISTS", watch)
 
 
 def test_growth_is_noted_by_the_append_that_is_in_the_log(answer: Answer) -> None:

@@ -8,6 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from service import recovery as recovering
+from service import supervisor
+from service.errors import Unavailable
+from service.eventlog import Reader
 from service.events import Delta, Done, Event, Failed, Restart, Seam, Terminal, new_answer_id
 from service.lifecycle import Cause, State
 from service.producer import Limits
@@ -79,6 +82,43 @@ async def test_an_answer_goes_on_where_its_upstream_broke_off(
     assert events[-1].finish_reason == "stop"
     assert [record["messages"][-1]["role"] for record in upstream.requests(key)] == ["user", "assistant"]
     assert sample("folyam_upstream_breaks_total", reason=why, outcome="continued") == ended + 1
+
+
+async def test_a_break_while_the_log_cannot_be_read_is_mended_when_it_can(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with worker(url, upstream) as here:
+        opened = here.log.open
+        away = [Unavailable("log_unavailable"), Unavailable("log_unavailable")]
+
+        async def open_later(answer: str, after: int = 0, *, watch: bool = True) -> Reader:
+            if not watch and away:
+                raise away.pop()
+            return await opened(answer, after, watch=watch)
+
+        monkeypatch.setattr(here.log, "open", open_later)
+        events = await here.follow((await here.start(key, chunks=4, first=[BREAKS["cut"]])).answer_id)
+    assert not away
+    assert text_of(events) == FOUR
+    assert isinstance(events[-1], Done)
+
+
+async def test_a_log_that_stays_away_ends_an_answer_that_broke_off(
+    url: str, upstream: UpstreamProcess, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LOG_AWAY_SECONDS", 0.5)
+    async with worker(url, upstream) as here:
+        opened = here.log.open
+
+        async def open_none(answer: str, after: int = 0, *, watch: bool = True) -> Reader:
+            if not watch:
+                raise Unavailable("log_unavailable")
+            return await opened(answer, after, watch=watch)
+
+        monkeypatch.setattr(here.log, "open", open_none)
+        events = await here.follow((await here.start(key, chunks=4, first=[BREAKS["cut"]])).answer_id)
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "log_unavailable"
 
 
 @pytest.mark.parametrize("echo", ["", "word", "all", "stripped"])

@@ -47,8 +47,10 @@ SABOTAGED_WORKER = f"{SabotagedWorker.__module__}.{SabotagedWorker.__qualname__}
 
 SIGNS: Kinds = ((ServerForgets, 2), (ServerForgetsWithHost, 2), (HostStopped, 1), (HostKilled, 1))
 """The kinds of faults under which a sabotage shows itself."""
+KEPT = {"FOLYAM_RETENTION_ANSWERS": "1000000"}
+"""Clients are checked minutes behind their ends."""
 SHORT = {"FOLYAM_UNWATCHED_SECONDS": "3"}
-CROWDED = {"FOLYAM_UNWATCHED_SECONDS": "60"}
+CROWDED = {"FOLYAM_UNWATCHED_SECONDS": "60", "FOLYAM_MAX_ANSWERS": "5000", "FOLYAM_RETENTION_ANSWERS": "1000000"}
 """A thousand readers of one process may be late."""
 SHORT_TIMEOUTS = replace(TIMEOUTS, whole=40.0)
 SHORT_SETTLE_SECONDS = 8.0
@@ -123,7 +125,7 @@ class TownSession:
     def _settings(self) -> dict[str, str]:
         if self._options.sabotage:
             return {**SHORT, SABOTAGE: self._options.sabotage}
-        return CROWDED if self._options.many else {}
+        return CROWDED if self._options.many else KEPT
 
     def _run_on(self, town: Town, findings: Findings, choose: Choice = anything) -> TownRun:
         say = self._say if self._options.verbose else lambda _: None

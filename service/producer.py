@@ -437,6 +437,6 @@ def _follows(mending: Mending | None) -> bool:
 def _mended(mending: Mending) -> str:
     """Return what a seam is called that was made so."""
     known = mending.attached
-    if known is not None and known.said is not None and not (known.text or known.reasoning or known.refusal):
+    if known is not None and known.said is not None and not (any(known.characters.values()) or known.tool_calls):
         return _MENDED["continue"]  # A continuation broke off before its first delta, whose seam this is.
     return _MENDED[mending.how]

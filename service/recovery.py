@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from service.answer import AnswerState, Attached, Said
 from service.errors import UpstreamError
 from service.events import Attempt, Run
+from service.request import may_be_continued
 
 Recovery = Literal["continue", "restart", "fail"]
 """Ask the upstream to go on from the text so far, or anew, or not at all."""
@@ -129,7 +130,10 @@ class Policy:
         return attached if attached is not None and self.keeps(attached.run) else None
 
     def _said(self, state: AnswerState, *, all_known: bool) -> Said | None:
-        return state.said if self.continues and all_known else None
+        if not (self.continues and all_known) or state.start is None:
+            return None
+        asked = state.start.asked()
+        return state.said if asked is not None and may_be_continued(asked) else None
 
 
 def is_given_up(made: Attempt) -> bool:

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
 else:
     Json = msgspec.Raw  # what msgspec makes of it where it reads a request from a log
 
+_SHAPES = (
+    *("tools", "functions", "response_format"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "ebnf", "regex"),
+    *("grammar", "json_schema", "format"),
+)
+"""Parameters that ask for more than a text, also as vLLM, SGLang, llama.cpp and Ollama call them."""
+_NO_SHAPE: tuple[Any, ...] = (None, False, "", {"type": "text"}, [], {})
+
 MOST_DECODED_BYTES = 1 << 20
 """Length of the longest message that is read for the form of `/generate`, which takes no longer body."""
 
@@ -105,6 +113,14 @@ def _turn(message: object) -> Turn:
     if len(memoryview(message)) > MOST_DECODED_BYTES:
         raise ValueError
     return msgspec.json.decode(message, type=Turn)
+
+
+def may_be_continued(request: Request) -> bool:
+    """Return whether a model may be given the answer's beginning to go on from.
+
+    Not where it may call tools, or keeps to a form: behind a given text it would begin the form once more.
+    """
+    return all(decoded(request.parameters.get(name)) in _NO_SHAPE for name in _SHAPES)
 
 
 def decoded(value: Any) -> Any:  # noqa: ANN401 (JSON)

@@ -33,6 +33,7 @@ PARTLY = (
     "test_producer.py",
     "test_push.py",
     "test_same_requests.py",
+    "test_tool_breaks.py",
     "test_usage.py",
     "test_vectors.py",
 )

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, zip_longest
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from tests.listening import listening
+from tests.upstream.tools import Call
 
 How = Literal["reset", "close", "stall", "truncate", "garbage"]
 Numbers = Literal["all", "none", "zero", "below"]
@@ -41,6 +42,8 @@ class Plan(msgspec.Struct, frozen=True):
     thoughts: tuple[str, ...] = ()
     """Pieces of the reasoning itself, which open models tell."""
     refusal: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    """Calls of tools, which take turns."""
     pace: float = 0.0
     """Seconds from one piece to the next."""
     endless: bool = False
@@ -214,6 +217,8 @@ async def _generate(run: Run) -> None:
         await _reason(run)
     if plan.texts or plan.refusal:
         await _message(run)
+    if plan.calls:
+        await _call(run)
     run.status = plan.end
     await _emit(run, f"response.{plan.end}", response=run.response())
 
@@ -263,6 +268,25 @@ async def _message(run: Run) -> None:
     item |= {"status": "completed", "content": [part]}
     run.output.append(item)
     await _emit(run, "response.output_item.done", output_index=index, item=item)
+
+
+async def _call(run: Run) -> None:
+    first, items = len(run.output), list[dict[str, Any]]()
+    for number, call in enumerate(run.plan.calls):
+        item = {"type": "function_call", "id": f"fc_{number}", "call_id": call.id or f"call_{number + 1}"}
+        items.append({**item, "name": call.name, "arguments": "", "status": "in_progress"})
+        await _emit(run, "response.output_item.added", output_index=first + number, item=items[-1])
+    for turn in zip_longest(*[call.arguments for call in run.plan.calls]):
+        for number, piece in enumerate(turn):
+            if piece is not None:
+                at = {"item_id": f"fc_{number}", "output_index": first + number}
+                await _say(run, "response.function_call_arguments", (piece,), at)
+    for number, (call, item) in enumerate(zip(run.plan.calls, items, strict=True)):
+        item |= {"arguments": "".join(call.arguments), "status": "completed"}
+        at = {"item_id": item["id"], "output_index": first + number}
+        await _emit(run, "response.function_call_arguments.done", **at, arguments=item["arguments"])
+        await _emit(run, "response.output_item.done", output_index=first + number, item=item)
+        run.output.append(item)
 
 
 def _endless() -> Iterator[str]:

@@ -65,7 +65,9 @@ def rendering_of(content_type: str) -> Rendering:
 def reading_of(events: Sequence[Event]) -> dict[str, object]:
     """Return the body of `GET ?stream=false`."""
     state = fold(events)
-    told = {} if state.usage_complete is None else {"usage_complete": state.usage_complete}
+    told: dict[str, object] = {} if state.usage_complete is None else {"usage_complete": state.usage_complete}
+    if state.tool_calls:
+        told["tool_calls"] = msgspec.to_builtins(state.tool_calls)
     return told | {
         "id": state.start.answer if state.start else None,
         "state": state.state,

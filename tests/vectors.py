@@ -18,9 +18,16 @@ def load(name: str) -> Any:  # noqa: ANN401 (each file has a shape of its own)
 
 def events_of(written: list[dict[str, Any]]) -> list[Event]:
     """The events of a vector, with its long texts written out."""
-    texts = ("text", "reasoning", "refusal")
-    full = [{field: whole(value) if field in texts else value for field, value in each.items()} for each in written]
-    return msgspec.convert(full, list[Event])
+    return msgspec.convert([written_out(each) for each in written], list[Event])
+
+
+def written_out(event: dict[str, Any]) -> dict[str, Any]:
+    """An event with its long texts written out."""
+    texts = ("text", "reasoning", "refusal", "arguments")
+    return {
+        field: whole(value) if field in texts else written_out(value) if field == "tool_call" else value
+        for field, value in event.items()
+    }
 
 
 def whole(text: object) -> str:

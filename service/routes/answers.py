@@ -19,12 +19,22 @@ from service.routes.streaming import follow, last_event_id, rendering_for
 AnswerId = Annotated[str, Path(description="An answer's id, as in X-Answer-Id.")]
 
 
+class ToolCall(BaseModel):
+    """A call of a tool, as far as it goes."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str
+
+
 class Answer(BaseModel):
     """An answer as a whole."""
 
     id: str
     state: Literal["running", "done", "stopped", "failed"]
     text: str
+    tool_calls: list[ToolCall] | None = None
     last_seq: int
     usage: dict[str, Any] | None = None
     usage_complete: bool | None = None
@@ -129,6 +139,8 @@ async def _answer(request: Request, context: RequestContext, answer_id: str) -> 
         usage=to_builtins(state.usage),
         timing=to_builtins(state.timing),
     )
+    if calls := state.tool_calls:
+        answer.tool_calls = [ToolCall(**to_builtins(call)) for call in calls]
     if state.usage_complete is not None:
         answer.usage_complete = state.usage_complete
     return Response(

@@ -57,6 +57,16 @@ const VOICES = {
   8: { type: "delta", refusal: "not." },
 };
 
+/** Two calls of tools, whose pieces take turns, and text between. */
+const CALLS = {
+  3: { type: "delta", tool_call: { index: 0, id: "a", name: "weather", arguments: "" } },
+  4: { type: "delta", tool_call: { index: 0, arguments: '{"city":' } },
+  5: { type: "delta", tool_call: { index: 1, id: "b", name: "time", arguments: "{" } },
+  6: { type: "delta", tool_call: { index: 0, arguments: '"Gy' } },
+  7: { type: "delta", tool_call: { index: 0, arguments: 'őr 🌊"}' } },
+  8: { type: "delta", tool_call: { index: 1, arguments: "}" } },
+};
+
 /** @type {Record<string, Behaviour>} */
 export const BEHAVIOURS = {
   whole: {},
@@ -143,6 +153,10 @@ export const BEHAVIOURS = {
   reasons: { instead: { 3: { type: "delta", reasoning: "Hm. " } } },
   "all-voices": { chunks: 8, paceMs: 20, instead: VOICES },
   "merges-all-voices": { chunks: 8, paceMs: 0, instead: VOICES, course: () => ({ merge: true }) },
+  "calls-tools": { chunks: 8, paceMs: 20, instead: CALLS },
+  "calls-tools-and-drops": { chunks: 8, instead: CALLS, course: () => ({ cutAfter: 1 }) },
+  "merges-calls-of-tools": { chunks: 8, paceMs: 0, instead: CALLS, course: () => ({ merge: true }) },
+  "calls-tools-and-restarts": { chunks: 8, instead: { ...CALLS, 9: { type: "restart" } } },
   "says-failed": {
     instead: {
       10: {

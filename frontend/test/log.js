@@ -109,22 +109,34 @@ export class Log {
  */
 export function wholeOf(id, events) {
   const end = events.find(isTerminal);
-  let text = "";
-  for (const event of events) {
-    text =
-      event.type === "restart"
-        ? ""
-        : text + (event.type === "delta" ? (event.text ?? event.refusal ?? "") : "");
-  }
+  const since = events.slice(events.findLastIndex(({ type }) => type === "restart") + 1);
+  const text = since
+    .map((event) => (event.type === "delta" ? (event.text ?? event.refusal ?? "") : ""))
+    .join("");
+  const calls = callsIn(since);
   return {
     id,
     state: end?.type ?? "running",
     text,
+    ...(calls.length > 0 && { tool_calls: calls }),
     last_seq: events.at(-1)?.seq ?? 0,
     usage: end?.usage ?? null,
     ...(end && "usage_complete" in end && { usage_complete: end.usage_complete }),
     timing: end?.timing ?? null,
   };
+}
+
+/** @param {readonly LogEvent[]} events */
+function callsIn(events) {
+  /** @type {any[]} */
+  const calls = [];
+  for (const { tool_call: piece } of /** @type {any[]} */ (events)) {
+    if (piece) {
+      const { [piece.index]: call = { ...piece, arguments: "" } } = calls;
+      calls[piece.index] = { ...call, arguments: call.arguments + piece.arguments };
+    }
+  }
+  return calls;
 }
 
 /** @param {LogEvent} event */

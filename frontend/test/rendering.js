@@ -25,6 +25,25 @@ export function render(answer, event) {
   return `event: ${event.type}\ndata: ${JSON.stringify(event)}\nid: ${answer}:${event.seq}\n\n`;
 }
 
+/** @param {unknown} text */
+const isFull = (text) => [...String(text)].length >= MERGED_CHARACTERS;
+
+/** @param {LogEvent} last @param {LogEvent} event @param {string} voice */
+function joinedText(last, event, voice) {
+  return voice in last && !isFull(last[voice])
+    ? { ...event, [voice]: `${last[voice]}${event[voice]}` }
+    : null;
+}
+
+/** @param {LogEvent} last @param {LogEvent} event */
+function joinedCall(last, event) {
+  const [before, call] = /** @type {any[]} */ ([last.tool_call, event.tool_call]);
+  const goesOn = before && call && before.index === call.index && !("id" in call) && !("name" in call);
+  return goesOn && !isFull(before.arguments)
+    ? { ...event, tool_call: { ...before, arguments: before.arguments + call.arguments } }
+    : null;
+}
+
 /**
  * Merge neighbouring deltas of one voice, under the last one's `seq`.
  *
@@ -36,8 +55,9 @@ export function merge(events) {
   for (const event of events) {
     const last = merged.at(-1);
     const voice = VOICES.find((each) => each in event);
-    if (last && voice && voice in last && [...String(last[voice])].length < MERGED_CHARACTERS) {
-      merged[merged.length - 1] = { ...event, [voice]: `${last[voice]}${event[voice]}` };
+    const joined = last && (voice ? joinedText(last, event, voice) : joinedCall(last, event));
+    if (joined) {
+      merged[merged.length - 1] = joined;
     } else {
       merged.push(event);
     }

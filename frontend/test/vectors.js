@@ -2,7 +2,7 @@
  * The protocol's test vectors, docs/protocol/*.json. docs/protocol.md says what each file holds.
  *
  * @typedef {{type: string, seq: number, [field: string]: unknown}} VectorEvent
- * @typedef {{id: string, state: string, text: string, last_seq: number, usage: object | null, usage_complete?: boolean, timing: object | null}} Reading
+ * @typedef {{id: string, state: string, text: string, tool_calls?: object[], last_seq: number, usage: object | null, usage_complete?: boolean, timing: object | null}} Reading
  * @typedef {{name: string, answer: string, events: VectorEvent[], bodies: Record<string, string[]>, reading: Reading, reasoning: string}} AnswerVector
  * @typedef {{name: string, events: VectorEvent[], merged: VectorEvent[]}} MergingVector
  * @typedef {{name: string, events: VectorEvent[], passed_on: VectorEvent[], reading: Reading}} LaterVector
@@ -18,7 +18,7 @@ import merging from "../../docs/protocol/merging.json";
 import resuming from "../../docs/protocol/resuming.json";
 
 /** The fields with a text, which a vector may write in a shorter form. */
-const TEXTS = new Set(["text", "reasoning", "refusal"]);
+const TEXTS = new Set(["text", "reasoning", "refusal", "arguments"]);
 
 export const ANSWERS = /** @type {AnswerVector[]} */ (/** @type {unknown} */ (answers));
 export const ERRORS = /** @type {ErrorRow[]} */ (errors);
@@ -43,12 +43,14 @@ export const RESPONSE_ERRORS = ERRORS.filter(({ sources }) => sources.some((sour
 /**
  * An event with its long text written out.
  *
- * @param {object} event
+ * @template {object} E
+ * @param {E} event
+ * @returns {any}
  */
 function writeOut(event) {
-  return Object.fromEntries(
-    Object.entries(event).map(([field, value]) => [field, TEXTS.has(field) ? textOf(value) : value]),
-  );
+  const whole = (/** @type {string} */ field, /** @type {any} */ value) =>
+    TEXTS.has(field) ? textOf(value) : field === "tool_call" ? writeOut(value) : value;
+  return Object.fromEntries(Object.entries(event).map(([field, value]) => [field, whole(field, value)]));
 }
 
 /**

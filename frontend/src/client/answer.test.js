@@ -160,6 +160,31 @@ describe("an answer", () => {
     expect(await answer.finished).toMatchObject({ reasoning: "Hm. ", text: TWENTY.replace("ő2 ", "") });
   });
 
+  const CALLED = [
+    { index: 0, id: "a", name: "weather", arguments: '{"city":"Győr 🌊"}' },
+    { index: 1, id: "b", name: "time", arguments: "{}" },
+  ];
+
+  test.each(["calls-tools", "calls-tools-and-drops", "merges-calls-of-tools"])(
+    "puts_calls_of_tools_together: %s",
+    async (behaviour) => {
+      const { answer } = ask(behaviour);
+      expect(await answer.finished).toMatchObject({ phase: "done", text: "ő1 ő8 ", toolCalls: CALLED });
+      const calls = (await collect(answer)).flatMap((event) => ("tool_call" in event ? [event] : []));
+      expect(calls).toMatchObject([
+        { seq: 4, tool_call: { index: 0, id: "a", name: "weather", arguments: '{"city":' } },
+        { seq: 5, tool_call: { index: 1, id: "b", name: "time", arguments: "{" } },
+        { seq: 7, tool_call: { index: 0, arguments: '"Győr 🌊"}' } },
+        { seq: 8, tool_call: { index: 1, arguments: "}" } },
+      ]);
+    },
+  );
+
+  test("begun_anew_forgets_its_calls_of_tools", async () => {
+    const { answer } = ask("calls-tools-and-restarts");
+    expect((await answer.finished).toolCalls).toEqual([]);
+  });
+
   const VOICES = [
     { type: "start" },
     { seq: 3, type: "delta", reasoning: "Is it right? " },

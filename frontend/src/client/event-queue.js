@@ -41,7 +41,7 @@ export function createQueues() {
 }
 
 /**
- * Queue events for one loop. Neighbouring deltas of one voice that wait are merged under the last one's seq, so that the
+ * Queue events for one loop. Neighbouring deltas of one kind that wait are merged under the last one's seq, so that the
  * queue never holds more than the answer itself.
  *
  * @param {() => void} onReturn

@@ -3,7 +3,8 @@
  *
  * @typedef {{seq: number, type: "start", answer: string, model: string}} StartEvent
  * @typedef {{how: string, why: string}} Seam where one upstream's text ends and the next one's begins
- * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string, seam?: Seam}} DeltaEvent exactly one of the four
+ * @typedef {{index: number, id?: string, name?: string, arguments: string}} ToolCallPiece `id` and `name` are in a call's first piece alone
+ * @typedef {{seq: number, type: "delta", text?: string, reasoning?: string, refusal?: string, tool_call?: ToolCallPiece, seam?: Seam}} DeltaEvent exactly one of the five
  * @typedef {{seq: number, type: "restart", again?: boolean}} RestartEvent `again`: the same answer is told again
  * @typedef {{prompt_tokens?: number, completion_tokens?: number, total_tokens?: number}} Usage
  * @typedef {{first_chunk_seconds?: number | null, duration_seconds?: number | null}} Timing
@@ -47,12 +48,25 @@ export function parseEvent(data) {
     case "start":
       return isText(event.answer) ? event : null;
     case "delta":
-      return [event.text, event.reasoning, event.refusal].every((part) => isText(part ?? "")) ? event : null;
+      return [event.text, event.reasoning, event.refusal].every((part) => isText(part ?? "")) &&
+        isToolCallPiece(event.tool_call ?? null)
+        ? event
+        : null;
     case "failed":
       return isText(event.code) && isText(event.message) ? event : null;
     default:
       return isText(event.type) ? event : null;
   }
+}
+
+/** @param {any} value */
+function isToolCallPiece(value) {
+  return (
+    value === null ||
+    (Number.isInteger(value.index) &&
+      value.index >= 0 &&
+      [value.arguments, value.id ?? "", value.name ?? ""].every(isText))
+  );
 }
 
 /** @param {unknown} value */

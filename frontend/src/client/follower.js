@@ -198,7 +198,8 @@ export class Follower {
     if (id !== null && this.#state.id === null) {
       this.#subject.identify(id);
     }
-    this.#subject.enter(this.#state.text === "" && this.#state.reasoning === "" ? "waiting" : "streaming");
+    const { text, reasoning, toolCalls } = this.#state;
+    this.#subject.enter(text === "" && reasoning === "" && toolCalls.length === 0 ? "waiting" : "streaming");
     await readStream(/** @type {ReadableStream<Uint8Array>} */ (response.body), {
       onLife,
       onMessage: (data) => {

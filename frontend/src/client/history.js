@@ -1,15 +1,15 @@
-import { deltaOf, pieceOf, restOf, voiceOf } from "./merging.js";
+import { continues, deltaOf, kindOf, pieceOf, restOf } from "./merging.js";
 
 /** @import { AnswerEvent } from "./events.js" */
-/** @import { Voice } from "./merging.js" */
+/** @import { Kind } from "./merging.js" */
 /** @import { AnswerState } from "./state.js" */
 
 /**
- * Keep the events of an answer so far, with neighbouring deltas of one voice merged. A restart replaces all deltas before
+ * Keep the events of an answer so far, with neighbouring deltas of one kind merged. A restart replaces all deltas before
  * it. Only the lengths of deltas are kept here: their text is in the answer's state.
  */
 export function createHistory() {
-  /** @typedef {{seq: number, voice: Voice, length: number}} Part */
+  /** @typedef {{seq: number, kind: Kind, length: number}} Part */
   /** @type {(AnswerEvent | Part)[]} */
   let entries = [];
   return {
@@ -20,32 +20,40 @@ export function createHistory() {
           (entry) => "type" in entry && entry.type !== "delta" && entry.type !== "restart",
         );
       }
-      const voice = voiceOf(event);
+      const kind = kindOf(event);
       const last = entries.at(-1);
-      if (!voice) {
+      if (!kind) {
         entries.push(event);
-      } else if (last && "voice" in last && last.voice === voice) {
+      } else if (last && "kind" in last && continues(last.kind, kind)) {
         last.seq = event.seq;
-        last.length += pieceOf(event, voice).length;
+        last.length += pieceOf(event).length;
       } else {
-        entries.push({ seq: event.seq, voice, length: pieceOf(event, voice).length });
+        entries.push({ seq: event.seq, kind, length: pieceOf(event).length });
       }
     },
     /**
-     * @param {Pick<AnswerState, "text" | "reasoning">} state after the last event
+     * @param {Pick<AnswerState, "text" | "reasoning" | "toolCalls">} state after the last event
      * @returns {AnswerEvent[]}
      */
-    events({ text, reasoning }) {
-      let textAt = 0;
-      let reasoningAt = 0;
+    events({ text, reasoning, toolCalls }) {
+      /** @type {Map<string | number, number>} */
+      const places = new Map();
       return entries.map((entry) => {
         if ("type" in entry) {
           return entry;
         }
-        const { seq, voice, length } = entry;
-        return voice === "reasoning"
-          ? deltaOf(seq, voice, reasoning.slice(reasoningAt, (reasoningAt += length)))
-          : deltaOf(seq, voice, text.slice(textAt, (textAt += length)));
+        const { seq, kind, length } = entry;
+        const index = kind.call?.index;
+        const from = index ?? (kind.voice === "reasoning" ? "reasoning" : "text");
+        const words =
+          index !== undefined
+            ? (toolCalls.find((call) => call.index === index)?.arguments ?? "")
+            : from === "reasoning"
+              ? reasoning
+              : text;
+        const place = places.get(from) ?? 0;
+        places.set(from, place + length);
+        return deltaOf(seq, kind, words.slice(place, place + length));
       });
     },
   };

@@ -18,7 +18,14 @@ const LOG = [
   { seq: 10, type: "delta", refusal: "I " },
   { seq: 11, type: "delta", refusal: "will not." },
   { seq: 12, type: "delta", text: "Four." },
-  { seq: 13, type: "done", finish_reason: "stop", usage: { completion_tokens: 3 }, timing: null },
+  { seq: 13, type: "delta", tool_call: { index: 0, id: "a", name: "weather", arguments: "" } },
+  { seq: 14, type: "delta", tool_call: { index: 0, arguments: '{"city":' } },
+  { seq: 15, type: "delta", tool_call: { index: 1, id: "b", name: "time", arguments: "{" } },
+  { seq: 16, type: "delta", tool_call: { index: 0, arguments: '"Gy' } },
+  { seq: 17, type: "delta", tool_call: { index: 0, arguments: 'őr"}' } },
+  { seq: 18, type: "delta", tool_call: { index: 1, arguments: "}" } },
+  { seq: 19, type: "delta", tool_call: { index: 2, id: "c", name: "time", arguments: "{}" } },
+  { seq: 20, type: "done", finish_reason: "stop", usage: { completion_tokens: 3 }, timing: null },
 ];
 
 /** The history and the state after so many events. @param {number} count */
@@ -33,7 +40,7 @@ function at(count) {
 }
 
 test("neighbouring_deltas_are_merged_only_in_one_voice_and_in_their_order", () => {
-  expect(at(13).events).toEqual([
+  expect(at(20).events).toEqual([
     LOG[0],
     LOG[3],
     { seq: 6, type: "delta", reasoning: "Again. Hm. " },
@@ -41,7 +48,12 @@ test("neighbouring_deltas_are_merged_only_in_one_voice_and_in_their_order", () =
     LOG[8],
     { seq: 11, type: "delta", refusal: "I will not." },
     LOG[11],
-    LOG[12],
+    { seq: 14, type: "delta", tool_call: { index: 0, id: "a", name: "weather", arguments: '{"city":' } },
+    LOG[14],
+    { seq: 17, type: "delta", tool_call: { index: 0, arguments: '"Győr"}' } },
+    LOG[17],
+    LOG[18],
+    LOG[19],
   ]);
 });
 
@@ -65,10 +77,10 @@ test("nothing_is_missing_in_the_later_of_two_histories", () => {
 
 test("a_delta_in_a_voice_of_a_later_version_is_passed_on_as_it_is", () => {
   const history = createHistory();
-  const tool = /** @type {AnswerEvent} */ ({ seq: 3, type: "delta", tool_calls: [] });
-  const another = /** @type {AnswerEvent} */ ({ seq: 4, type: "delta", tool_calls: [] });
+  const tool = /** @type {AnswerEvent} */ ({ seq: 3, type: "delta", song: [] });
+  const another = /** @type {AnswerEvent} */ ({ seq: 4, type: "delta", song: [] });
   [{ seq: 2, type: /** @type {const} */ ("delta"), text: "a" }, tool, another].forEach(history.push);
-  expect(history.events({ text: "a", reasoning: "" })).toEqual([
+  expect(history.events({ text: "a", reasoning: "", toolCalls: [] })).toEqual([
     { seq: 2, type: "delta", text: "a" },
     tool,
     another,

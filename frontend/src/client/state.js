@@ -1,4 +1,4 @@
-/** @import { AnswerEvent, EndEvent } from "./events.js" */
+/** @import { AnswerEvent, EndEvent, ToolCallPiece } from "./events.js" */
 
 /**
  * An answer's phase, as far as its follower knows.
@@ -29,6 +29,13 @@
  */
 
 /**
+ * A call of a tool, as far as it goes. `arguments` is JSON once the answer is done, unless the model made a mistake. A call
+ * whose beginning lies before the event at which the answer was resumed has neither id nor name.
+ *
+ * @typedef {Readonly<{index: number, id: string, name: string, arguments: string}>} ToolCall
+ */
+
+/**
  * @typedef {object} AnswerState
  * @property {Phase} phase
  * @property {WaitingFor | null} waitingFor
@@ -39,6 +46,7 @@
  * @property {number} restartedAt the event at which the text was begun anew, or 0
  * @property {string} text text and refusal so far, in their order
  * @property {string} reasoning
+ * @property {readonly ToolCall[]} toolCalls the calls of tools so far, in the order in which they began
  * @property {EndEvent | null} end the terminal event: how it ended, its usage and its timing
  * @property {Failure | null} failure why it failed, or why following it did
  */
@@ -54,6 +62,7 @@ export const FIRST_STATE = Object.freeze({
   restartedAt: 0,
   text: "",
   reasoning: "",
+  toolCalls: Object.freeze([]),
   end: null,
   failure: null,
 });
@@ -77,12 +86,16 @@ export function after(state, event) {
       next.waitingFor = null;
       next.text += event.text ?? event.refusal ?? "";
       next.reasoning += event.reasoning ?? "";
+      if (event.tool_call) {
+        next.toolCalls = withPiece(state.toolCalls, event.tool_call);
+      }
       break;
     case "restart":
       next.phase = "waiting";
       next.restartedAt = event.seq;
       next.text = "";
       next.reasoning = "";
+      next.toolCalls = FIRST_STATE.toolCalls;
       break;
     case "done":
     case "stopped":
@@ -97,4 +110,17 @@ export function after(state, event) {
     next.failure = { code, message, retryable, of: "answer", retryAfterMs: null };
   }
   return Object.freeze(next);
+}
+
+/**
+ * @param {readonly ToolCall[]} calls
+ * @param {ToolCallPiece} piece
+ */
+function withPiece(calls, { index, id = "", name = "", arguments: more }) {
+  const call = calls.find((each) => each.index === index);
+  if (!call) {
+    return Object.freeze([...calls, Object.freeze({ index, id, name, arguments: more })]);
+  }
+  const grown = Object.freeze({ ...call, arguments: call.arguments + more });
+  return Object.freeze(calls.map((each) => (each === call ? grown : each)));
 }

@@ -33,6 +33,36 @@ test("events_add_up_to_the_state", () => {
   });
 });
 
+test("calls_of_tools_grow_by_their_index_and_a_restart_discards_them", () => {
+  /** @type {AnswerEvent[]} */
+  const log = [
+    { seq: 1, type: "start", answer: "a", model: "m" },
+    { seq: 2, type: "delta", tool_call: { index: 0, id: "a", name: "weather", arguments: '{"city":' } },
+    { seq: 3, type: "delta", tool_call: { index: 1, id: "b", name: "time", arguments: "{}" } },
+    { seq: 4, type: "delta", tool_call: { index: 0, arguments: '"Győr"}' } },
+    { seq: 5, type: "restart" },
+    { seq: 6, type: "delta", tool_call: { index: 0, id: "c", name: "time", arguments: "" } },
+  ];
+  const states = log.map((_, place) => log.slice(0, place + 1).reduce(after, FIRST_STATE));
+  expect(states[1]?.toolCalls).toEqual([{ index: 0, id: "a", name: "weather", arguments: '{"city":' }]);
+  expect(states[3]).toMatchObject({
+    phase: "streaming",
+    text: "",
+    toolCalls: [
+      { index: 0, id: "a", name: "weather", arguments: '{"city":"Győr"}' },
+      { index: 1, id: "b", name: "time", arguments: "{}" },
+    ],
+  });
+  expect(states[4]?.toolCalls).toEqual([]);
+  expect(states[5]?.toolCalls).toEqual([{ index: 0, id: "c", name: "time", arguments: "" }]);
+});
+
+test("a_call_whose_beginning_was_not_seen_has_no_name", () => {
+  const piece = { index: 0, arguments: "}" };
+  const state = after({ ...FIRST_STATE, seq: 4 }, { seq: 5, type: "delta", tool_call: piece });
+  expect(state.toolCalls).toEqual([{ index: 0, id: "", name: "", arguments: "}" }]);
+});
+
 test("a_refusal_is_part_of_the_text", () => {
   expect(after(FIRST_STATE, { seq: 1, type: "delta", refusal: "No." }).text).toBe("No.");
 });
@@ -56,6 +86,10 @@ test("what_is_not_an_event_is_none", () => {
     '{"seq": 1, "type": "start"}',
     '{"seq": 2, "type": "delta", "text": 7}',
     '{"seq": 2, "type": "delta", "reasoning": {}}',
+    '{"seq": 2, "type": "delta", "tool_call": 7}',
+    '{"seq": 2, "type": "delta", "tool_call": {"index": 0}}',
+    '{"seq": 2, "type": "delta", "tool_call": {"index": -1, "arguments": ""}}',
+    '{"seq": 2, "type": "delta", "tool_call": {"index": 0, "name": 7, "arguments": ""}}',
     '{"seq": 2, "type": "failed"}',
     '{"seq": 2, "type": 7}',
     '{"seq": 2, "type": "de',

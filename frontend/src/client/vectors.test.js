@@ -34,11 +34,12 @@ function decode(...pieces) {
 const stateAfter = (events) => /** @type {AnswerEvent[]} */ (events).reduce(after, FIRST_STATE);
 
 /** @param {Readonly<import("./state.js").AnswerState>} state */
-function readingOf({ id, text, seq, end }) {
+function readingOf({ id, text, toolCalls, seq, end }) {
   return {
     id,
     state: end?.type ?? "running",
     text,
+    ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
     last_seq: seq,
     usage: end?.usage ?? null,
     ...(end?.usage_complete !== undefined && { usage_complete: end.usage_complete }),

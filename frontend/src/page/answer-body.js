@@ -2,13 +2,14 @@ import { make } from "../markdown/elements.js";
 import { createAnswerText } from "./answer-text.js";
 import { label } from "./words.js";
 
-/** @import { AnswerState } from "../client/state.js" */
+/** @import { AnswerState, ToolCall } from "../client/state.js" */
 
-/** An answer's reasoning and text, drawn as they grow. */
+/** An answer's reasoning, text and calls of tools, drawn as they grow. */
 export function createAnswerBody() {
   let pieces = newPieces();
   let restartedAt = 0;
   const reasoning = createReasoning();
+  const toolCalls = createToolCalls();
   const text = label(make("div", { class: "text", role: "group" }, pieces.root), "answer", "label");
 
   /** Replace what is shown with an empty body. @param {Readonly<AnswerState>} state */
@@ -18,11 +19,13 @@ export function createAnswerBody() {
     pieces = newPieces();
     old.replaceWith(pieces.root);
     reasoning.clear();
+    toolCalls.clear();
   };
 
   return {
     reasoning: reasoning.element,
     text,
+    toolCalls: toolCalls.element,
     /**
      * Draw as much as one frame allows. Call it in each frame until it returns true.
      *
@@ -30,13 +33,15 @@ export function createAnswerBody() {
      * @returns {boolean} whether everything is drawn
      */
     draw(state) {
-      if (state.restartedAt !== restartedAt && (state.text !== "" || state.phase === "done")) {
+      const hasBegun = state.text !== "" || state.toolCalls.length > 0 || state.phase === "done";
+      if (state.restartedAt !== restartedAt && hasBegun) {
         beginAnew(state);
       }
       if (state.restartedAt !== restartedAt) {
         return true;
       }
       reasoning.show(state.reasoning);
+      toolCalls.show(state.toolCalls);
       return pieces.answerText.show(state.text, !state.following);
     },
     /** Prepare for another answer: this one stays until the other has something to show. */
@@ -73,6 +78,47 @@ function createReasoning() {
     clear() {
       thoughts.textContent = "";
       shown = 0;
+    },
+  };
+}
+
+/** The calls of tools, each folded away behind its name. */
+function createToolCalls() {
+  const element = make("div", { class: "tool-calls", hidden: "" });
+  /** @type {{json: HTMLElement, shown: number}[]} */
+  let views = [];
+  /** @param {ToolCall} call */
+  const add = ({ name }) => {
+    const json = make("code", { dir: "ltr" });
+    const summary = make(
+      "summary",
+      {},
+      label(make("span"), "toolCall"),
+      " ",
+      make("code", { dir: "ltr" }, name),
+    );
+    element.append(make("details", { class: "tool-call" }, summary, make("pre", {}, json)));
+    element.hidden = false;
+    const view = { json, shown: 0 };
+    views.push(view);
+    return view;
+  };
+  return {
+    element,
+    /** @param {readonly ToolCall[]} calls all of them so far */
+    show(calls) {
+      calls.forEach((call, place) => {
+        const view = views[place] ?? add(call);
+        if (view.shown < call.arguments.length) {
+          view.json.append(call.arguments.slice(view.shown));
+          view.shown = call.arguments.length;
+        }
+      });
+    },
+    clear() {
+      element.replaceChildren();
+      element.hidden = true;
+      views = [];
     },
   };
 }

@@ -11,7 +11,7 @@ import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored
  * @property {Kept | null} kept how it ended, once it has
  *
  * @typedef {import("../client/state.js").AnswerState} AnswerState
- * @typedef {Pick<AnswerState, "phase" | "text" | "reasoning" | "end" | "failure">} Kept
+ * @typedef {Pick<AnswerState, "phase" | "text" | "reasoning" | "toolCalls" | "end" | "failure">} Kept
  *
  * @typedef {object} Conversation
  * @property {string} id

@@ -30,6 +30,7 @@ export const ENGLISH = {
   retry: "Ask again",
   goOn: "Go on",
   reasoning: "Reasoning",
+  toolCall: "Tool call:",
   code: "Code",
   table: "Table",
   wrap: "Wrap lines",

@@ -31,6 +31,7 @@ export const HUNGARIAN = {
   retry: "Kérdezd újra",
   goOn: "Folytatás",
   reasoning: "Gondolatmenet",
+  toolCall: "Eszközhívás:",
   code: "Kód",
   table: "Táblázat",
   wrap: "Sorok tördelése",

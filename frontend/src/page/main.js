@@ -105,9 +105,10 @@ function follow(conversation, turn, request) {
     followed.delete(turn);
     if (state.end || state.failure) {
       const { phase, end, failure } = state;
-      // A new try without any text must not replace the text of the try before.
-      const { text, reasoning } = state.text === "" && before ? before : state;
-      turn.kept = { phase, text, reasoning, end, failure };
+      // A new try that says nothing must not replace the words of the try before.
+      const isSilent = state.text === "" && state.toolCalls.length === 0;
+      const { text, reasoning, toolCalls } = isSilent && before ? before : state;
+      turn.kept = { phase, text, reasoning, toolCalls, end, failure };
       conversations.update(turn);
     }
     showWhatCanBeDone();
@@ -175,7 +176,7 @@ function open(conversation) {
         of: /** @type {const} */ ("connection"),
         retryAfterMs: null,
       };
-      turn.kept = { phase: "failed", text: "", reasoning: "", end: null, failure };
+      turn.kept = { phase: "failed", text: "", reasoning: "", toolCalls: [], end: null, failure };
     }
     append(turn);
     const answer = followed.get(turn);

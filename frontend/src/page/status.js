@@ -6,9 +6,9 @@ import { formatNumber, reasonFor, say } from "./words.js";
 /**
  * Return a sentence about an answer's phase.
  *
- * @param {Pick<AnswerState, "phase" | "waitingFor" | "text" | "reasoning" | "end" | "failure">} state
+ * @param {Pick<AnswerState, "phase" | "waitingFor" | "text" | "reasoning" | "toolCalls" | "end" | "failure">} state
  */
-export function sentenceOf({ phase, waitingFor, text, reasoning, end, failure }) {
+export function sentenceOf({ phase, waitingFor, text, reasoning, toolCalls, end, failure }) {
   if (waitingFor) {
     const seconds = formatNumber(Math.max(1, Math.ceil(((waitingFor.untilMs ?? 0) - Date.now()) / 1000)));
     switch (waitingFor.what) {
@@ -32,7 +32,10 @@ export function sentenceOf({ phase, waitingFor, text, reasoning, end, failure })
             : "stoppedByUser",
       );
     case "done":
-      return [text === "" && reasoning === "" ? say("saidNothing") : "", sentenceOfReason(end)]
+      return [
+        text === "" && reasoning === "" && toolCalls.length === 0 ? say("saidNothing") : "",
+        sentenceOfReason(end),
+      ]
         .filter(Boolean)
         .join(" ");
     default:

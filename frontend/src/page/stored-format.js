@@ -1,5 +1,5 @@
 /** @import { EndEvent } from "../client/events.js" */
-/** @import { Failure } from "../client/state.js" */
+/** @import { Failure, ToolCall } from "../client/state.js" */
 /** @import { Conversation, Kept, Turn } from "./conversations.js" */
 
 /**
@@ -83,11 +83,12 @@ function keptIn(value) {
   if (!isObject(value)) {
     return null;
   }
-  const { phase, text, reasoning = "", end, failure } = value;
+  const { phase, text, reasoning = "", toolCalls = [], end, failure } = value;
   if (
     (phase !== "done" && phase !== "stopped" && phase !== "failed") ||
     !isText(text) ||
-    !isText(reasoning)
+    !isText(reasoning) ||
+    !areToolCalls(toolCalls)
   ) {
     return null;
   }
@@ -95,9 +96,23 @@ function keptIn(value) {
     phase,
     text,
     reasoning,
+    toolCalls,
     end: isEnd(end) ? end : null,
     failure: isFailure(failure) ? failure : null,
   };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is ToolCall[]}
+ */
+function areToolCalls(value) {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (call) => isObject(call) && isNumber(call.index) && isText(call.name) && isText(call.arguments),
+    )
+  );
 }
 
 /**

@@ -5,6 +5,7 @@ import { rendererLoaded } from "./answer-text.js";
 import { createTurnActions } from "./turn-actions.js";
 import { createTurnStatus } from "./turn-status.js";
 import { createTurnView } from "./turn-view.js";
+import { relabel, switchLanguage } from "./words.js";
 
 /** @import { AnswerState } from "../client/state.js" */
 /** @import { Turn } from "./conversations.js" */
@@ -102,14 +103,60 @@ test("what_was_shown_stays_until_the_new_text_has_begun", async () => {
   expect([body.text.textContent, body.reasoning.textContent]).toEqual(["New", "Reasoning"]);
 });
 
+test("calls_of_tools_are_folded_away_behind_their_names_and_grow", () => {
+  const body = createAnswerBody();
+  expect(body.toolCalls.hidden).toBe(true);
+  const weather = { index: 0, id: "a", name: "weather", arguments: '{"city":' };
+  body.draw(stateWith({ phase: "streaming", toolCalls: [weather] }));
+  const time = { index: 1, id: "b", name: "time", arguments: "" };
+  body.draw(
+    stateWith({ phase: "streaming", toolCalls: [{ ...weather, arguments: '{"city":"<b>Győr"}' }, time] }),
+  );
+  expect(body.toolCalls.hidden).toBe(false);
+  const folds = [...body.toolCalls.querySelectorAll("details")];
+  expect(folds.map(({ open }) => open)).toEqual([false, false]);
+  expect(folds.map((each) => each.querySelector("summary")?.textContent)).toEqual([
+    "Tool call: weather",
+    "Tool call: time",
+  ]);
+  expect(folds.map((each) => each.querySelector("pre")?.textContent)).toEqual(['{"city":"<b>Győr"}', ""]);
+  body.draw(stateWith({ phase: "waiting", restartedAt: 4 }));
+  expect(body.toolCalls.textContent).toContain("weather");
+  body.draw(stateWith({ phase: "streaming", restartedAt: 4, toolCalls: [time] }));
+  expect(body.toolCalls.textContent).toBe("Tool call: time");
+});
+
+test("a_call_of_a_tool_is_told_in_the_readers_language", () => {
+  const body = createAnswerBody();
+  document.body.append(body.toolCalls);
+  body.draw(stateWith({ phase: "done", toolCalls: [{ index: 0, id: "a", name: "time", arguments: "{}" }] }));
+  const summary = body.toolCalls.querySelector("summary");
+  switchLanguage();
+  relabel(document);
+  expect(summary?.textContent).toBe("Eszközhívás: time");
+  switchLanguage();
+  relabel(document);
+  expect(summary?.textContent).toBe("Tool call: time");
+  body.toolCalls.remove();
+});
+
 test("a_turn_shows_what_was_kept_of_it", async () => {
   await rendererLoaded;
-  const kept = { phase: LOST.phase, text: "Half", reasoning: "", end: null, failure: LOST.failure };
+  const toolCalls = [{ index: 0, id: "a", name: "time", arguments: "{}" }];
+  const kept = {
+    phase: LOST.phase,
+    text: "Half",
+    reasoning: "",
+    toolCalls,
+    end: null,
+    failure: LOST.failure,
+  };
   const nothing = () => {};
   const actions = { onRetry: nothing, onGoOn: nothing, onGrown: nothing, link: () => "#a" };
   const { element } = createTurnView({ ...TURN, kept }, actions);
   expect(element.querySelector("h2")?.textContent).toBe("Why?");
   expect(element.querySelector(".markdown")?.textContent).toBe("Half");
+  expect(element.querySelector(".tool-call")?.textContent).toBe("Tool call: time{}");
   expect(element.querySelector(".status")?.textContent).toContain("you were offline for too long.");
 });
 

@@ -29,8 +29,9 @@ export function createTurnView(turn, { onRetry, onGoOn, onGrown, link }) {
   const status = createTurnStatus(turn);
   const actions = createTurnActions(turn, { onRetry, onGoOn, link, text: () => state.text });
   const note = createHistoryNote();
-  const parts = [note.element, body.reasoning, body.text, status.status, status.figures, actions.element];
-  const element = make("article", { class: "turn" }, headingOf(turn), ...parts);
+  const said = [body.reasoning, body.text, body.toolCalls];
+  const ends = [status.status, status.figures, actions.element];
+  const element = make("article", { class: "turn" }, headingOf(turn), note.element, ...said, ...ends);
 
   const refresh = () => {
     note.refresh();

@@ -31,6 +31,7 @@ from service.events import (
     Timing,
     Usage,
 )
+from service.finish_reasons import Meaning, meaning_of
 from service.intake import Intake
 from service.lifecycle import STARTS, WORKING, Cause, State, accepts, move
 from service.recovery import How, Mending, Recoverer
@@ -38,7 +39,6 @@ from service.report import Report
 from service.request import Request
 from service.telemetry import metrics
 from service.telemetry.answer_metrics import AnswerMetrics
-from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.stream import Upstream, UpstreamStream
 from service.usage import SpentUsage
 from service.watch import Watch

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.upstream.finish_reasons import KNOWN, Meaning, meaning_of
+from service.finish_reasons import KNOWN, Meaning, meaning_of
 from tests.vectors import load
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from service.errors import UpstreamError
 from service.events import Delta
+from service.finish_reasons import Meaning, meaning_of
 from service.upstream.chunk_json import (
     NULL,
     CallPart,
@@ -31,7 +32,6 @@ from service.upstream.chunk_json import (
 )
 from service.upstream.error_body import read_error, word
 from service.upstream.event_stream import BYTE_ORDER_MARK, EventStreamDecoder, reason_of
-from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.odd_chunks import decode_loosely, decode_rarities_loosely
 from service.upstream.refusals import reported
 from service.upstream.token_usage import usage_of

@@ -14,9 +14,9 @@ import msgspec
 from service.answer import Attached
 from service.errors import UpstreamError
 from service.events import Delta, Run, ToolCall
+from service.finish_reasons import Meaning, meaning_of
 from service.upstream.error_body import read_error, word
 from service.upstream.event_stream import BYTE_ORDER_MARK, EventStreamDecoder, reason_of
-from service.upstream.finish_reasons import Meaning, meaning_of
 from service.upstream.known import Known
 from service.upstream.odd_chunks import objects_in, raw_of, text_of
 from service.upstream.refusals import reported

@@ -3,7 +3,7 @@
 Sources: the API references of OpenAI, Anthropic (also behind compatible servers), Azure, Bedrock, Cohere, DeepSeek,
 Gemini, Mistral, Moonshot, OpenRouter, watsonx and z.ai; the sources of llama.cpp, Ollama, SGLang, TGI and vLLM.
 
-`python -m service.upstream.finish_reasons` prints the table as docs/protocol/finish-reasons.json has it.
+`python -m service.finish_reasons` prints the table as docs/protocol/finish-reasons.json has it.
 """
 
 import json
@@ -110,4 +110,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201 (python -m service.upstream.finish_reasons writes docs/protocol/finish-reasons.json)
+    print(table())  # noqa: T201 (python -m service.finish_reasons writes docs/protocol/finish-reasons.json)

@@ -21,7 +21,7 @@ from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
-from service.routes import answers, generate, health, limits
+from service.routes import answers, generate, health, limits, responses
 from service.routes.application import Application
 from service.routes.body import Bodies
 from service.routes.openapi import describe
@@ -109,7 +109,12 @@ def create_app(settings: Settings) -> FastAPI:
     # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app = Application(
-        [*generate.routes(key), *answers.routes(key), *limits.routes(key)],
+        [
+            *generate.routes(key),
+            *answers.routes(key),
+            *limits.routes(key),
+            *(responses.routes(key) if "responses" in settings.apis else ()),
+        ],
         title="Folyam",
         version=__version__,
         lifespan=lifespan,

@@ -115,6 +115,9 @@ _ROWS = (
         "fields_too_large", "The body's fields may have at most {most} bytes beside its messages and tools.", status=413
     ),
     _bad_input("too_many_messages", "{field}: There may be at most {most} messages.", status=400),
+    _bad_input("unsupported_parameter", "{field}: This field is not supported.", status=400),
+    _bad_input("unsupported_value", "{field}: This value is not supported.", status=400),
+    _bad_input("previous_response_not_found", "There is no such response, or it has expired.", status=400),
     _bad_input("empty_query", "query must not be empty."),
     _bad_input("query_too_long", "query must have at most {most} characters."),
     _bad_input("history_too_long", "history must have at most {most} turns."),

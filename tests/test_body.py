@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from service.errors import BadInput, FolyamError, Unavailable
-from service.routes.body import MOST_OTHER_BYTES, Bodies, read_fields
+from service.routes.body import MOST_OTHER_BYTES, Bodies, keep, read_fields
 from service.routes.door import MOST_MESSAGES, check_messages
 
 PIECE = 1 << 16
@@ -193,3 +193,18 @@ def test_instructions_are_refused_where_the_service_allows_none(role: str) -> No
     with pytest.raises(BadInput) as caught:
         check_messages(messages, SimpleNamespace(allows_system=False))  # type: ignore[arg-type]
     assert caught.value.field == "messages.1.role"
+
+
+def test_kept_values_are_one_more_body_until_the_last_of_them_is_gone() -> None:
+    bodies = Bodies(8)
+    kept = keep([msgspec.Raw(b"[1]"), msgspec.Raw(b'"ab"')], bodies)
+    assert [bytes(value) for value in kept] == [b"[1]", b'"ab"']
+    assert bodies.bytes == 7
+    with pytest.raises(Unavailable):
+        keep([msgspec.Raw(b"10")], bodies)
+    kept.pop()
+    gc.collect()
+    assert bodies.bytes == 7
+    kept.clear()
+    gc.collect()
+    assert bodies.bytes == 0

@@ -6,6 +6,8 @@ the body's memory. So each field stays raw JSON, and goes so to the log and to t
 
 import asyncio
 import codecs
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import msgspec
@@ -142,3 +144,18 @@ def value_of(fields: dict[str, Raw], name: str, kind: type[T], wanted: str) -> T
 def raw(value: Any) -> Raw:  # noqa: ANN401 (JSON)
     """Return the value as raw JSON."""
     return Raw(msgspec.json.encode(value))
+
+
+def keep(values: Sequence[Raw], bodies: Bodies) -> list[Raw]:
+    """Return copies of the values, which are one more body under way. What they were copied from can go.
+
+    A door that makes other JSON of a body keeps it so: of a long body, a single field would hold all of it.
+
+    Raises:
+        Unavailable: too many bodies are under way.
+    """
+    body = _Body(bodies)
+    for value in values:
+        body.add(bytes(value))
+    whole, ends = memoryview(body), list(accumulate(len(memoryview(value)) for value in values))
+    return [Raw(whole[begin:end]) for begin, end in pairwise([0, *ends])]

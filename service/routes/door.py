@@ -169,6 +169,20 @@ async def whole_answer(request: Request, asked: Asked, rendering: Rendering) -> 
     return await _whole(request, _begin(request, asked, rendering))
 
 
+async def answer_in_background(request: Request, asked: Asked, rendering: Rendering) -> str | None:
+    """Begin an answer that goes on without a follower; return its id, or None if the client has disconnected.
+
+    Raises:
+        HTTPException, FolyamError: as `stream_answer`.
+    """
+    begun = await _while_present(request, _begin(request, asked, rendering))
+    if begun is None:
+        return None
+    answer_id, follower = begun
+    follower.close()
+    return answer_id
+
+
 async def _begin(request: Request, asked: Asked, rendering: Rendering, chat: str | None = None) -> tuple[str, Follower]:
     """Begin an answer, or join that of a request that was the same. Return its id and a follower from its start."""
     context = context_of(request.scope)

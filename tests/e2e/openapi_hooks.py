@@ -48,6 +48,9 @@ def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[st
         if event_id is not None:
             case.headers["Last-Event-ID"] = f"{answer}:{event_id[1]}"
 
+    if "response_id" in case.path_parameters and next(THERE):
+        case.path_parameters["response_id"] = f"resp_{new_answer()}"
+
 
 def new_answer() -> str:
     """Return the id of an answer that has ended."""

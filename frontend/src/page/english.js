@@ -121,6 +121,10 @@ export const ENGLISH = {
     fields_too_large: "the question's settings are too large. Shorten them and ask again.",
     model_not_found: "the server does not offer this model. Reload the page and ask again.",
     too_many_messages: "the conversation has too many messages. Begin a new one.",
+    unsupported_parameter: "the question has a setting that the server does not support. Ask without it.",
+    unsupported_value:
+      "the question has a setting whose value the server does not support. Ask with another one.",
+    previous_response_not_found: "the conversation that this goes on from is gone. Begin a new one.",
     too_many_bodies: "too much is being asked of the server at once. Ask again in a moment.",
     too_many_answers: "the server is answering as many questions as it can. Ask again in a moment.",
     too_many_answers_of_yours:

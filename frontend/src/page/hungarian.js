@@ -122,6 +122,11 @@ export const HUNGARIAN = {
     fields_too_large: "a kérdés beállításai túl nagyok. Rövidítsd le őket, és kérdezz újra!",
     model_not_found: "a kiszolgálón nincs ilyen modell. Töltsd újra az oldalt, és kérdezz újra!",
     too_many_messages: "a beszélgetésben túl sok az üzenet. Kezdj újat!",
+    unsupported_parameter:
+      "a kérdésben olyan beállítás van, amelyet a kiszolgáló nem támogat. Kérdezz nélküle!",
+    unsupported_value:
+      "a kérdés egyik beállításának értékét a kiszolgáló nem támogatja. Kérdezz egy másikkal!",
+    previous_response_not_found: "a beszélgetés, amelyet ez folytatna, már nincs meg. Kezdj újat!",
     too_many_bodies: "a kiszolgálótól most egyszerre túl sokat kérdeznek. Próbáld újra egy pillanat múlva!",
     too_many_answers: "a kiszolgáló most nem tud több kérdésre válaszolni. Kérdezd újra egy kicsit később!",
     too_many_answers_of_yours:

@@ -24,6 +24,8 @@ ErrorForm = Callable[[FolyamError, str], tuple[int, Mapping[str, Any]]]
 _METHOD_NOT_ALLOWED = 405
 _BAD_REQUEST = 400
 _UNPROCESSABLE = 422
+_REUSED_KEY = "idempotency_key_reused"
+"""The code that is 422 at every address, as the draft of the Idempotency-Key header has it."""
 _SERVER_ERROR = 500
 _RETRIED = frozenset({408, 409, 429})
 """Statuses below 500 after which the OpenAI SDKs ask again by themselves, unless `x-should-retry` forbids it."""
@@ -64,7 +66,7 @@ def door_form(error: FolyamError, request_id: str) -> tuple[int, Mapping[str, An
 
     What the upstream said about the request helps the client that asked. It is shown to nobody else.
     """
-    status = _BAD_REQUEST if error.status == _UNPROCESSABLE else error.status
+    status = _BAD_REQUEST if error.status == _UNPROCESSABLE and error.code != _REUSED_KEY else error.status
     code, message, param = _CODES.get(error.code, error.code), error.message, error.field
     if isinstance(error, UpstreamError) and (told := error.told) is not None:
         status, message, param = _BAD_REQUEST, told.message, told.param or None

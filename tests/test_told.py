@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import UpstreamError
+from service.errors import BadInput, UpstreamError
 from service.http_errors import door_form
 from service.upstream.errors import MOST_TOLD_CHARACTERS, masked, status_error
 
@@ -93,3 +93,7 @@ def test_what_is_told_is_no_part_of_the_error_elsewhere() -> None:
     error = refused(400, message="canary", code="canary code", param="canary_param")
     for place in (error.body("id"), error.log_fields(), str(error), repr(error), error.message):
         assert "canary" not in json.dumps(place)
+
+
+def test_a_reused_key_is_422_at_every_address_and_other_bad_input_400() -> None:
+    assert [door_form(BadInput(code), "id")[0] for code in ("idempotency_key_reused", "unknown_model")] == [422, 400]

@@ -39,6 +39,8 @@ class Policy:
     heartbeat_seconds: float
     status_wait_seconds: float
     drain_seconds: float
+    unwatched_seconds: float
+    """Time for which an answer that is not to be kept is kept, if it was not delivered."""
 
 
 class Answers:
@@ -115,6 +117,8 @@ class Answers:
         except FolyamError:
             producer.stop("unwatched")
             raise
+        if request.via is not None and not request.via.kept:
+            self._forget(producer, follower)
         try:
             error = await producer.status(status_wait_seconds)
         except BaseException:
@@ -128,6 +132,32 @@ class Answers:
                 await self._log.erase(answer_id)
             raise error
         return follower
+
+    def _forget(self, producer: Producer, follower: Follower) -> None:
+        """Erase the answer once the follower's response is delivered; if it never is, some time after it has left.
+
+        If this worker leaves or dies before, the answer expires like any other.
+        """
+        left, is_delivered = asyncio.Event(), asyncio.Event()
+        note = follower.on_delivered
+
+        def delivered() -> None:
+            is_delivered.set()
+            if note is not None:
+                note()
+
+        async def erase() -> None:
+            await asyncio.wait([producer.task])
+            await left.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_delivered.wait(), self._policy.unwatched_seconds)
+            with suppress(FolyamError):
+                if isinstance(await self._log.last(producer.answer_id), Terminal):
+                    await self._log.erase(producer.answer_id)
+
+        follower.on_delivered = delivered
+        follower.on_left = left.set
+        self._spawn(erase())
 
     async def _join(
         self, same: Same, rendering: Rendering, caller: Caller, status_wait_seconds: float

@@ -155,7 +155,11 @@ async def open_answers(settings: Settings) -> AsyncIterator[Answers]:
             models=settings.allowed_models,
         )
         policy = Policy(
-            settings.max_followers, settings.heartbeat_seconds, settings.status_wait_seconds, settings.drain_seconds
+            settings.max_followers,
+            settings.heartbeat_seconds,
+            settings.status_wait_seconds,
+            settings.drain_seconds,
+            settings.unwatched_seconds,
         )
         answers = Answers(log, supervisor, policy)
         stack.push_async_callback(answers.aclose)

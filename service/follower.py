@@ -110,6 +110,8 @@ class Follower:
         self._on_close = on_close
         self.on_delivered: Callable[[], None] | None = None
         """Called when a response is written to the answer's end."""
+        self.on_left: Callable[[], None] | None = None
+        """Called when it is closed."""
         self._sink: Sink | None = None
         self._time = asyncio.get_running_loop().time
         self._sent_at = self._time()
@@ -211,6 +213,8 @@ class Follower:
             metrics.follower_left()
             if self._on_close is not None:
                 self._on_close()
+            if self.on_left is not None:
+                self.on_left()
 
     async def _wait(self, seconds: float, sink: Sink | None) -> None:
         if sink is None:

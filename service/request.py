@@ -37,6 +37,8 @@ class Via(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the door's responses repeat of the request."""
     background: bool = False
     """Whether the answer goes on without a follower until it ends or is stopped."""
+    kept: bool = True
+    """Whether the answer is kept once a response with it was delivered."""
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -115,7 +115,7 @@ def _asked(model: str, messages: Sequence[Raw], said: Parameters, bodies: Bodies
     echo: dict[str, Any] = dict(zip(said.echo, kept, strict=False))
     if said.instructions is not None:
         echo[INSTRUCTED] = True
-    return Asked(model, asked, chat, via=Via(DOOR, echo, said.background))
+    return Asked(model, asked, chat, via=Via(DOOR, echo, said.background, said.store))
 
 
 async def _messages(request: Request, fields: dict[str, Raw], said: Parameters) -> Sequence[Raw]:

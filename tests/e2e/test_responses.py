@@ -15,7 +15,7 @@ from openai import OpenAI
 
 from deploy.local.ports import Address
 from tests.e2e.client import script
-from tests.e2e.conftest import Pair
+from tests.e2e.conftest import Pair, Stack
 from tests.e2e.stack import DEADLINE_SECONDS, Service, eventually
 from tests.open_responses import check_event, check_response
 from tests.upstream.process import UpstreamProcess
@@ -159,6 +159,103 @@ def test_a_deleted_response_is_unknown(clients: tuple[OpenAI, OpenAI]) -> None:
             client.responses.retrieve(response.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.cancel(response.id)
+
+
+# What is not kept
+
+
+def test_a_response_that_is_not_to_be_stored_is_erased_once_it_is_delivered(stack: Stack) -> None:
+    client = client_of(stack.nginx.address)
+    events = read(client.responses.create(model=MODEL, input=script(chunks=2), stream=True, store=False))
+    assert events[-1]["response"]["store"] is False
+    assert_erased(client, events[0]["response"]["id"])
+
+
+def test_a_response_that_is_not_to_be_stored_is_erased_also_if_nobody_gets_it(
+    client: OpenAI, pair: Pair, upstream: UpstreamProcess
+) -> None:
+    key = key_of("unstored")
+    asked = script(key=key, endless=True, pace=0.01)
+    with client.responses.create(model=MODEL, input=asked, stream=True, store=False) as stream:
+        [created] = read(islice(stream, 1))
+    upstream.wait_closed(key)
+    assert_erased(client, created["response"]["id"])
+    assert not any(key in path.read_text() for path in pair.logs.glob("*.jsonl"))
+
+
+def assert_erased(client: OpenAI, response_id: str) -> None:
+    def is_unknown() -> bool:
+        try:
+            client.responses.retrieve(response_id)
+        except openai.NotFoundError:
+            return True
+        return False
+
+    eventually(is_unknown)
+
+
+# The same request
+
+
+def test_a_request_with_the_same_key_is_the_same_response(
+    clients: tuple[OpenAI, OpenAI], upstream: UpstreamProcess
+) -> None:
+    key = key_of("same")
+    headers = {"Idempotency-Key": key.replace(" ", "-")}
+    asked = script(key=key, chunks=3)
+    first = clients[0].responses.create(model=MODEL, input=asked, extra_headers=headers)
+    assert clients[1].responses.create(model=MODEL, input=asked, extra_headers=headers) == first
+    stream = clients[1].responses.create(model=MODEL, input=asked, stream=True, extra_headers=headers)
+    assert read(stream)[-1]["response"] == first.to_dict()
+    assert len(upstream.requests(key)) == 1
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        clients[1].responses.create(model=MODEL, input="another", extra_headers=headers)
+    assert caught.value.code == "idempotency_key_reused"
+
+
+# Tools
+
+
+def test_parallel_calls_and_their_results_go_round(client: OpenAI, upstream: UpstreamProcess) -> None:
+    key = key_of("tools")
+    pieces = [
+        {"name": "weather", "arguments": ['{"city":', ' "Győr', '"}'], "id": "call_a"},
+        {"name": "time", "arguments": ['{"zone"', ':"CET"}'], "id": "call_b"},
+    ]
+    said = {"texts": ["It is {results}."]}
+    asked = script(key=key, texts=["Hé"], tool_calls=pieces, tool_style=["interleaved"], after_tools=said)
+    tools: Any = [
+        {"type": "function", "name": name, "parameters": {"type": "object"}, "strict": False}
+        for name in ("weather", "time")
+    ]
+    events = read(client.responses.create(model=MODEL, input=asked, tools=tools, stream=True))
+    message, *calls = events[-1]["response"]["output"]
+    assert message["content"][0]["text"] == "Hé"
+    assert [(call["call_id"], call["name"], call["arguments"]) for call in calls] == [
+        ("call_a", "weather", '{"city": "Győr"}'),
+        ("call_b", "time", '{"zone":"CET"}'),
+    ]
+    for call in calls:
+        deltas = [
+            event["delta"]
+            for event in events
+            if event["type"] == "response.function_call_arguments.delta" and event["item_id"] == call["id"]
+        ]
+        assert "".join(deltas) == call["arguments"]
+    results: Any = [
+        {"type": "function_call_output", "call_id": "call_a", "output": "sunny"},
+        {"type": "function_call_output", "call_id": "call_b", "output": "noon"},
+    ]
+    first: str = events[0]["response"]["id"]
+    second = client.responses.create(model=MODEL, input=results, tools=tools, previous_response_id=first)
+    assert second.output_text == "It is sunny, noon."
+    [_, record] = upstream.requests(key)
+    assert [message["role"] for message in record["messages"]] == ["user", "assistant", "tool", "tool"]
+    assert record["messages"][1]["content"] == "Hé"
+    assert record["messages"][1]["tool_calls"] == [
+        {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Győr"}'}},
+        {"id": "call_b", "type": "function", "function": {"name": "time", "arguments": '{"zone":"CET"}'}},
+    ]
 
 
 # The request

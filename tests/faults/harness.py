@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tests.faults import questions, viewing
+from tests.faults import numbered, questions, viewing
 from tests.faults.checks import (
     Circumstances,
     attempts_of,
@@ -23,6 +23,7 @@ from tests.faults.checks import (
 )
 from tests.faults.findings import Findings
 from tests.faults.kinds import ClockJumped, DiskFull, Planned, WorkerHung, WorkerKilled, WorkerPaused
+from tests.faults.numbered import Numbered
 from tests.faults.questions import Question
 from tests.faults.stack import UNWATCHED_SECONDS, Stack
 from tests.faults.viewing import TERMINAL, TIMEOUTS, Manner, Timeouts, Viewer, Viewing
@@ -40,6 +41,8 @@ DEATH_SECONDS = 0.5
 """Limit on the time from a fault until the upstream's connection is closed."""
 LATE_SECONDS = 0.1
 """Limit on the delay with which the harness notices a worker's death."""
+NUMBERED = 0.5
+"""Share of the second devices that read by the numbers of the Responses API."""
 NO_WORKER = "no worker left"
 MAX_WAIT_SECONDS = 3.0
 """Limit on the wait for a new producer after a worker's SIGKILL."""
@@ -173,10 +176,23 @@ class Run:
 
     async def _second(self, first: Viewing, numbers: random.Random) -> None:
         await asyncio.sleep(numbers.uniform(0, 1))
+        if numbers.random() < NUMBERED:
+            await self._numbered(first, numbers)
+            return
         manner = Manner(numbers.choice(viewing.RENDERINGS), cuts=(numbers.randint(1, 4000),))
         seen = Viewing(f"{first.number}/second", first.question, manner, answer=first.answer)
         await Viewer(self._stack.door, seen, self._timeouts).run()
         self._ended(seen)
+
+    async def _numbered(self, first: Viewing, numbers: random.Random) -> None:
+        wrong = await Numbered(self._stack.door, first.answer, numbers, self._timeouts).run()
+        self.findings.renderings[numbered.NAME] += 1
+        if first.answer in self._damaged:
+            return
+        for what in wrong:
+            self.findings.violate(what, f"{first.number}/{numbered.NAME}")
+            self._say(f"VIOLATION {first.number}/{numbered.NAME}: {what}")
+            self.found.set()
 
     def _know(self, seen: Viewing) -> None:
         asked = self._asked.setdefault(seen.answer, Asked(seen.question, began_at=seen.began_at))

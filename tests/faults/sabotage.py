@@ -3,6 +3,7 @@
 `tests.faults.worker` applies one of them in each worker, before the application is made.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from service.eventlog.files.lease import FileLease
 from service.eventlog.files.reader import FileReader
 from service.events import Delta, Done, Event, Failed, Terminal, Timing
 from service.lifecycle import Cause, State
+from service.renderings.fold import FoldEncoder
 from service.upstream.overlap import Overlap
 
 Sabotage = Callable[[], None]
@@ -171,6 +173,17 @@ def lost_seam() -> None:
     _replace(Overlap, "add", drop)
 
 
+def numbers_by_worker() -> None:
+    """The numbers of messages begin at another one in each worker."""
+    begin = FoldEncoder.__init__
+
+    def shifted(self: FoldEncoder, *args: Any, **named: Any) -> None:  # noqa: ANN401 (those of any encoder)
+        begin(self, *args, **named)
+        self._next = os.getpid() % 3
+
+    _replace(FoldEncoder, "__init__", shifted)
+
+
 SABOTAGES: dict[str, Sabotage] = {
     each.__name__: each
     for each in (
@@ -185,6 +198,7 @@ SABOTAGES: dict[str, Sabotage] = {
         undeclared_move,
         doubled_seam,
         lost_seam,
+        numbers_by_worker,
     )
 }
 

@@ -88,6 +88,7 @@ def has_one(found: set[str], signs: tuple[str, ...]) -> bool:
         ("undeclared_move", ("not in the table",)),
         ("doubled_seam", ("not how the upstream's begins",)),
         ("lost_seam", ("not how the upstream's begins",)),
+        ("numbers_by_worker", ("another number",)),
     ],
 )
 def test_a_broken_service_is_caught(tmp_path: Path, sabotage: str, signs: tuple[str, ...]) -> None:

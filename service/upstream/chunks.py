@@ -67,14 +67,14 @@ class ChunkDecoder(EventStreamDecoder):
         return deltas
 
     def _event(self, name: bytes, event: bytes, deltas: list[Delta]) -> None:
-        if event == b"[DONE]":
-            self.done = True
-            return
-        if not event:
-            return  # Empty data is the keep-alive of some gateways.
         try:
             chunk = decode(event)
         except (ValueError, RecursionError):
+            if event == b"[DONE]":
+                self.done = True
+                return
+            if not event:
+                return  # Empty data is the keep-alive of some gateways.
             chunk = self._odd_chunk(name, event)
         if chunk.error is not NULL and is_error(chunk.error):
             raise _reported(chunk.error)

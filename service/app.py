@@ -1,10 +1,10 @@
 """The composition root: make the application from the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, Security, params
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -21,8 +21,8 @@ from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
-from service.routes import answers, generate, health, limits, responses
-from service.routes.application import Application
+from service.routes import answers, chat, generate, health, limits, models, responses
+from service.routes.application import Application, PlainRoute
 from service.routes.body import Bodies
 from service.routes.openapi import describe
 from service.supervisor import Bounds, Supervisor
@@ -33,6 +33,13 @@ from service.upstream.stream import Upstream
 
 _DOORS = ("/v1", "/api", "/ag-ui")
 """The addresses of the doors, and all addresses below them."""
+
+_ROUTES: Sequence[tuple[Callable[[Sequence[params.Depends]], list[PlainRoute]], frozenset[str]]] = (
+    (chat.routes, frozenset({"chat"})),
+    (responses.routes, frozenset({"responses"})),
+    (models.routes, frozenset({"chat", "responses"})),
+)
+"""The doors' routes, each with the names in `FOLYAM_APIS` of which one opens them."""
 
 _HEADERS_OF_SDKS = (
     "Idempotency-Key",
@@ -109,12 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Only for the OpenAPI description: the middleware checks the key.
     key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
     app = Application(
-        [
-            *generate.routes(key),
-            *answers.routes(key),
-            *limits.routes(key),
-            *(responses.routes(key) if "responses" in settings.apis else ()),
-        ],
+        [*generate.routes(key), *answers.routes(key), *limits.routes(key), *_routes_of_doors(settings, key)],
         title="Folyam",
         version=__version__,
         lifespan=lifespan,
@@ -130,6 +132,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     describe(app, settings)
     return app
+
+
+def _routes_of_doors(settings: Settings, dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
+    return [route for routes, doors in _ROUTES if not doors.isdisjoint(settings.apis) for route in routes(dependencies)]
 
 
 @asynccontextmanager

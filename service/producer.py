@@ -199,6 +199,9 @@ class Producer:
             if self._asking is not None:
                 self._asking.cancel()
             await self._writer.aclose()
+            # They refer back. A body of many megabytes would stay until the garbage collector runs.
+            self._lease.on_change = None
+            del self._writer
 
     async def _outcome(self) -> Terminal | None:
         """Return the terminal event; None if the answer is left to another worker.
@@ -398,7 +401,7 @@ class Producer:
         if isinstance(error, UpstreamError):
             self._metrics.upstream_failed(error.reason)
             if not self._status.done():
-                self._status.set_result(error)
+                self._status.set_result(error.with_traceback(None))  # Its frames refer to this producer.
         return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable, *self._spent())
 
     async def _end(self, terminal: Terminal) -> None:

@@ -83,7 +83,7 @@ def test_a_row_is_consistent(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.code)
 def test_a_sentence_is_whole_and_names_no_part_of_the_service(row: Row) -> None:
     for sentence in sentences(row).values():
-        assert re.match(r"[A-Z]|query |history |model |\{field\}: ", sentence)
+        assert re.match(r"[A-Z]|query |history |model |\{field\}(: | )", sentence)
         assert sentence.endswith(".")
         assert not re.search(r"\b(worker|upstream|log|chunk|producer|orphan)s?\b", sentence)
 

@@ -63,6 +63,7 @@ async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI
         patch.setenv("FOLYAM_LOG_URL", (tmp_path_factory.mktemp("errors") / "answers").as_uri())
         patch.setenv("FOLYAM_API_KEYS", KEY)
         patch.setenv("FOLYAM_MAX_API_BODY_BYTES", "1000")
+        patch.setenv("FOLYAM_APIS", "none")
         app = create_app(Settings())
     app.include_router(router)
     use_error_form(app, "/v1", openai_form)

@@ -239,15 +239,15 @@ class Settings(BaseSettings):
     def _without_empty_files(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value != "" or _variable(name) in NEVER_EMPTY}
 
-    @field_validator("apis", mode="before")
-    @classmethod
-    def _no_apis(cls, value: object) -> object:
-        return () if value == "none" else value
-
     @field_validator("apis", "models", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("apis", mode="before")  # the later one is called first
+    @classmethod
+    def _no_apis(cls, value: object) -> object:
+        return () if value == "none" else value
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -6,9 +6,12 @@ the body's memory. So each field stays raw JSON, and goes so to the log and to t
 
 import asyncio
 import codecs
-from collections.abc import Sequence
+import gc
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from fastapi import Request
@@ -16,10 +19,10 @@ from msgspec import Raw
 
 from service.errors import BadInput, Unavailable
 
-T = TypeVar("T")
-
 MOST_OTHER_BYTES = 1 << 18
 """Limit on the fields that are none of `_Large`, together. As a dictionary, 32 MiB of small ones took 1.7 s."""
+COLLECT_SECONDS = 1.0
+"""Minimum time between two runs of the garbage collector, which takes tens of milliseconds."""
 _ONE_TURN_BYTES = 1 << 20
 """Length of a body that is read in one turn of the event loop."""
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
@@ -32,8 +35,10 @@ class Bodies:
     A producer refers to its request, and so to the body, until its answer has ended.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes = most_bytes
+        self._clock = clock
+        self._collected_at = -COLLECT_SECONDS
         self.bytes = 0
 
     def add(self, count: int) -> None:
@@ -43,8 +48,16 @@ class Bodies:
             Unavailable: they would be too many.
         """
         if self.bytes + count > self._most_bytes:
+            self._collect()
+        if self.bytes + count > self._most_bytes:
             raise Unavailable("too_many_bodies")
         self.bytes += count
+
+    def _collect(self) -> None:
+        """Free the bodies of answers that have ended, but to which exceptions and streams refer in cycles."""
+        if self._clock() - self._collected_at >= COLLECT_SECONDS:
+            self._collected_at = self._clock()
+            gc.collect()
 
 
 class _Body(bytearray):
@@ -129,14 +142,17 @@ async def _fields(body: _Body) -> dict[str, Raw]:
         raise BadInput("invalid_json") from None
 
 
-def value_of(fields: dict[str, Raw], name: str, kind: type[T], wanted: str) -> T:
-    """Return the field as a value of this type. A missing field is null.
+_decoder = lru_cache(maxsize=256)(msgspec.json.Decoder)
+
+
+def value_of(fields: dict[str, Raw], name: str, kind: object, wanted: str) -> Any:  # noqa: ANN401 (of that type)
+    """Return the field as a value of this type, which msgspec can decode. A missing field is null.
 
     Raises:
         BadInput: it is none. `wanted` says what it should be.
     """
     try:
-        return msgspec.json.decode(fields.get(name, b"null"), type=kind)
+        return _decoder(kind).decode(fields.get(name, b"null"))
     except (ValueError, RecursionError):
         raise BadInput("invalid_input", "value", field=name, wanted=wanted) from None
 

@@ -84,7 +84,7 @@ def check_model(fields: dict[str, Raw], settings: Settings, *, required: bool = 
     """
     if not required and bytes(fields.get("model", b"null")) == b"null":
         return settings.model
-    model = value_of(fields, "model", str, "Should be a string")
+    model: str = value_of(fields, "model", str, "Should be a string")
     if model not in settings.allowed_models:
         raise BadInput("model_not_found", field="model")
     return model
@@ -98,7 +98,7 @@ def check_temperature(fields: dict[str, Raw]) -> None:
     """
     if "temperature" in fields:
         wanted = f"Should be a number from 0 to {MAX_TEMPERATURE}, or null"
-        value_of(fields, "temperature", _Temperature | None, wanted)  # type: ignore[arg-type] # a union is no type
+        value_of(fields, "temperature", _Temperature | None, wanted)
 
 
 def check_messages(messages: Raw, settings: Settings, field: str = "messages") -> tuple[Raw, ...]:

@@ -27,10 +27,12 @@ Described = dict[int | str, dict[str, Any]]
 
 
 class ErrorDetails(BaseModel):
-    """An error: its code for programs, a sentence for people, the field to blame."""
+    """An error: its code for programs, a sentence for people, and the field to blame, if it is a single one."""
 
-    code: str
     message: str
+    type: str
+    param: str | None
+    code: str
     field: str | None = None
     request_id: str
 
@@ -53,6 +55,8 @@ _FOLLOWING = {
     "Location": _header("The address at which the answer can be followed, read, stopped and erased."),
     "X-Accel-Buffering": _header("Asks proxies not to buffer the response.", const="no"),
 }
+
+_WITH_ANSWER = _REQUEST_ID | _NOT_KEPT | _FOLLOWING
 
 _ANYWHERE = (400, 408, 413, 414, 421, 429, 431, 500, 501, 502, 503, 504, 505)
 """Statuses that any address may respond with. Some come from nginx alone."""
@@ -81,6 +85,20 @@ def errors(*statuses: int) -> Described:
 def whole(model: type[BaseModel], description: str) -> Described:
     """Return the description of a response that is one JSON object."""
     return {200: {"model": model, "description": description, "headers": _REQUEST_ID | _NOT_KEPT}}
+
+
+def whole_object(schema: dict[str, Any], description: str) -> Described:
+    """Return the description of a door's response that is an answer as a whole."""
+    content = {"application/json": {"schema": schema}}
+    return {200: {"description": description, "headers": _WITH_ANSWER, "content": content}}
+
+
+def streamed_or_whole(schema: dict[str, Any], description: str) -> Described:
+    """Return the description of a door's response: Server-Sent Events, or an answer as a whole in this schema."""
+    described = whole_object(schema, description)
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    described[200]["content"]["text/event-stream"] = {"itemSchema": event}
+    return described
 
 
 def empty(description: str) -> Described:
@@ -157,8 +175,12 @@ def _complete(description: dict[str, Any], settings: Settings) -> None:
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
     }
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own 422, which no route here sends
+        schemas.pop(name, None)
     for operations in description["paths"].values():
         for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
                 _describe_parameter(parameter, properties)
 

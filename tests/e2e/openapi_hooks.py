@@ -19,6 +19,8 @@ URL = "FOLYAM_TEST_URL"
 KEY = "FOLYAM_TEST_KEY"
 """Environment variables: the address of the service under test, and a valid key."""
 
+COMPLETION_ID = ANSWER_ID.replace("^", "^chatcmpl-")
+
 ACCEPTED = itertools.cycle([*MEDIA_TYPES, "*/*"])
 THERE = itertools.cycle([True, True, False])
 
@@ -41,6 +43,8 @@ def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[st
     case.headers["Accept"] = next(ACCEPTED)
     if re.fullmatch(IDEMPOTENCY_KEY["schema"]["pattern"], case.headers.get("Idempotency-Key") or ""):
         case.headers["Idempotency-Key"] = uuid.uuid4().hex  # The same one with another request is refused.
+    if re.fullmatch(COMPLETION_ID, str(case.path_parameters.get("completion_id"))) and next(THERE):
+        case.path_parameters["completion_id"] = f"chatcmpl-{new_answer()}"
     named = case.path_parameters.get("answer_id")
     if isinstance(named, str) and re.fullmatch(ANSWER_ID, named):
         answer = case.path_parameters["answer_id"] = new_answer() if next(THERE) else named

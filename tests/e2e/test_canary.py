@@ -107,6 +107,21 @@ def answered(stack: Stack) -> list[Reply]:
     return replies
 
 
+def asked_at_doors(stack: Stack) -> list[Reply]:
+    """The same questions in other clients' protocols, which tell a client what the upstream says of its request."""
+    replies = []
+    for how in UPSTREAMS.values():
+        query = script(**{**SAYS, **how, "key": QUERY})
+        for secret in (UPSTREAM_KEY, SYSTEM_PROMPT):
+            query = query.replace(secret, f"\\u{ord(secret[0]):04x}{secret[1:]}")
+        for streamed in (False, True):
+            body = json.dumps(
+                {"model": "test-model", "stream": streamed, "messages": [*PERSONAL, {"role": "user", "content": query}]}
+            )
+            replies.append(stack.client.request("POST", "/v1/chat/completions", body.encode(), JSON))
+    return replies
+
+
 def refused(stack: Stack) -> list[Reply]:
     """Requests that are wrong in some way, with canaries wherever one can be put."""
     where = quote(QUERY)
@@ -155,7 +170,7 @@ def crash(stack: Stack) -> None:
 
 def test_no_canary_is_found_where_it_does_not_belong(kept: Stack, tmp_path: Path, report: Report) -> None:
     dumps = set(ROOT.glob("core*"))
-    answers, refusals = answered(kept), refused(kept)
+    answers, at_doors, refusals = answered(kept), asked_at_doors(kept), refused(kept)
     in_the_loop = script(texts=["x"], key=IN_THE_LOOP)
     kept.client.request("POST", "/generate", json.dumps({"query": f"{in_the_loop}"}).encode(), JSON)
     crash(kept)
@@ -172,6 +187,12 @@ def test_no_canary_is_found_where_it_does_not_belong(kept: Stack, tmp_path: Path
     for reply in answers:
         said = f"{reply.headers}\n{reply.body.decode()}"
         assert [canary for canary in CANARIES if canary in said and canary != ANSWER] == []
+    told = [reply for reply in at_doors if QUERY.encode() in reply.body]
+    assert {reply.status for reply in told} == {400}
+    assert {reply.json["error"]["code"] for reply in told} == {"canary_query_66cd"}
+    for reply in at_doors:
+        said = f"{reply.headers}\n{reply.body.decode()}"
+        assert {canary for canary in CANARIES if canary in said} <= {ANSWER, QUERY}
     for reply in refusals:
         said = f"{reply.headers}\n{reply.body.decode()}"
         assert [canary for canary in CANARIES if canary in said] == [], said
@@ -188,5 +209,8 @@ def test_no_canary_is_found_where_it_does_not_belong(kept: Stack, tmp_path: Path
         arguments = (Path("/proc") / str(pid) / "cmdline").read_bytes()
         assert not any(canary.encode() in arguments for canary in CANARIES)
     report.add(
-        f"{len(CANARIES)} canaries", f"{len(answers) + len(refusals)} responses", f"{searched} files", "0 strays"
+        f"{len(CANARIES)} canaries",
+        f"{len(answers) + len(at_doors) + len(refusals)} responses",
+        f"{searched} files",
+        "0 strays",
     )

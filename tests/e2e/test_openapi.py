@@ -89,6 +89,10 @@ def test_schemathesis_finds_nothing_with_all_its_checks(
         "/v1/responses",
         "/v1/responses/{response_id}",
         "/v1/responses/{response_id}/cancel",
+        "/v1/chat/completions",
+        "/v1/chat/completions/{completion_id}",
+        "/v1/models",
+        "/v1/models/{model_id}",
     ],
 )
 def test_every_address_describes_its_errors(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,17 +252,19 @@ find_tools() {
     rm -rf "$state" "$tools.part"
 }
 
-# The schemas of the custom resources in the Kubernetes manifests.
-find_schemas() {
-    local schemas=tests/deploy/kubernetes packages
-    packages=$(fingerprint "$schemas/package-lock.json")
-    [[ -d $schemas/node_modules && $(cat build/schemas.done 2>/dev/null) == "$packages" ]] && return
-    say "Installing the schemas of Kubernetes' custom resources into $schemas/node_modules …"
-    npm ci --prefix "$schemas" --no-audit --no-fund --loglevel=error --no-progress --ignore-scripts >build/npm.log 2>&1 || {
+# Install the npm packages of the tests in the directory $1. $2 says what they are.
+find_packages() {
+    local directory=$1 packages installed
+    packages=$(fingerprint "$directory/package.json" "$directory/package-lock.json")-$(node --version)
+    installed=build/$(basename "$directory").done
+    [[ -d $directory/node_modules && $(cat "$installed" 2>/dev/null) == "$packages" ]] && return
+    say "Installing $2 into $directory/node_modules …"
+    rm -f "$installed"
+    npm ci --prefix "$directory" --no-audit --no-fund --loglevel=error --no-progress --ignore-scripts >build/npm.log 2>&1 || {
         tail -n 20 build/npm.log >&2
-        give_up "The schemas could not be installed. Check the network, and npm's output above."
+        give_up "$2 could not be installed. Check the network, and npm's output above."
     }
-    printf '%s' "$packages" >build/schemas.done
+    printf '%s' "$packages" >"$installed"
 }
 
 check_python
@@ -283,5 +285,6 @@ if $tests; then
     find_curl
     find_chromium
     find_tools
-    find_schemas
+    find_packages tests/deploy/kubernetes "the schemas of Kubernetes' custom resources"
+    find_packages tests/clients "other people's clients"
 fi

@@ -21,7 +21,7 @@ from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
-from service.routes import answers, chat, generate, health, limits, models, responses
+from service.routes import ag_ui, answers, chat, generate, health, limits, models, responses
 from service.routes.application import Application, PlainRoute
 from service.routes.body import Bodies
 from service.routes.openapi import describe
@@ -37,6 +37,7 @@ _DOORS = ("/v1", "/api", "/ag-ui")
 _ROUTES: Sequence[tuple[Callable[[Sequence[params.Depends]], list[PlainRoute]], frozenset[str]]] = (
     (chat.routes, frozenset({"chat"})),
     (responses.routes, frozenset({"responses"})),
+    (ag_ui.routes, frozenset({"ag-ui"})),
     (models.routes, frozenset({"chat", "responses"})),
 )
 """The doors' routes, each with the names in `FOLYAM_APIS` of which one opens them."""

@@ -7,23 +7,25 @@ The protocol has no way to resume. Here each event has an id, which its clients 
 gets what is behind it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
-from service.error_codes import TABLE
+from service.errors import FolyamError
 from service.events import Delta, Done, Failed, Start, Stopped, Usage
-from service.renderings.base import Schema
-from service.renderings.event_data import NumberedDataLines
-from service.renderings.fold import NOTHING, FoldEncoder, Message
+from service.renderings.door import DATA, DoorRendering
+from service.renderings.ending import error_of, restarted
+from service.renderings.fold import FoldEncoder, Framing, Message, Vocabulary
 from service.renderings.tool_calls import Calls
 
 DOOR = "ag-ui"
 """`Via.door` of answers that were asked for in this protocol. Its echo has `threadId` and `runId`, and perhaps
 `protocolVersion` and `parentRunId`."""
-_STOPPED = "The answer was stopped."
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _event(kind: str, **fields: Any) -> Message:  # noqa: ANN401 (an event's fields hold any JSON)
@@ -54,10 +56,8 @@ class AgUiEvents:
                 return self._start(event)
             case Done():
                 return self._done(event)
-            case Stopped():
-                return self._error("answer_stopped", _STOPPED, event)
-            case Failed(code=code, message=message):
-                return self._error(code, message, event)
+            case Stopped() | Failed():
+                return (_failure(error_of(event), self._usage(event)),)
 
     def begin_anew(self) -> None:
         """See `service.renderings.fold.Vocabulary.begin_anew`."""
@@ -69,8 +69,7 @@ class AgUiEvents:
     def restart(self) -> Iterable[Message]:
         """End the run: the protocol cannot take back what was said."""
         self.finished = True
-        code = "answer_restarted"
-        return (_event("RUN_ERROR", message=TABLE[code].sentence(""), code=code),)
+        return (_failure(restarted(), {}),)
 
     def whole(self) -> tuple[int, dict[str, Any]]:
         """Raise: the protocol has no response without a stream."""
@@ -137,13 +136,14 @@ class AgUiEvents:
         result = {"finishReason": event.finish_reason}
         yield _event("RUN_FINISHED", **run, outcome=outcome, result=result, **self._usage(event))
 
-    def _error(self, code: str, message: str, event: Stopped | Failed) -> Iterable[Message]:
-        return (_event("RUN_ERROR", message=message, code=code, **self._usage(event)),)
-
     def _usage(self, event: Done | Stopped | Failed) -> dict[str, Any]:
         if event.usage is UNSET or event.usage is None:
             return {}
         return {"usage": [{"model": self._model, **_counts(event.usage)}]}
+
+
+def _failure(error: FolyamError, usage: dict[str, Any]) -> Message:
+    return _event("RUN_ERROR", message=error.message, code=error.code, **usage)
 
 
 def _counts(usage: Usage) -> dict[str, int]:
@@ -157,30 +157,26 @@ def _counts(usage: Usage) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count is not None and count >= 0}
 
 
-@dataclass(frozen=True, slots=True)
-class AgUi:
-    """Server-Sent Events with data and an id. An encoder begins behind the event with the number `after`."""
+class _Framing:
+    """Server-Sent Events of data, with the id `<answer id>:<number>` as the last line: see `service.renderings.sse`."""
 
-    after: int = NOTHING
-    media_type: str = "text/event-stream"
-    name: str = "ag-ui"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    preamble: bytes = b""
-    opening: bytes = b":\n"
-    heartbeat: bytes = b":\n"
-    closing: bytes = b""
-    from_start: bool = True
-    self_delimiting: bool = True
+    def __init__(self, answer_id: str) -> None:
+        self._id = b"id: %b:%%d\n\n" % answer_id.encode("ascii")
+
+    def frame(self, number: int, message: Message) -> bytes:
+        """See `service.renderings.fold.Framing.frame`."""
+        return b"data: %b\n" % _encode(message.data) + self._id % number
+
+
+@dataclass(frozen=True, slots=True)
+class AgUi(DoorRendering):
+    """The rendering behind the event with the number `after`."""
+
+    name: str = DOOR
+    vocabulary: Callable[[str], Vocabulary] = AgUiEvents
+    framing: Framing = DATA  # A follower's own framing also has the answer's id.
+    merges: bool = False
 
     def encoder(self, answer_id: str) -> FoldEncoder:
-        """Return a new encoder: each follower's fold begins at the answer's start."""
-        return FoldEncoder(AgUiEvents(answer_id), NumberedDataLines(answer_id), after=self.after)
-
-    def description(self, event: Schema, event_id: Schema) -> Schema:  # noqa: ARG002 (its events are others)
-        """Describe one event."""
-        this = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
-        properties = {
-            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": this},
-            "id": {"type": "string", **event_id},
-        }
-        return {"itemSchema": {"type": "object", "properties": properties, "required": list(properties)}}
+        """Return the follower's encoder."""
+        return FoldEncoder(self.vocabulary(answer_id), _Framing(answer_id), after=self.after, merges=self.merges)

@@ -9,23 +9,22 @@ an answer's start has that message in `via.echo`, so that a replay can say its e
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from service.events import Delta, Done, Failed, Start, Stopped
 from service.finish_reasons import Meaning, meaning_of
-from service.renderings.base import Schema
-from service.renderings.event_data import DataLines
-from service.renderings.fold import FoldEncoder, Message
+from service.renderings.door import DATA, DoorRendering
+from service.renderings.fold import Message
 from service.renderings.tool_calls import Calls
+from service.request import decoded
 
 DOOR = "ui"
 """`Via.door` of answers that were asked for in this protocol."""
-CONTINUES = "continues"
-"""The key in `Via.echo` of the message that the answer continues: an object with `id`, and perhaps `metadata` and
-`parts`, as the client sent them."""
+MESSAGE_ID, MESSAGE = "messageId", "message"
+"""Keys in `Via.echo`: the id of the message that the answer continues, and perhaps that message as it was sent."""
 
 _FINISH_REASONS = {
     Meaning.FINISHED: "stop",
@@ -92,15 +91,14 @@ class UiChunks:
         raise NotImplementedError
 
     def _start(self, event: Start) -> Iterator[Message]:
-        continued: Mapping[str, Any] = {}
-        if event.via is not None and event.via.door == DOOR:
-            continued = event.via.echo.get(CONTINUES, {})
-        start = {"messageId": continued.get("id", f"msg_{self._answer_id}")}
-        if self._replays and "metadata" in continued:
-            start["messageMetadata"] = continued["metadata"]
+        echo = event.via.echo if event.via is not None and event.via.door == DOOR else {}
+        message = decoded(echo.get(MESSAGE)) if self._replays else None
+        start = {"messageId": echo.get(MESSAGE_ID, f"msg_{self._answer_id}")}
+        if message and "metadata" in message:
+            start["messageMetadata"] = message["metadata"]
         yield _chunk("start", **start)
-        if self._replays:
-            yield from _earlier_steps(continued.get("parts", ()))
+        if message:
+            yield from _earlier_steps(message["parts"])
         yield _chunk("start-step")
 
     def _delta(self, event: Delta) -> Iterator[Message]:
@@ -217,27 +215,18 @@ def _earlier_call(part: Mapping[str, Any], name: str, more: dict[str, Any]) -> I
         yield _chunk("tool-output-denied", toolCallId=call_id)
 
 
-@dataclass(frozen=True, slots=True)
-class UiMessageStream:
-    """Server-Sent Events with data alone. See `UiChunks` for `replays`."""
+def _stream(*, replays: bool) -> DoorRendering:
+    return DoorRendering(
+        DOOR,
+        partial(UiChunks, replays=replays),
+        DATA,
+        closing=b"data: [DONE]\n\n",
+        headers=((b"x-vercel-ai-ui-message-stream", b"v1"),),
+        self_delimiting=False,  # The client takes an early end of the body for the message's end.
+    )
 
-    replays: bool = False
-    media_type: str = "text/event-stream"
-    name: str = "ui"
-    headers: tuple[tuple[bytes, bytes], ...] = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
-    preamble: bytes = b""
-    opening: bytes = b":\n"
-    heartbeat: bytes = b":\n"
-    closing: bytes = b"data: [DONE]\n\n"
-    from_start: bool = True
-    self_delimiting: bool = False  # the client takes an early end of the body for the message's end
 
-    def encoder(self, answer_id: str) -> FoldEncoder:
-        """Return a new encoder: each follower's fold begins at the answer's start."""
-        return FoldEncoder(UiChunks(answer_id, replays=self.replays), DataLines(), merges=True)
-
-    def description(self, event: Schema, event_id: Schema) -> Schema:  # noqa: ARG002 (its chunks have neither)
-        """Describe one chunk."""
-        chunk = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
-        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": chunk}
-        return {"itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}
+RESPONSE = _stream(replays=False)
+"""The rendering of the response to a question."""
+REPLAY = _stream(replays=True)
+"""The rendering for a client that reconnects."""

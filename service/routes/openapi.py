@@ -106,6 +106,12 @@ def empty(description: str) -> Described:
     return {204: {"description": description, "headers": _REQUEST_ID | _NOT_KEPT}}
 
 
+def event_stream(description: str) -> Described:
+    """Return the description of a door's response that is Server-Sent Events alone."""
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {200: {"description": description, "headers": _REQUEST_ID | _NOT_KEPT | _FOLLOWING, "content": content}}
+
+
 def streamed(*also: type[BaseModel]) -> Described:
     """Return the description of a response that follows an answer: a stream in each rendering, or a 204."""
     headers = _REQUEST_ID | _NOT_KEPT | _FOLLOWING

@@ -118,7 +118,7 @@ def test_the_client_has_the_whole_answer_however_it_came(node: Clients, events: 
     else:
         assert (seen["toolCalls"], "finished" in seen) == ([], False)
         last = events[-1]
-        code, message = ("answer_stopped", "The answer was stopped.")
+        code, message = ("answer_stopped", "The answer was stopped before its end.")
         if isinstance(last, Failed):
             code, message = last.code, last.message
         assert (seen["failed"]["code"], seen["failed"]["message"]) == (code, message)

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from service.answer import fold
 from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, Timing
 from service.finish_reasons import KNOWN, Meaning, meaning_of
-from service.renderings.ui_chunks import CONTINUES, UiMessageStream, input_of
+from service.renderings.ui_chunks import MESSAGE as WHOLE
+from service.renderings.ui_chunks import MESSAGE_ID, REPLAY, RESPONSE, input_of
 from service.request import Via
 from tests.clients.node import Clients
 from tests.renderings.event_stream import parse
 from tests.renderings.told import body_of, call, logs, places
 from tests.strategies import ANSWER
 
-RESPONSE = UiMessageStream()
-REPLAY = UiMessageStream(replays=True)
 END = Timing(0.1, 0.2)
 MESSAGE = f"msg_{ANSWER}"
 ASKED: list[dict[str, Any]] = [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]
@@ -204,7 +203,7 @@ STEPS: list[dict[str, Any]] = [
 ]
 CONTINUED = {"id": "m1", "role": "assistant", "metadata": {"at": 5}, "parts": STEPS}
 ANSWERED: tuple[Event, ...] = (
-    Start(1, ANSWER, "model", via=Via("ui", {CONTINUES: CONTINUED}, background=True)),
+    Start(1, ANSWER, "model", via=Via("ui", {MESSAGE_ID: "m1", WHOLE: CONTINUED}, background=True)),
     Delta(2, text="so"),
     Done(3, "stop", None, END),
 )
@@ -249,5 +248,5 @@ def test_a_restart_of_a_replay_keeps_the_earlier_steps(node: Clients) -> None:
 
 
 def test_another_doors_answer_is_a_message_of_its_own(node: Clients) -> None:
-    events = [Start(1, ANSWER, "model", via=Via("chat", {CONTINUES: {"id": "m1"}})), *ANSWERED[1:]]
+    events = [Start(1, ANSWER, "model", via=Via("chat", {MESSAGE_ID: "m1"})), *ANSWERED[1:]]
     assert node.use_chat(body_of(REPLAY, events), ASKED)["messages"][-1]["id"] == MESSAGE

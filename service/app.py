@@ -21,7 +21,7 @@ from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
-from service.routes import ag_ui, answers, chat, generate, health, limits, models, responses
+from service.routes import ag_ui, answers, chat, generate, health, limits, models, responses, ui
 from service.routes.application import Application, PlainRoute
 from service.routes.body import Bodies
 from service.routes.openapi import describe
@@ -38,6 +38,7 @@ _ROUTES: Sequence[tuple[Callable[[Sequence[params.Depends]], list[PlainRoute]], 
     (chat.routes, frozenset({"chat"})),
     (responses.routes, frozenset({"responses"})),
     (ag_ui.routes, frozenset({"ag-ui"})),
+    (ui.routes, frozenset({"ui"})),
     (models.routes, frozenset({"chat", "responses"})),
 )
 """The doors' routes, each with the names in `FOLYAM_APIS` of which one opens them."""

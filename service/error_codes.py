@@ -108,6 +108,8 @@ _ROWS = (
             "body": "The body must be a JSON object, sent as application/json.",
             "no_body": "The body must be a JSON object with a query.",
             "no_query": "query is missing.",
+            "no_messages": "{field}: This service keeps no chats, so a request must have all messages, and not only the"
+            " last one.",
             "parameters": "The address may have at most {most} parameters.",
         },
     ),

@@ -3,8 +3,8 @@
 # packages into frontend/node_modules, everything else into build. Does nothing if everything is up to date.
 #
 #   setup.sh            the dependencies of `make run`
-#   setup.sh --tests    also those of the tests: development tools, curl, Chromium, Prometheus, kustomize and
-#                       Redis
+#   setup.sh --tests    also those of the tests: development tools, curl, Chromium, Prometheus, kustomize, Redis and
+#                       other people's clients
 #   setup.sh --python   none: print the interpreter that a new .venv would get
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

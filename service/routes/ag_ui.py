@@ -26,6 +26,7 @@ from service.routes.door import (
 )
 from service.routes.openapi import LAST_EVENT_ID, errors, event_stream, whole
 from service.routes.raw_json import bad, is_given
+from service.routes.sameness import IDEMPOTENCY_KEY
 from service.routes.streaming import last_event_id
 
 
@@ -133,8 +134,8 @@ def routes(dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
             run,
             methods=["POST"],
             operation_id="runAgent",
-            responses=event_stream("The run's events, as they come.") | errors(401, 402, 403, 404),
-            openapi_extra={**LAST_EVENT_ID, "requestBody": _BODY},
+            responses=event_stream("The run's events, as they come.") | errors(401, 402, 403, 404, 422),
+            openapi_extra={"parameters": [*LAST_EVENT_ID["parameters"], IDEMPOTENCY_KEY], "requestBody": _BODY},
             dependencies=dependencies,
         ),
         PlainRoute(

@@ -108,7 +108,8 @@ def empty(description: str) -> Described:
 
 def event_stream(description: str) -> Described:
     """Return the description of a door's response that is Server-Sent Events alone."""
-    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    content = {"text/event-stream": {"itemSchema": event}}
     return {200: {"description": description, "headers": _REQUEST_ID | _NOT_KEPT | _FOLLOWING, "content": content}}
 
 

@@ -33,7 +33,8 @@ async function agUi({ body, messages }) {
   let finished;
   let failed;
   const subscriber = {
-    onToolCallEndEvent: ({ event, toolCallArgs }) => void toolCalls.push({ id: event.toolCallId, input: toolCallArgs }),
+    onToolCallEndEvent: ({ event, toolCallArgs }) =>
+      void toolCalls.push({ id: event.toolCallId, input: toolCallArgs }),
     onRunFinishedEvent: ({ event }) => void (finished = event),
     onRunErrorEvent: ({ event }) => void (failed = event),
   };

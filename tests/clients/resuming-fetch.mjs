@@ -15,7 +15,11 @@ export async function resumingFetch(url, init) {
       const end = text.lastIndexOf("\n\n") + 1;
       if (!end) continue;
       const events = text.slice(0, end + 1);
-      id = events.match(/^id: .*$/gm)?.at(-1).slice("id: ".length) ?? id;
+      id =
+        events
+          .match(/^id: .*$/gm)
+          ?.at(-1)
+          .slice("id: ".length) ?? id;
       controller.enqueue(encoder.encode(events));
       text = text.slice(end + 1);
     }
@@ -25,9 +29,12 @@ export async function resumingFetch(url, init) {
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, WAIT_MILLISECONDS));
       init.signal?.throwIfAborted();
-      const response = await fetch(url, { ...init, headers: { ...init.headers, "Last-Event-ID": id } }).catch(() => null);
+      const response = await fetch(url, { ...init, headers: { ...init.headers, "Last-Event-ID": id } }).catch(
+        () => null,
+      );
       if (response?.ok) return response;
-      if (response && response.status < 500) throw new Error(`HTTP ${response.status}: ${await response.text()}`);
+      if (response && response.status < 500)
+        throw new Error(`HTTP ${response.status}: ${await response.text()}`);
     }
   }
 

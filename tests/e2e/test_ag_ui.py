@@ -56,6 +56,32 @@ def test_a_run_has_the_answer_and_gives_the_model_all_that_the_client_sent(stack
     assert asked["messages"][0] == {"role": "system", "content": 'Page: rivers\nState of the application: {"step":2}'}
 
 
+def test_a_tools_result_comes_with_the_next_run(stack: Stack, node: Node) -> None:
+    key = "ag-ui tool"
+    calls = [{"name": "look_up", "arguments": ['{"of":', '"rivers"}']}, {"name": "look_up", "arguments": ["{}"]}]
+    query = script(
+        key=key,
+        texts=["Look"],
+        tool_calls=calls,
+        tool_style=["interleaved"],
+        after_tools={"texts": ["{results}"]},
+    )
+    first = run(node, stack.client.url, query)
+    answer = first["messages"][-1]
+    assert [call["function"]["arguments"] for call in answer["toolCalls"]] == ['{"of":"rivers"}', "{}"]
+    ids = [call["id"] for call in answer["toolCalls"]]
+    assert first["finished"]["outcome"] == {"type": "success", "pendingToolCallIds": ids}
+    results = [{"id": f"t{each}", "role": "tool", "toolCallId": each, "content": f"about {each}"} for each in ids]
+    second = run(node, stack.client.url, query, messages=[*first["messages"], *results])
+    assert second["messages"][-1]["content"] == ", ".join(f"about {each}" for each in ids)
+    assert [message["role"] for message in stack.upstream.requests(key)[1]["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+    ]
+
+
 def test_it_goes_on_behind_the_last_event_however_often_it_is_cut(stack: Stack, node: Node) -> None:
     key = "ag-ui cut"
     with Cutter(stack.nginx.address, random_limits(5, CUTS, 1500, 6000)) as cutter:
@@ -117,6 +143,7 @@ def test_the_agent_says_that_it_resumes(stack: Stack) -> None:
     reply = stack.client.request("GET", "/ag-ui/capabilities")
     assert reply.status == 200
     assert reply.json["transport"]["resumable"] is True
+    assert reply.headers.get_all("Cache-Control") == ["no-store"]
 
 
 @pytest.mark.parametrize(

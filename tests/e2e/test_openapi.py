@@ -93,6 +93,11 @@ def test_schemathesis_finds_nothing_with_all_its_checks(
         "/v1/chat/completions/{completion_id}",
         "/v1/models",
         "/v1/models/{model_id}",
+        "/ag-ui",
+        "/ag-ui/capabilities",
+        "/api/chat",
+        "/api/chat/{chat}/stream",
+        "/api/chat/{chat}/stop",
     ],
 )
 def test_every_address_describes_its_errors(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def _asked(fields: dict[str, Raw], settings: Settings) -> Asked:
 def _parameters(fields: dict[str, Raw]) -> dict[str, Raw]:
     """Return the parameters of chat completions, which stand in `forwardedProps`."""
     wanted = "Should be an object"
-    return value_of(fields, "forwardedProps", dict[str, Raw] | None, wanted) or {}  # type: ignore[arg-type]
+    return value_of(fields, "forwardedProps", dict[str, Raw] | None, wanted) or {}
 
 
 def routes(dependencies: Sequence[params.Depends]) -> list[PlainRoute]:

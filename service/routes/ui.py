@@ -120,8 +120,8 @@ async def ask(request: Request) -> Response:
     chat = _checked(value_of(fields, "id", str, "Should be a string"), "id", settings)
     if "messages" not in fields:
         raise BadInput("invalid_input", "no_messages" if "message" in fields else "required", field="messages")
-    trigger = value_of(fields, "trigger", str | None, "Should be a string")  # type: ignore[arg-type] # a union is no type
-    named = value_of(fields, "messageId", str | None, "Should be a string")  # type: ignore[arg-type]
+    trigger = value_of(fields, "trigger", str | None, "Should be a string")  # a union is no type
+    named = value_of(fields, "messageId", str | None, "Should be a string")
     said = conversation(fields["messages"], trigger=trigger or "", message_id=named)
     check_roles(said.roles, settings)
     check_temperature(fields)
@@ -201,7 +201,8 @@ async def _active_stream(request: Request) -> str | None:
         return None
     bodies: Bodies = request.app.state.bodies
     fields = await read_fields(request, bodies)
-    return value_of(fields or {}, "activeStreamId", str | None, "Should be a string")  # type: ignore[arg-type]
+    named: str | None = value_of(fields or {}, "activeStreamId", str | None, "Should be a string")
+    return named
 
 
 def _described_chat(chat: ChatId) -> None:

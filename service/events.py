@@ -77,6 +77,8 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
     """How it was asked for; None for `/generate`."""
     names: tuple[str, ...] = ()
     """The answer's names (see `service.names`)."""
+    request_bytes: int = 0
+    """The length of the request, if the log keeps it beside this event (`EventLog.with_request`)."""
 
     @classmethod
     def asking(cls, answer: str, request: Request, *, at: float, owner: str = "", names: tuple[str, ...] = ()) -> Self:
@@ -88,7 +90,7 @@ class Start(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
         return cls(1, answer, request.model, old, at, owner, new, request.via, names)
 
     def asked(self) -> Request | None:
-        """Return the request; None if the event has none, or has it in a newer version's form."""
+        """Return the request; None if the event has none, has it beside it, or has it in a newer version's form."""
         asked = self.chat if self.request is None else self.request.neutral()
         return asked if asked is None or self.via is None else replace(asked, via=self.via)
 

@@ -187,6 +187,8 @@ class Supervisor:
     async def _take_over(self, lease: Lease) -> None:
         state = await self._state(lease.answer_id)
         start = state.start or Start(1, lease.answer_id, "")
+        if start.request_bytes:
+            start = await self._log.with_request(start)
         request = start.asked()
         mending = self._recovery.after_death(state, all_known=not state.has_unknown_events)
         kills = lease.claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT

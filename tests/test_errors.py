@@ -289,7 +289,7 @@ def test_bytes_that_are_no_http_get_nginxs_error_for_them() -> None:
 def test_the_description_has_no_field_that_stays_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOLYAM_LOG_URL", tmp_path.as_uri())
     schemas = create_app(Settings()).openapi()["components"]["schemas"]
-    private = {"request", "chat", "at", "owner", "via", "names", "run", "attempt"}
+    private = {"request", "chat", "at", "owner", "via", "names", "request_bytes", "run", "attempt"}
     for kind in get_args(Event):
         public = {name for name in kind.__struct_fields__ if name not in private}
         assert set(schemas[kind.__name__]["properties"]) == {"type", *public}

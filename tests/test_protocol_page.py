@@ -39,7 +39,7 @@ def test_the_page_names_every_event_and_its_fields() -> None:
             r"^\| `(\w+)` \| (.*?) \|", PAGE.partition("## Events")[2].partition("## Following")[0], re.MULTILINE
         )
     )
-    private = {"seq", "request", "chat", "at", "owner", "via", "names", "run", "attempt"}
+    private = {"seq", "request", "chat", "at", "owner", "via", "names", "request_bytes", "run", "attempt"}
     assert {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows.items()} == {
         str(kind.__struct_config__.tag): set(kind.__struct_fields__) - private for kind in Event.__args__
     }

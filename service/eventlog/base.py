@@ -216,6 +216,8 @@ class EventLog(Protocol):
     async def create(self, start: Start, names: Sequence[Naming] = ()) -> Lease:
         """Create a log with its first event, and the names that the start tells of. Either all or none is created.
 
+        A large request is kept beside the log: see `with_request`.
+
         Of two workers that create under a name that may stand for one answer only, one does, and the other one's call
         raises `NameTakenError`. A name whose answer is gone is free, and so is one whose worker died before it created
         the log.
@@ -223,6 +225,15 @@ class EventLog(Protocol):
         Raises:
             NameTakenError: see above.
             Unavailable: it cannot be written.
+        """
+
+    async def with_request(self, start: Start) -> Start:
+        """Return the first event of a log with its request, if the log keeps that beside it.
+
+        The event is returned as it is if it has its request, or if the request is gone.
+
+        Raises:
+            Unavailable: the log cannot be read.
         """
 
     async def named(self, name: str) -> Sequence[Named]:
@@ -283,7 +294,9 @@ class EventLog(Protocol):
         """
 
     async def erase(self, answer_id: str) -> None:
-        """Remove the log and the answer's names. Open readers come to its end, or `read` raises `DamagedLogError`.
+        """Remove the log, the answer's names and its request.
+
+        Open readers come to its end, or `read` raises `DamagedLogError`.
 
         Raises:
             Unavailable: the log cannot be written.

@@ -17,7 +17,7 @@ from service.question import MAX_TOKENS, Question
 from service.renderings import RENDERINGS
 
 EVENTS: tuple[type, ...] = get_args(Event)
-PRIVATE = {"Start": ("request", "chat", "at", "owner", "via", "names"), "Delta": ("run", "attempt")}
+PRIVATE = {"Start": ("request", "chat", "at", "owner", "via", "names", "request_bytes"), "Delta": ("run", "attempt")}
 """Fields of events that stay in the log."""
 
 ANSWER_ID = "^[0-9a-f]{32}$"

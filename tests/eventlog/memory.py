@@ -17,6 +17,7 @@ from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, EventLog, LeaseLostError, NameTakenError, Retention
 from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.eventlog.completion import completed
+from service.eventlog.large import LARGE_BYTES, joined, split
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 from service.names import Named, Naming
 
@@ -90,6 +91,8 @@ class Store(dict[str, Stored]):
         super().__init__(logs)
         self.names: dict[str, dict[str, Named]] = {}
         """By name, then by the answer's id."""
+        self.requests: dict[str, bytes] = {}
+        """Large requests by the answer's id."""
 
 
 _STORES: dict[str, Store] = {}
@@ -125,6 +128,9 @@ class MemoryEventLog:
         self.make_room()
         if any(naming.how == "only" and self._answers(naming.name) for naming in names):
             raise NameTakenError
+        if len(encode_lines([start])) >= LARGE_BYTES:
+            start, _, request = split(start)
+            self._store.requests[start.answer] = request
         for naming in names:
             self._store.names.setdefault(naming.name, {})[start.answer] = Named(start.answer, naming.digest)
         stored = self._store[start.answer] = Stored([Entry(start.seq, [start])], len(encode_lines([start])))
@@ -152,6 +158,10 @@ class MemoryEventLog:
     async def last(self, answer_id: str) -> Event:
         return self._stored(answer_id).last
 
+    async def with_request(self, start: Start) -> Start:
+        self._reach()
+        return joined(start, self._store.requests.get(start.answer, b"")) if start.request_bytes else start
+
     async def named(self, name: str) -> Sequence[Named]:
         self._reach()
         return self._answers(name)
@@ -175,6 +185,7 @@ class MemoryEventLog:
     async def erase(self, answer_id: str) -> None:
         self._reach()
         self._store.pop(answer_id, None)
+        self._store.requests.pop(answer_id, None)
 
     async def tend(self, on_orphan: Callable[[str], None]) -> None:
         self._reach()
@@ -184,9 +195,9 @@ class MemoryEventLog:
         bounds, before = self._retention, time.monotonic() - self._retention.seconds
         ended = [(stored.written_at, answer_id) for answer_id, stored in self._store.items() if stored.ended]
         for written_at, answer_id in sorted(ended):
-            size = sum(stored.bytes for stored in self._store.values())
+            size = sum(stored.bytes for stored in self._store.values()) + sum(map(len, self._store.requests.values()))
             if written_at < before or len(self._store) > bounds.answers or size > bounds.bytes:
-                del self._store[answer_id]
+                await self.erase(answer_id)
 
     async def check(self) -> None:
         self._reach()

@@ -33,9 +33,11 @@ from service.events import (
     StoppedBy,
     Terminal,
     Timing,
+    encode,
     new_answer_id,
 )
 from service.names import How, Named, Naming
+from service.request import Request
 from tests.eventlog.another import AnotherWorker, tended
 from tests.eventlog.backends import Tested
 from tests.eventlog.memory import MemoryEventLog
@@ -1086,3 +1088,70 @@ async def test_whether_an_answer_is_followed_every_worker_knows(log: EventLog, a
     lease.mark_unwatched(60)
     assert await first(is_not_followed)
     assert not await log.followed(new_answer_id())
+
+
+# Large requests
+
+
+def asking(characters: int) -> Start:
+    text = "x" * characters
+    messages = ({"role": "user", "content": [{"type": "text", "text": text}]},)
+    return Start.asking(new_answer_id(), Request("model", messages), at=1.0)
+
+
+async def first_event(log: EventLog, answer: str) -> Start:
+    reader = await log.open(answer, watch=False)
+    try:
+        return await reader.start()
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("characters", [1, 40_000, 700_000, 3_000_000])
+async def test_a_large_request_is_kept_beside_the_first_event(url: str, characters: int) -> None:
+    log, other = open_event_log(url, Retention()), open_event_log(url, Retention())
+    asked = asking(characters)
+    lease = await log.create(asked)
+    for each in (log, other):
+        began = await first_event(each, asked.answer)
+        assert len(encode(began)) < 1000
+        assert began.model == "model"
+        request = (await each.with_request(began)).asked()
+        assert request is not None
+        assert encode(Start.asking(asked.answer, request, at=1.0)) == encode(asked)
+    await lease.append([done(2)])
+    assert (await read_all(other, asked.answer))[0] == began
+    lease.release()
+    for each in (log, other):
+        await each.aclose()
+
+
+@pytest.mark.parametrize("how", ["erased", "beyond the limits"])
+async def test_a_large_request_goes_with_its_answer(url: str, how: str) -> None:
+    log = open_event_log(url, Retention(bytes=200_000) if how != "erased" else Retention())
+    asked = asking(400_000)
+    lease = await log.create(asked)
+    began = await first_event(log, asked.answer)
+    await lease.append([done(2)])
+    lease.release()
+    if how == "erased":
+        await log.erase(asked.answer)
+    else:
+        await begin(log)
+
+    async def is_gone() -> bool:
+        await tended(log)
+        return (await log.with_request(began)).asked() is None
+
+    assert await first(is_gone)
+    assert await erased(log, asked.answer)
+    await log.aclose()
+
+
+async def test_a_large_request_of_a_taken_name_leaves_nothing(log: EventLog) -> None:
+    await name(log, NAME, "only")
+    asked = asking(40_000)
+    with pytest.raises(NameTakenError):
+        await log.create(asked, [Naming(NAME, "digest", "only")])
+    without = Start(1, asked.answer, "model", request_bytes=len(encode(asked)))
+    assert (await log.with_request(without)).asked() is None

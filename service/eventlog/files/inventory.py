@@ -1,6 +1,7 @@
 """A worker's knowledge of the directory's logs: which have ended, and which are orphans."""
 
 import asyncio
+import contextlib
 import heapq
 import os
 import time
@@ -65,6 +66,9 @@ class Inventory:
         """By file name: the size."""
         self._unended_bytes = 0
         self._names_bytes = 0
+        self._requests: dict[str, int] = {}
+        """Large requests that are kept beside their logs. By answer: the size."""
+        self._requests_bytes = 0
         self._found: list[tuple[float, str]] = []
         """A heap of logs that were listed and not looked at yet: the negated time of the last write, and the name."""
         self._list_at = 0.0
@@ -76,13 +80,27 @@ class Inventory:
 
     @property
     def bytes(self) -> int:
-        """The bytes of all logs that were looked at, and of the names that were listed."""
-        return self.ended_bytes + self._unended_bytes + self._names_bytes
+        """The bytes of all logs that were looked at, of large requests, and of the names that were listed."""
+        return self.ended_bytes + self._unended_bytes + self._requests_bytes + self._names_bytes
 
     def appeared(self, name: str) -> None:
         """Note that a file was moved into the directory under this name."""
-        if _kind(name) == "jsonl":
+        kind = _kind(name)
+        if kind == "jsonl":
             self._unended.setdefault(name, 0)
+        elif kind == "request":
+            with contextlib.suppress(OSError):
+                self._add_request(name.removesuffix(".request"), os.stat(f"{self._directory}/{name}").st_size)  # noqa: PTH116 (the path is a string)
+
+    def _add_request(self, answer_id: str, size: int) -> None:
+        self._requests_bytes += size - self._requests.get(answer_id, 0)
+        self._requests[answer_id] = size
+
+    def forget_request(self, answer_id: str) -> bool:
+        """Remove the answer's large request. Return whether there was one."""
+        size = self._requests.pop(answer_id, None)
+        self._requests_bytes -= size or 0
+        return size is not None
 
     def list_soon(self) -> None:
         """List the directory at the next look: notifications were lost, or logs looked gone that may come back."""
@@ -125,7 +143,8 @@ class Inventory:
         found: list[tuple[float, str]] = []
         left_over: list[str] = []
         names: list[tuple[float, str]] = []
-        self._names_bytes = 0
+        self._names_bytes = self._requests_bytes = 0
+        self._requests = {}
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
@@ -167,6 +186,8 @@ class Inventory:
         elif kind == NAME:
             names.append((stat.st_mtime, entry.name.removesuffix(f".{NAME}")))
             self._names_bytes += stat.st_size
+        elif kind == "request" and os.path.exists(f"{entry.path.removesuffix(kind)}jsonl"):  # noqa: PTH110 (see above)
+            self._add_request(entry.name.removesuffix(f".{kind}"), stat.st_size)
         elif is_left_over(stat.st_mtime):
             left_over.append(entry.path)
 

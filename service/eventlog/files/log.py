@@ -14,7 +14,7 @@ from pathlib import Path
 from service.errors import UnknownAnswer
 from service.eventlog.base import Claims, DamagedLogError, Retention
 from service.eventlog.channel import Channels
-from service.eventlog.files import claims, stops, unwatched
+from service.eventlog.files import claims, requests, stops, unwatched
 from service.eventlog.files.directory import can_make_private, make_private
 from service.eventlog.files.failures import as_unavailable, unavailable
 from service.eventlog.files.inotify import Wakeups
@@ -24,6 +24,7 @@ from service.eventlog.files.logfile import begin, first_event, last_whole_event,
 from service.eventlog.files.names import NameFiles
 from service.eventlog.files.reader import FileReader
 from service.eventlog.files.sweep import Sweep
+from service.eventlog.large import LARGE_BYTES, joined, split
 from service.events import Event, Start, StoppedBy, Terminal, UnknownEvent, encode_lines
 from service.names import Named, Naming
 
@@ -50,14 +51,32 @@ class FileEventLog:
         self._sweep = Sweep(self._name, retention, self.wakeups.catch_up)
 
     async def create(self, start: Start, names: Sequence[Naming] = ()) -> FileLease:
+        line, request = encode_lines([start]), b""
+        if len(line) >= LARGE_BYTES:
+            start, line, request = split(start)
         with as_unavailable():
-            line = encode_lines([start])
-            if not names:
+            if not names and not request:
                 descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
             else:
-                async with self._names.creating(start.answer, names):
-                    descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)
+                descriptor = await self._create(start.answer, names, line, request)
         return self._hold(start.answer, descriptor, last_seq=start.seq, size=len(line), counted=Claims(), is_new=True)
+
+    async def _create(self, answer_id: str, names: Sequence[Naming], line: bytes, request: bytes) -> int:
+        beside = self.name(answer_id, "request")
+        with contextlib.ExitStack() as undo:
+            if request:
+                await requests.write(beside, request)
+                undo.callback(os.unlink, beside)
+            async with self._names.creating(answer_id, names):
+                descriptor = begin(self.name(answer_id), self.name(answer_id, "new"), line)
+            undo.pop_all()
+        return descriptor
+
+    async def with_request(self, start: Start) -> Start:
+        if not start.request_bytes:
+            return start
+        with as_unavailable():
+            return joined(start, await requests.read(self.name(start.answer, "request"), start.request_bytes))
 
     async def claim(self, answer_id: str) -> FileLease | None:
         with as_unavailable():
@@ -143,7 +162,7 @@ class FileEventLog:
     async def erase(self, answer_id: str) -> None:
         with as_unavailable():
             names = self._names_of(answer_id)
-            for kind in ("jsonl", "stop", "claims", "unwatched"):
+            for kind in ("jsonl", "request", "stop", "claims", "unwatched"):
                 self.path(answer_id).with_suffix(f".{kind}").unlink(missing_ok=True)
             for name in names:
                 self._names.forget(name, answer_id)

@@ -55,6 +55,9 @@ class Eraser:
     async def _erase_left_over(self, steps: Steps) -> None:
         for path in self._inventory.left_over:
             try:
+                if path.endswith(".request"):  # Its log was erased, or its worker died before it created the log.
+                    _unlink(path)
+                    continue
                 state, seen = look_at(path)
                 # A log that is being created is locked, and stays, however old a clock that jumped makes it look.
                 if state != "running" and is_left_over(seen.written_at):
@@ -119,6 +122,9 @@ class Eraser:
     def _erase(self, name: str) -> None:
         try:
             _unlink(f"{self._directory}/{name}")
+            answer_id = name.removesuffix(".jsonl")
+            if self._inventory.forget_request(answer_id):
+                _unlink(f"{self._directory}/{answer_id}.request")
         except OSError as error:
             self._on_error(error)
         else:

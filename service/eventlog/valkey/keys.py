@@ -10,6 +10,7 @@ one slot only.
     <prefix>:{<answer>}:lease      hash     the owner and notes about the answer; until the terminal event
     <prefix>:{<answer>}:watch      set      the workers that have followers of the answer and do not produce it
     <prefix>:{<answer>}            channel  `<entry before> <entry> <field> <value>`, `released`, `erased`
+    <prefix>:{<answer>}:request    hash     a large request, in pieces
     <prefix>:name:<name>           hash     the answers that the name stands for (see `names`)
     {<prefix>}:workers             hash     the number of heartbeats, by worker
     {<prefix>}:running             hash     the bytes of the answers that a worker produces, by worker
@@ -53,6 +54,10 @@ class Keys:
     def channel(self, answer_id: str) -> str:
         """Return the answer's channel."""
         return f"{self._prefix}:{{{answer_id}}}"
+
+    def request(self, answer_id: str) -> str:
+        """Return the key of a large request."""
+        return f"{self._prefix}:{{{answer_id}}}:request"
 
     def name(self, name: str) -> str:
         """Return the key of a name of answers."""

@@ -53,6 +53,8 @@ class ValkeyLease:
         """When the terminal event was written, by the event loop's clock."""
         self.names: Sequence[str] | None = None
         """The answer's names; None if they are not known, as after a claim."""
+        self.request_bytes = 0
+        """The length of a large request, which is kept beside the log; 0 if it is not known."""
         self.put_back = 0
         """Entries that the server forgot and was given back."""
         self._store = store

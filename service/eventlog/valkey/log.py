@@ -6,6 +6,7 @@ from typing import Any
 
 from service.errors import Unavailable
 from service.eventlog.base import Claims, NameTakenError, Retention
+from service.eventlog.large import LARGE_BYTES, joined, split
 from service.eventlog.valkey.address import Address
 from service.eventlog.valkey.connection import Connection
 from service.eventlog.valkey.entries import CLAIM as CLAIM_KIND
@@ -19,6 +20,7 @@ from service.eventlog.valkey.names import Names
 from service.eventlog.valkey.orphans import Orphans
 from service.eventlog.valkey.pipeline import ErrorReply
 from service.eventlog.valkey.reader import ValkeyReader
+from service.eventlog.valkey.requests import Requests
 from service.eventlog.valkey.retention import Retainer
 from service.eventlog.valkey.scripts import CREATE, SCRIPTS
 from service.eventlog.valkey.store import Store
@@ -45,6 +47,7 @@ class ValkeyEventLog:
         self._orphans = Orphans(self._store, self._tails)
         self._keep_milliseconds = max(1, int(retention.seconds * 1000))
         self._names = Names(self._store, self._keep_milliseconds)
+        self._requests = Requests(self._store, self._keep_milliseconds)
         self._retainer = Retainer(self._store, retention, self._tails, self._names)
         self._memory = Memory(self._store)
         self._heartbeat = Heartbeat(self._store, self._tails, self._orphans)
@@ -56,9 +59,13 @@ class ValkeyEventLog:
 
     async def create(self, start: Start, names: Sequence[Naming] = ()) -> ValkeyLease:
         store, answer_id = self._store, start.answer
-        lines = encode_lines([start])
+        lines, request = encode_lines([start]), b""
+        if len(lines) >= LARGE_BYTES:
+            start, lines, request = split(start)
+        if request:
+            await self._requests.write(answer_id, request)
         if names:
-            await self._names.take(answer_id, names)
+            await self._take_names(answer_id, names, has_request=request != b"")
         store.send("SADD", store.keys.leases(store.me), answer_id)
         reply = store.connection.run(CREATE, [store.keys.log(answer_id), store.keys.lease(answer_id)], store.me, lines)
         kept = self._names.has(answer_id, names) if names else None
@@ -67,6 +74,8 @@ class ValkeyEventLog:
             is_named = kept is None or None not in await soon(kept)
         except BaseException:
             self._names.forget(answer_id, start.names)
+            if request:
+                self._requests.forget(answer_id)
             reply.add_done_callback(lambda reply: self._undo_create(answer_id, reply))
             raise
         if status[0] != b"ok":
@@ -77,8 +86,24 @@ class ValkeyEventLog:
         tail = self._tails.of(answer_id)
         tail.chain.add(0, Entry(start.seq, EVENTS, lines, start.seq, [start]))
         lease = self._hold(tail, last_seq=start.seq, size=len(lines), claims=Claims())
-        lease.names = start.names
+        lease.names, lease.request_bytes = start.names, len(request)
         return lease
+
+    async def _take_names(self, answer_id: str, names: Sequence[Naming], *, has_request: bool) -> None:
+        try:
+            await self._names.take(answer_id, names)
+        except BaseException:
+            if has_request:
+                self._requests.forget(answer_id)
+            raise
+
+    async def with_request(self, start: Start) -> Start:
+        if not start.request_bytes:
+            return start
+        channel = self._tails.channels.get(start.answer)
+        if channel is not None and channel.lease is not None:
+            channel.lease.request_bytes = start.request_bytes
+        return joined(start, await self._requests.read(start.answer, start.request_bytes))
 
     def _undo_create(self, answer_id: str, reply: "asyncio.Future[Any]") -> None:
         """Remove a log that was created too late for the caller."""
@@ -161,7 +186,9 @@ class ValkeyEventLog:
         store, answer_id = self._store, lease.answer_id
         if lease.ended_at is not None:
             store.send("SREM", store.keys.leases(store.me), answer_id)
-            store.record(answer_id, lease.size)
+            store.record(answer_id, lease.size + lease.request_bytes)
+            if lease.request_bytes:
+                self._requests.ended(answer_id)
             if lease.names is None or lease.names:
                 self._names.ended(answer_id, lease.names)
             self._ended[answer_id] = lease

@@ -33,7 +33,7 @@ class Retainer:
             ErrorReply, Unavailable: the server cannot tell.
         """
         store, call, keys = self._store, self._store.connection.call, self._store.keys
-        bytes_here = sum(lease.size for lease in self._tails.channels.leases())
+        bytes_here = sum(lease.size + lease.request_bytes for lease in self._tails.channels.leases())
         store.send("HSET", keys.running, store.me, bytes_here)
         oldest, count, total, running, workers, now = await asyncio.gather(
             call("ZRANGE", keys.ended, 0, BATCH - 1, "WITHSCORES"),
@@ -64,7 +64,9 @@ class Retainer:
         """Erase the answer. Return the reply."""
         store, keys = self._store, self._store.keys
         self._names.forget_all(answer_id)
-        removed = store.connection.call("UNLINK", keys.log(answer_id), keys.lease(answer_id), keys.watch(answer_id))
+        removed = store.connection.call(
+            "UNLINK", keys.log(answer_id), keys.lease(answer_id), keys.watch(answer_id), keys.request(answer_id)
+        )
         store.forget(answer_id)
         store.send("SPUBLISH", keys.channel(answer_id), "erased")
         return removed

@@ -8,6 +8,7 @@
  * @property {string} [retryAfter] the Retry-After of either
  * @property {boolean} [hangUpFirst] the connection is cut before any status
  * @property {boolean} [noStatus] it stays open without one
+ * @property {boolean} [beginsUnheard] a question has begun its answer before that
  * @property {number} [cutAfter] events sent, then the socket is destroyed
  * @property {number} [endAfter] events sent, then a clean end that is no end of the answer
  * @property {number} [stallAfter] events sent, then nothing, with the connection open
@@ -81,6 +82,9 @@ export const BEHAVIOURS = {
   "ends-early": { course: once({ endAfter: 5 }) },
   "ends-for-ever": { course: (n) => (n === 1 ? { endAfter: 5 } : { endAfter: 0 }) },
   "hangs-up": { questionCourse: () => ({ hangUpFirst: true }) },
+  "hangs-up-with-the-answer": { questionCourse: once({ beginsUnheard: true, hangUpFirst: true }) },
+  "silent-with-the-answer": { questionCourse: once({ beginsUnheard: true, noStatus: true }) },
+  "gateway-fails-with-the-answer": { questionCourse: once({ beginsUnheard: true, status: 502, page: "" }) },
   "no-status": { questionCourse: () => ({ noStatus: true }) },
 
   stalled: { course: once({ stallAfter: 5 }) },

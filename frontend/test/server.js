@@ -143,6 +143,10 @@ class Service {
   #answers = new Map();
   /** How often each question was asked. @type {Map<string, number>} */
   #questions = new Map();
+  /** By Idempotency-Key. @type {Map<string, Answer>} */
+  #keys = new Map();
+  /** The keys that each question was sent with. @type {Map<string, Set<string>>} */
+  #sent = new Map();
 
   /** @param {IncomingMessage} request @param {ServerResponse} response */
   async respond(request, response) {
@@ -155,7 +159,8 @@ class Service {
     } else if (name === "report") {
       send(response, 200, this.#report(url.searchParams.get("run") ?? ""));
     } else if (behaviour && request.method === "POST" && path[0] === "generate") {
-      this.#generate(JSON.parse(await read(request)).query, behaviour, response);
+      const key = request.headers["idempotency-key"]?.toString() ?? "";
+      this.#generate(JSON.parse(await read(request)).query, key, behaviour, response);
     } else if (behaviour && path[0] === "answers") {
       this.#answer(path, url, request, response);
     } else {
@@ -168,6 +173,7 @@ class Service {
     const answers = [...this.#answers.values()].filter((answer) => answer.run === run);
     return {
       questions: this.#questions.get(run) ?? 0,
+      keys: this.#sent.get(run)?.size ?? 0,
       answers: answers.map(({ connections, mostOpen, stops, log }) => {
         const { id, text, state } = log.whole();
         return { id, connections, mostOpen, stops, text, state };
@@ -175,15 +181,28 @@ class Service {
     };
   }
 
-  /** @param {string} query @param {Behaviour} behaviour @param {ServerResponse} response */
-  #generate(query, behaviour, response) {
+  /** @param {string} query @param {string} key @param {Behaviour} behaviour @param {ServerResponse} response */
+  #generate(query, key, behaviour, response) {
     const asked = (this.#questions.get(query) ?? 0) + 1;
     this.#questions.set(query, asked);
-    if (!misbehaveFirst(response, behaviour.questionCourse?.(asked) ?? {})) {
-      const answer = new Answer(behaviour, query);
-      this.#answers.set(answer.log.id, answer);
-      follow(answer, 0, response);
+    this.#sent.set(query, (this.#sent.get(query) ?? new Set()).add(key));
+    const course = behaviour.questionCourse?.(asked) ?? {};
+    if (course.beginsUnheard) {
+      this.#begin(query, key, behaviour);
     }
+    if (!misbehaveFirst(response, course)) {
+      follow(this.#keys.get(key) ?? this.#begin(query, key, behaviour), 0, response);
+    }
+  }
+
+  /** @param {string} query @param {string} key @param {Behaviour} behaviour */
+  #begin(query, key, behaviour) {
+    const answer = new Answer(behaviour, query);
+    this.#answers.set(answer.log.id, answer);
+    if (key !== "") {
+      this.#keys.set(key, answer);
+    }
+    return answer;
   }
 
   /** @param {string[]} path @param {URL} url @param {IncomingMessage} request @param {ServerResponse} response */

@@ -26,6 +26,8 @@ import { createSubject } from "./subject.js";
 /**
  * @typedef {object} AnswerOptions
  * @property {string | URL} [url] where the service is; default: where the page came from
+ * @property {string} [key] the question's `Idempotency-Key`: the same question with the same key is the same answer, also
+ *   after a reload; default: a random one
  * @property {AbortSignal} [signal] aborts, as `abort()` does
  * @property {Record<string, string>} [headers] sent with every request
  * @property {typeof fetch} [fetch]
@@ -116,8 +118,10 @@ async function follow(request, subject, { options, service, signal }) {
       })
     : UNLIMITED;
   const question = "answer" in request ? null : request;
+  const key = options.key ?? randomKey();
   /** @param {Subject} to */
-  const followAlone = (to) => new Follower({ question, subject: to, connections, service, signal }).run();
+  const followAlone = (to) =>
+    new Follower({ question, key, subject: to, connections, service, signal }).run();
   /** @param {string} id */
   const nameOf = (id) => channelName(new URL(`answers/${id}`, base));
 
@@ -130,6 +134,12 @@ async function follow(request, subject, { options, service, signal }) {
   } else {
     await leadOnceNamed(nameOf, subject, followAlone);
   }
+}
+
+/** Return 128 random bits. `crypto.randomUUID` is missing in pages that came without TLS. */
+function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

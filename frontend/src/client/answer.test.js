@@ -369,13 +369,8 @@ describe("a question", () => {
   test("that_is_refused_is_not_asked_again", async () => {
     for (const [behaviour, code, status] of /** @type {const} */ ([
       ["refuses", "empty_query", false],
-      ["bad-gateway", "refused", true],
       ["busy-without-a-time", "upstream_rate_limited", true],
       ["a-login-page", "protocol", true],
-      // A gateway does not know whether the answer has begun.
-      ["gateway-with-a-time", "refused", true],
-      ["gateway-that-waited", "refused", true],
-      ["service-unreachable", "service_unreachable", true],
       ["refused-for-good-with-a-time", "upstream_credentials", false],
     ])) {
       const { answer, run } = ask(behaviour);
@@ -407,20 +402,53 @@ describe("a question", () => {
     });
   });
 
-  test("whose_fate_is_unknown_is_never_asked_twice", async () => {
-    for (const behaviour of ["hangs-up", "no-status"]) {
+  test.each([
+    ["hangs-up", "unreachable"],
+    ["no-status", "unreachable"],
+    // A gateway does not know whether the answer has begun.
+    ["bad-gateway", "refused"],
+    ["gateway-with-a-time", "refused"],
+    ["gateway-that-waited", "refused"],
+    ["service-unreachable", "service_unreachable"],
+  ])("whose_fate_is_unknown_(%s)_is_repeated_with_its_key_and_given_up", async (behaviour, code) => {
+    const { answer, run } = ask(behaviour, { patience: { ...IMPATIENT, giveUpMs: 3000 } });
+    expect(await answer.finished).toMatchObject({ phase: "failed", failure: { code, retryable: true } });
+    const { questions, keys } = await report(run);
+    expect(questions).toBeGreaterThan(1);
+    expect(keys).toBe(1);
+  });
+
+  test.each(["hangs-up-with-the-answer", "silent-with-the-answer", "gateway-fails-with-the-answer"])(
+    "whose_response_is_lost_(%s)_gets_the_answer_that_it_began",
+    async (behaviour) => {
       const { answer, run } = ask(behaviour, { patience: IMPATIENT });
-      expect(await answer.finished).toMatchObject({
-        phase: "failed",
-        failure: { code: "unsure", retryable: true },
-      });
-      expect((await report(run)).questions).toBe(1);
-    }
+      expect(await answer.finished).toMatchObject({ phase: "done", text: TWENTY });
+      const { questions, answers } = await report(run);
+      expect([questions, answers.length]).toEqual([2, 1]);
+    },
+  );
+
+  test("with_a_key_of_ones_own_is_the_same_answer_again", async () => {
+    const key = `key-${Math.random()}`;
+    const one = ask("whole", { key });
+    await one.answer.finished;
+    const { answer } = ask("whole", { key });
+    expect(await answer.finished).toMatchObject({ phase: "done", id: one.answer.state.id, text: TWENTY });
+  });
+
+  test("has_a_key_that_no_other_question_has", async () => {
+    const run = `run-${Math.random()}`;
+    const questions = [1, 2].map(() => openAnswer({ query: run }, { url: `${server}/whole/`, share: false }));
+    await Promise.all(questions.map((answer) => answer.finished));
+    expect((await report(run)).keys).toBe(2);
   });
 
   test("without_a_server_fails_with_a_reason", async () => {
-    const answer = openAnswer({ query: "?" }, { url: "http://127.0.0.1:9/", patience: BRISK, share: false });
-    expect(await answer.finished).toMatchObject({ phase: "failed", failure: { of: "connection" } });
+    const answer = openAnswer({ query: "?" }, { url: "http://127.0.0.1:9/", patience: HASTY, share: false });
+    expect(await answer.finished).toMatchObject({
+      phase: "failed",
+      failure: { code: "unreachable", of: "connection" },
+    });
   });
 });
 

@@ -9,7 +9,6 @@
  * | `unknown_answer` | the answer does not exist, or has expired |
  * | `unreachable` | no connection brought a new event within `giveUpMs` |
  * | `offline` | the device was offline for `offlineGiveUpMs` |
- * | `unsure` | the connection broke after the question was sent and before the answer's id arrived: it may have begun |
  * | `protocol` | the response is not an answer of this service |
  */
 export class FolyamError extends Error {
@@ -29,7 +28,7 @@ export class FolyamError extends Error {
 }
 
 /** The library's own codes. An answer that failed has `unknown` where the service no longer sends the `failed` event. */
-export const CLIENT_CODES = ["refused", "unreachable", "offline", "unsure", "protocol", "unknown"];
+export const CLIENT_CODES = ["refused", "unreachable", "offline", "protocol", "unknown"];
 
 /**
  * Codes that no retry helps although their status may be a 5xx: the service's configuration is wrong, or the
@@ -55,11 +54,11 @@ export function isRetryable(status, code) {
 }
 
 /**
- * Return whether a refused question has certainly begun no answer, so that it may be sent again by itself. A 502 or 504 of a
- * proxy leaves that open: the service may have taken the question. Its own `upstream_…` errors mean that it kept no answer.
+ * Return whether an error to a question is that of a gateway which does not know whether an answer was begun: the service may
+ * have taken the question. The service's own `upstream_…` errors, of the same statuses, mean that it kept no answer.
  *
  * @param {FolyamError} error
  */
-export function beganNoAnswer({ status, code }) {
-  return status === 429 || status === 503 || code.startsWith("upstream_");
+export function isOfGateway({ status, code }) {
+  return (status === 502 || status === 504) && !code.startsWith("upstream_");
 }

@@ -1,6 +1,6 @@
 import { pauseMs } from "./backoff.js";
 import { readStream, responseError } from "./response.js";
-import { beganNoAnswer, FolyamError } from "./errors.js";
+import { FolyamError, isOfGateway } from "./errors.js";
 import { isTerminal, parseEvent } from "./events.js";
 import { watchForSilence } from "./silence.js";
 import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
@@ -19,8 +19,8 @@ import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
 const GOODBYE_MS = 500;
 
 /**
- * Follow one answer over as many connections as needed, and pass its events to its subject. A question is sent once; every
- * later connection resumes.
+ * Follow one answer over as many connections as needed, and pass its events to its subject. A question is sent with a key, again
+ * and again until the answer's id arrives: the service begins one answer for a key. Every later connection resumes.
  */
 export class Follower {
   /** Tries, and time spent on them, since the last new event. */
@@ -35,6 +35,8 @@ export class Follower {
   #service;
   /** @type {object | null} */
   #question;
+  /** @type {string} */
+  #key;
   /** @type {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} */
   #connections;
   /** @type {Subject} */
@@ -45,13 +47,15 @@ export class Follower {
   /**
    * @param {object} parts
    * @param {object | null} parts.question the body of `POST /generate`; null where an answer is resumed
+   * @param {string} parts.key the question's `Idempotency-Key`
    * @param {Subject} parts.subject
    * @param {Pick<ReturnType<typeof import("./shared-connections.js").createSharedConnections>, "take">} parts.connections
    * @param {Service} parts.service
    * @param {AbortSignal} parts.signal
    */
-  constructor({ question, subject, connections, service, signal }) {
+  constructor({ question, key, subject, connections, service, signal }) {
     this.#question = question;
+    this.#key = key;
     this.#subject = subject;
     this.#connections = connections;
     this.#service = service;
@@ -63,7 +67,7 @@ export class Follower {
   async run() {
     while (!this.#state.end) {
       if (this.#state.id === null && isOffline()) {
-        await this.#pause({ why: "cut", silentMs: 0 }); // a question sent now could end as `unsure`
+        await this.#pause({ why: "cut", silentMs: 0 });
         continue;
       }
       const before = this.#state.seq;
@@ -89,10 +93,7 @@ export class Follower {
   async #connect() {
     const connection = createConnection();
     let answered = false;
-    const turn = await this.#connections.take(
-      this.#signal,
-      () => answered && this.#leave(connection, "turn"),
-    );
+    const turn = await this.#connections.take(this.#signal, () => answered && connection.close("turn"));
     this.#signal.addEventListener("abort", connection.close);
     const watch = this.#watch(connection);
     /** @type {FolyamError | undefined} */
@@ -122,18 +123,6 @@ export class Follower {
   }
 
   /**
-   * Close a connection to continue over another one, unless the answer's id is still unknown: then it could not be resumed.
-   *
-   * @param {Connection} connection
-   * @param {Outcome["why"]} why
-   */
-  #leave(connection, why) {
-    if (this.#state.id !== null) {
-      connection.close(why);
-    }
-  }
-
-  /**
    * Close the connection when it is silent for too long, or when the network or the reader returns.
    *
    * @param {Connection} connection
@@ -149,7 +138,7 @@ export class Follower {
     const stopListening = listenForReturn((kind) => {
       if (kind === "online" || silence.silentMs > suspicionMs) {
         this.#forgetTrouble();
-        this.#leave(connection, "returned");
+        connection.close("returned");
       }
     });
     return {
@@ -223,7 +212,7 @@ export class Follower {
     if (id === null) {
       return fetch(new URL("generate", base), {
         method: "POST",
-        headers: { ...accept, "Content-Type": "application/json" },
+        headers: { ...accept, "Content-Type": "application/json", "Idempotency-Key": this.#key },
         body: JSON.stringify(this.#question),
         cache: "no-store",
         signal,
@@ -269,7 +258,7 @@ export class Follower {
   async #pause({ why, error = undefined }) {
     const { patience } = this.#service;
     const offline = isOffline();
-    this.#mayTryAgain(error, offline);
+    this.#mayTryAgain(error);
     this.#complaint = error ?? this.#complaint;
     this.#tries += 1;
     const askedMs = error?.retryAfterMs ?? null;
@@ -305,25 +294,13 @@ export class Follower {
 
   /**
    * @param {FolyamError | undefined} error
-   * @param {boolean} offline
    */
-  #mayTryAgain(error, offline) {
-    if (this.#state.id !== null) {
-      if (error && !error.retryable) {
-        throw error;
-      }
-      return;
-    }
-    if (error) {
-      // The question is sent again only if the service names a time for it.
-      if (error.retryAfterMs === null || !beganNoAnswer(error)) {
-        throw error;
-      }
-    } else if (!offline) {
-      throw new FolyamError(
-        "unsure",
-        "The connection broke before the answer's id arrived. The answer may or may not have begun.",
-      );
+  #mayTryAgain(error) {
+    // A refused question is sent again only if the service names a time for it. One whose fate is unknown is: its answer may be
+    // under way, and the key leads to it.
+    const isRefused = this.#state.id === null && error?.retryAfterMs === null && !isOfGateway(error);
+    if (error && (!error.retryable || isRefused)) {
+      throw error;
     }
   }
 

@@ -73,7 +73,6 @@ export const ENGLISH = {
   errors: {
     offline: "you were offline for too long.",
     unreachable: "the server could not be reached for too long.",
-    unsure: "the connection broke before the answer began.",
     protocol: "something other than the server answered.",
     refused: "the server refused the request.",
     unknown_answer: "it is no longer on the server.",

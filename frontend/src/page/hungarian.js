@@ -74,7 +74,6 @@ export const HUNGARIAN = {
   errors: {
     offline: "túl sokáig nem volt hálózat.",
     unreachable: "a kiszolgáló túl sokáig nem volt elérhető.",
-    unsure: "a kapcsolat a válasz kezdete előtt megszakadt.",
     protocol: "nem a kiszolgáló válaszolt.",
     refused: "a kiszolgáló elutasította a kérést.",
     unknown_answer: "már nincs meg a kiszolgálón.",

@@ -28,6 +28,9 @@ const conversations = createConversations(storage, (trouble) => {
     label(storageNotice, trouble);
   }
 });
+/** Time after which a question that the page was left with is not sent again by itself: less than the default retention. */
+const GO_ON_MS = 10 * 60 * 1000;
+
 /** The answers that are followed, shown or not. The service stops an answer without followers. */
 /** @type {Map<Turn, Answer>} */
 const followed = new Map();
@@ -75,20 +78,22 @@ function begin(conversation, turn) {
   const history = fitting(all, turn.question, limits);
   views.get(turn)?.showHistoryCut(history.length < all.length ? history.length / 2 : null);
   const model = models.chosen;
-  follow(conversation, turn, {
+  const question = {
     query: turn.question,
     ...(history.length > 0 && { history }),
     ...(model !== null && { model }),
-  });
+  };
+  follow(conversation, turn, question, `${turn.id}-${turn.askedAt}`);
 }
 
 /**
  * @param {Conversation} conversation
  * @param {Turn} turn
  * @param {Question | Resumption} request
+ * @param {string} [key] a question's own, also after a reload
  */
-function follow(conversation, turn, request) {
-  const answer = openAnswer(request);
+function follow(conversation, turn, request, key) {
+  const answer = openAnswer(request, key === undefined ? {} : { key });
   const before = turn.kept;
   followed.set(turn, answer);
   answer.subscribe((state) => {
@@ -168,15 +173,7 @@ function open(conversation) {
   opened.set(current.id, current);
   for (const turn of current.turns) {
     if (turn.answer === null && turn.kept === null && !followed.has(turn)) {
-      // The page was left before the answer had a name.
-      const failure = {
-        code: "unsure",
-        message: "",
-        retryable: true,
-        of: /** @type {const} */ ("connection"),
-        retryAfterMs: null,
-      };
-      turn.kept = { phase: "failed", text: "", reasoning: "", toolCalls: [], end: null, failure };
+      goOnAsking(current, turn);
     }
     append(turn);
     const answer = followed.get(turn);
@@ -191,6 +188,28 @@ function open(conversation) {
     : "Folyam";
   scroll.goToTheEnd();
   showWhatCanBeDone();
+}
+
+/**
+ * Ask a turn's question again whose page was left before the answer had a name. Its key leads to the answer that it may have
+ * begun. After the service's retention, it could only begin a new one: that is the reader's choice.
+ *
+ * @param {Conversation} conversation
+ * @param {Turn} turn
+ */
+function goOnAsking(conversation, turn) {
+  if (Date.now() - turn.askedAt < GO_ON_MS) {
+    begin(conversation, turn);
+    return;
+  }
+  const failure = {
+    code: "unreachable",
+    message: "",
+    retryable: true,
+    of: /** @type {const} */ ("connection"),
+    retryAfterMs: null,
+  };
+  turn.kept = { phase: "failed", text: "", reasoning: "", toolCalls: [], end: null, failure };
 }
 
 /** Show the answer that the address names: with its conversation if this browser has it, else by itself. */

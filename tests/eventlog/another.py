@@ -92,6 +92,7 @@ class _Worker:
         self._log = open_event_log(url, Retention())
         self._leases: dict[str, Lease] = {}
         self._readers: dict[str, Reader] = {}
+        self._naming: Any = None
 
     async def create(self, answer: str, names: list[list[Any]] | None = None) -> int | None:
         """Create a log. None if another answer has a name that may stand for one only."""
@@ -108,6 +109,16 @@ class _Worker:
         pairs = zip(answers, names, strict=True)
         created = [await self.create(answer, [[name, "digest", "only"]]) for answer, name in pairs]
         return [answer for answer, is_created in zip(answers, created, strict=True) if is_created]
+
+    async def begin_to_name(self, answer: str, name: str) -> None:
+        """Write a name as before the log is created, and keep it so."""
+        names: Any = self._log._names  # type: ignore[attr-defined] # both shared backends have it
+        namings = [Naming(name, "digest", "only")]
+        if hasattr(names, "take"):
+            await names.take(answer, namings)
+        else:
+            self._naming = names.creating(answer, namings)
+            await self._naming.__aenter__()
 
     async def named(self, name: str) -> list[list[Any]]:
         return [[named.answer, named.digest, named.delivered] for named in await self._log.named(name)]

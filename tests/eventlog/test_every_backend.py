@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.errors import UnknownAnswer
+from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import (
     AheadOfLogError,
     Claims,
@@ -1066,6 +1066,25 @@ async def test_a_name_outlives_the_worker_that_created_it(log: EventLog, another
         await name(log, NAME, "only")
     lease = await claimed(log, answer)
     await lease.append([done(lease.last_seq + 1)])
+    assert await answers_of(log) == [answer]
+
+
+async def test_a_worker_that_dies_between_a_name_and_its_log_does_not_keep_the_name(
+    log: EventLog, another: AnotherWorker
+) -> None:
+    await another.ask("begin_to_name", answer=new_answer_id(), name=NAME)
+    assert await log.named(NAME) in ([], ())
+    with pytest.raises(Unavailable):
+        await name(log, NAME, "only")
+    another.kill()
+
+    async def named() -> str | None:
+        try:
+            return (await name(log, NAME, "only"))[0]
+        except Unavailable:
+            return None
+
+    answer = await first(named)
     assert await answers_of(log) == [answer]
 
 

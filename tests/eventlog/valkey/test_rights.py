@@ -11,9 +11,11 @@ from valkey import Valkey
 from valkey.exceptions import ResponseError, ValkeyError
 
 from service.errors import Unavailable
-from service.eventlog import EventLog, Retention, open_event_log
+from service.eventlog import EventLog, NameTakenError, Retention, open_event_log
 from service.eventlog.valkey.log import ValkeyEventLog
 from service.events import Delta, Done, Event, Restart, Start, Timing, new_answer_id
+from service.names import Naming
+from service.request import Request
 from tests.eventlog.another import tended
 from tests.eventlog.valkey.rights import FILE, RIGHTS, USER
 from tests.valkey import ValkeyServer
@@ -54,6 +56,7 @@ async def walk(url: str) -> None:
         await follow_and_end(one, another)
         await stop_and_hand_over(one, another)
         await forget(one, another)
+        await name_a_large_request(one, another)
         await keep_two(one)
         await die(dying, one)
     finally:
@@ -65,6 +68,24 @@ async def reachable(log: EventLog) -> bool:
         await log.check()
         return True
     return False
+
+
+async def name_a_large_request(one: EventLog, another: EventLog) -> None:
+    messages = ({"role": "user", "content": "x" * 40_000},)
+    name = "n" * 64
+    asked = Start.asking(new_answer_id(), Request("model", messages), at=1.0, names=(name,))
+    lease = await one.create(asked, [Naming(name, "digest", "only")])
+    with pytest.raises(NameTakenError):
+        await another.create(start(new_answer_id()), [Naming(name, "digest", "only")])
+    one.mark_delivered(name, asked.answer)
+    [named] = await another.named(name)
+    assert named.answer == asked.answer
+    await another.followed(asked.answer)
+    without = Start(1, asked.answer, "model", request_bytes=40_100)
+    await another.with_request(without)
+    await lease.append([Done(2, "stop", None, Timing(0.1, 0.2))])
+    lease.release()
+    await one.erase(asked.answer)
 
 
 async def follow_and_end(one: EventLog, another: EventLog) -> None:

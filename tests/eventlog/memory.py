@@ -17,7 +17,7 @@ from service.errors import Unavailable, UnknownAnswer
 from service.eventlog import Claims, DamagedLogError, EventLog, LeaseLostError, NameTakenError, Retention
 from service.eventlog.channel import Channel, ChannelReader, Channels
 from service.eventlog.completion import completed
-from service.eventlog.large import LARGE_BYTES, joined, split
+from service.eventlog.large import joined, written
 from service.events import Event, Start, StoppedBy, Terminal, encode_lines
 from service.names import Named, Naming
 
@@ -128,8 +128,8 @@ class MemoryEventLog:
         self.make_room()
         if any(naming.how == "only" and self._answers(naming.name) for naming in names):
             raise NameTakenError
-        if len(encode_lines([start])) >= LARGE_BYTES:
-            start, _, request = split(start)
+        start, _, request = written(start)
+        if request:
             self._store.requests[start.answer] = request
         for naming in names:
             self._store.names.setdefault(naming.name, {})[start.answer] = Named(start.answer, naming.digest)

@@ -24,8 +24,8 @@ from service.eventlog.files.logfile import begin, first_event, last_whole_event,
 from service.eventlog.files.names import NameFiles
 from service.eventlog.files.reader import FileReader
 from service.eventlog.files.sweep import Sweep
-from service.eventlog.large import LARGE_BYTES, joined, split
-from service.events import Event, Start, StoppedBy, Terminal, UnknownEvent, encode_lines
+from service.eventlog.large import joined, written
+from service.events import Event, Start, StoppedBy, Terminal, UnknownEvent
 from service.names import Named, Naming
 
 
@@ -51,9 +51,7 @@ class FileEventLog:
         self._sweep = Sweep(self._name, retention, self.wakeups.catch_up)
 
     async def create(self, start: Start, names: Sequence[Naming] = ()) -> FileLease:
-        line, request = encode_lines([start]), b""
-        if len(line) >= LARGE_BYTES:
-            start, line, request = split(start)
+        start, line, request = written(start)
         with as_unavailable():
             if not names and not request:
                 descriptor = begin(self.name(start.answer), self.name(start.answer, "new"), line)

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.errors import Unavailable
 from service.eventlog.base import Claims, NameTakenError, Retention
-from service.eventlog.large import LARGE_BYTES, joined, split
+from service.eventlog.large import joined, written
 from service.eventlog.valkey.address import Address
 from service.eventlog.valkey.connection import Connection
 from service.eventlog.valkey.entries import CLAIM as CLAIM_KIND
@@ -26,7 +26,7 @@ from service.eventlog.valkey.scripts import CREATE, SCRIPTS
 from service.eventlog.valkey.store import Store
 from service.eventlog.valkey.tail import Tail, Tails
 from service.eventlog.valkey.workers import Workers, new_worker
-from service.events import Event, Start, StoppedBy, UnknownEvent, encode_lines
+from service.events import Event, Start, StoppedBy, UnknownEvent
 from service.names import Named, Naming
 
 PUT_BACK_END_SECONDS = 15.0
@@ -59,9 +59,7 @@ class ValkeyEventLog:
 
     async def create(self, start: Start, names: Sequence[Naming] = ()) -> ValkeyLease:
         store, answer_id = self._store, start.answer
-        lines, request = encode_lines([start]), b""
-        if len(lines) >= LARGE_BYTES:
-            start, lines, request = split(start)
+        start, lines, request = written(start)
         if request:
             await self._requests.write(answer_id, request)
         if names:

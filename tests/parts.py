@@ -29,6 +29,7 @@ PARTLY = (
     "eventlog/test_every_backend.py",
     "test_breaks.py",
     "test_follower.py",
+    "test_large_requests.py",
     "test_log_away.py",
     "test_producer.py",
     "test_push.py",

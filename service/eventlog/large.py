@@ -1,7 +1,5 @@
 """Large requests, which a log keeps beside its first event. Every admission and every follower reads that event."""
 
-from typing import NamedTuple
-
 import msgspec
 from msgspec.structs import replace
 
@@ -19,28 +17,19 @@ class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     chat: Request | None = None
 
 
-class Written(NamedTuple):
-    """A first event, as it is written."""
-
-    start: Start
-    line: bytes
-    request: bytes
-    """What is kept beside it; empty if the event has its request."""
-
-
 _decode = msgspec.json.Decoder(_Kept).decode
 
 
-def written(start: Start) -> Written:
-    """Return the first event with its request, or without it where that is large."""
+def written(start: Start) -> tuple[Start, bytes, bytes]:
+    """Return the first event as it is written, its line, and what is kept beside it: its request, if that is large."""
     # Not encoded to learn its length where that is known: 32 MiB take 40 ms of the event loop.
     if start.chat is None or not _has_large_message(start.chat):
         line = encode_lines([start])
         if len(line) < LARGE_BYTES:
-            return Written(start, line, b"")
+            return start, line, b""
     request = msgspec.json.encode(_Kept(start.request, start.chat))
     start = replace(start, request=None, chat=None, request_bytes=len(request))
-    return Written(start, encode_lines([start]), request)
+    return start, encode_lines([start]), request
 
 
 def _has_large_message(request: Request) -> bool:

@@ -31,6 +31,8 @@ from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.steps import STEP, STEP_OF_KNOWN, STEP_OF_UNKNOWN
 from service.eventlog.files.sweep import Sweep
 from service.events import Delta, Done, Event, Failed, Start, Stopped, StoppedBy, Timing, decode, encode, new_answer_id
+from service.names import Naming
+from service.question import to_request
 from tests.eventlog.another import ROOT, AnotherWorker, tended
 from tests.test_producer import closed, one_end, orphan_of, unwatched_orphan
 from tests.upstream.process import UpstreamProcess
@@ -1002,14 +1004,17 @@ async def test_a_log_that_was_emptied_and_written_on_is_no_answer(log: FileEvent
 async def test_each_file_that_is_ever_there_is_in_the_documents(log: FileEventLog, directory: Path) -> None:
     noticed = INotify(nonblocking=True)
     noticed.add_watch(directory, flags.CREATE | flags.MOVED_TO)
-    answer, lease = await begin(log, say(2))
+    name, answer = "n" * 64, new_answer_id()
+    asked = to_request("x" * 40_000, model="model")
+    lease = await log.create(Start.asking(answer, asked, at=1.0, names=(name,)), [Naming(name, "digest", "only")])
+    await lease.append([say(2)])
     lease.release()
     claimed = await log.claim(answer)
     assert claimed is not None
     claimed.mark_unwatched(30)
     await log.request_stop(answer, "user")
     await tended(log)
-    seen = {event.name.replace(answer, "<id>") for event in noticed.read(timeout=0)}
+    seen = {event.name.replace(answer, "<id>").replace(name, "<name>") for event in noticed.read(timeout=0)}
     noticed.close()
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     table = page.partition("<!-- files -->")[2].partition("<!-- /files -->")[0]

@@ -17,7 +17,9 @@ from service.eventlog.files import inventory
 from service.eventlog.files.inventory import LEFT_OVER_SECONDS
 from service.eventlog.files.log import FileEventLog
 from service.eventlog.files.steps import STEP, STEP_OF_UNKNOWN
-from service.events import Delta, new_answer_id
+from service.events import Delta, Start, Stopped, new_answer_id
+from service.names import Naming
+from service.question import to_request
 from tests.eventlog.another import AnotherWorker, tended
 from tests.eventlog.test_files import age, begin, code_of, end, names, with_ended, without_inotify
 
@@ -389,3 +391,62 @@ async def test_a_clock_that_is_set_back_erases_nothing_and_hides_no_orphan(
     later = await orphan(log)
     assert sorted(await tended(log)) == sorted([lost, later])
     assert log.path(ended).exists()
+
+
+# What is beside the logs
+
+
+async def begin_named(log: FileEventLog, *, characters: int = 1) -> str:
+    """Begin and end an answer with a name and a question of so many characters."""
+    asked, name = to_request("x" * characters, model="model"), "n" * 64
+    start = Start.asking(new_answer_id(), asked, at=1.0, names=(name,))
+    lease = await log.create(start, [Naming(name, "digest", "further")])
+    await lease.append([Stopped(2, "user")])
+    lease.release()
+    return start.answer
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_the_bytes_of_a_large_request_are_counted(
+    log: FileEventLog, directory: Path, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    await tended(log)
+    before = log._sweep.inventory.bytes
+    answer = await begin_named(log, characters=50_000)
+    if listed:
+        monkeypatch.setattr(inventory, "LIST_SECONDS", 0.0)
+        log._sweep.inventory.list_soon()
+    await tended(log)
+    assert log._sweep.inventory.bytes - before > 50_000
+    await log.erase(answer)
+    log._sweep.inventory.list_soon()
+    await tended(log)
+    assert log._sweep.inventory.bytes < 1000
+    assert f"{answer}.request" not in names(directory)
+
+
+async def test_a_large_request_without_a_log_is_left_over(log: FileEventLog, directory: Path) -> None:
+    answer = await begin_named(log, characters=50_000)
+    alone = directory / f"{new_answer_id()}.request"
+    alone.write_bytes(b"x")
+    for path in (alone, directory / f"{answer}.request"):
+        age(path, LEFT_OVER_SECONDS + 1)
+    log._sweep.inventory.list_soon()
+    await tended(log)
+    assert f"{answer}.request" in names(directory)
+    assert alone.name not in names(directory)
+
+
+async def test_a_name_is_removed_when_none_of_its_answers_is_there(log: FileEventLog, directory: Path) -> None:
+    answers = [await begin_named(log) for _ in range(2)]
+    path = directory / f"{'n' * 64}.name"
+    for answer in answers:
+        age(path, LEFT_OVER_SECONDS + 1)
+        log._sweep.inventory.list_soon()
+        await tended(log)
+        assert path.name in names(directory)
+        (directory / f"{answer}.jsonl").unlink()
+    age(path, LEFT_OVER_SECONDS + 1)
+    log._sweep.inventory.list_soon()
+    await tended(log)
+    assert path.name not in names(directory)

@@ -238,8 +238,8 @@ class Answers:
             metrics.resumed(rendering.name)
         return follower
 
-    async def read(self, answer_id: str, caller: Caller) -> AnswerState:
-        """Return the answer's current state.
+    async def read(self, answer_id: str, caller: Caller, *, with_request: bool = False) -> AnswerState:
+        """Return the answer's current state; `with_request` also where the log keeps the request beside it.
 
         Raises:
             UnknownAnswer: the answer is unknown, expired or not the caller's.
@@ -249,6 +249,8 @@ class Answers:
         with closing(await self._open(answer_id, caller)) as reader:
             while events := await reader.read():
                 state.advance(events)
+        if with_request and state.start is not None:
+            state.start = await self._log.with_request(state.start)
         return state
 
     async def stop(self, answer_id: str, caller: Caller, by: StoppedBy = "user") -> None:

@@ -187,8 +187,6 @@ class Supervisor:
     async def _take_over(self, lease: Lease) -> None:
         state = await self._state(lease.answer_id)
         start = state.start or Start(1, lease.answer_id, "")
-        if start.request_bytes:
-            start = await self._log.with_request(start)
         request = start.asked()
         mending = self._recovery.after_death(state, all_known=not state.has_unknown_events)
         kills = lease.claims.without_growth > CLAIMS_WITHOUT_GROWTH_LIMIT
@@ -226,13 +224,15 @@ class Supervisor:
             await asyncio.sleep(LOG_POLL_SECONDS)
 
     async def _state(self, answer_id: str) -> AnswerState:
-        """Return the answer's state, folded from its log; an empty state if the log is damaged."""
+        """Return the answer's state with its request, folded from its log; an empty state if the log is damaged."""
         state = AnswerState()
         try:
             with closing(await self._log.open(answer_id, watch=False)) as reader:
                 while events := await reader.read():
                     state.advance(events)
                 state.unknown_seq = reader.unknown_seq
+            if state.start is not None:
+                state.start = await self._log.with_request(state.start)
         except DamagedLogError:
             return AnswerState()
         return state

@@ -60,6 +60,9 @@ async def test_a_worker_that_takes_it_over_asks_the_whole_request(
     assert await outcome(answers, start.answer) == ("done", 3 * "word ")
     [record] = await asyncio.to_thread(upstream.requests, key)
     assert record["messages"][0] == {"role": "assistant", "content": LARGE}
+    state = await answers.read(start.answer, ANYBODY, with_request=True)
+    assert state.start is not None
+    assert state.start.asked() is not None, "a later request may go on from it"
 
 
 async def test_an_answer_whose_request_is_gone_ends_at_a_take_over(

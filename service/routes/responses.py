@@ -165,7 +165,7 @@ async def _conversation_of(request: Request, response_id: str) -> Sequence[Raw]:
     if not is_answer_id(answer_id):
         raise unknown
     try:
-        state = await answers.read(answer_id, context_of(request.scope).caller)
+        state = await answers.read(answer_id, context_of(request.scope).caller, with_request=True)
     except UnknownAnswer:
         raise unknown from None
     asked = state.start.asked() if state.start else None

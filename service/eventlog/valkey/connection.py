@@ -84,6 +84,7 @@ class Connection:
         self._patience: asyncio.TimerHandle | None = None
         self._complained_at = -COMPLAINT_SECONDS
         self._lost = asyncio.Event()
+        self._lost_at: float | None = None
         self._closed = False
         self._keeper = self._loop.create_task(self._keep_connected())
         metrics.log_connection(up=False)
@@ -112,6 +113,11 @@ class Connection:
     def run(self, script: Script, keys: Sequence[Part], *arguments: Part) -> "asyncio.Future[Any]":
         """Run a script, which has been loaded. As `call`."""
         return self.call(b"EVALSHA", script.hash, len(keys), *keys, *arguments)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether there has been no connection for as long as a caller waits for a reply."""
+        return self._lost_at is not None and self._loop.time() - self._lost_at >= self._patience_seconds
 
     def post(self, *command: Part) -> None:
         """Send a command whose reply is of no interest. Dropped without a connection, and lost with it."""
@@ -188,6 +194,7 @@ class Connection:
         waiting, self._waiting = self._waiting, deque()
         self._pipeline = pipeline
         self.connected = True
+        self._lost_at = None
         self.connects += 1
         metrics.log_connection(up=True)
         if self.connects > 1:
@@ -206,6 +213,7 @@ class Connection:
         """Keep the commands that somebody waits for. The next connection begins in a turn to come."""
         self._pipeline = None
         self.connected = False
+        self._lost_at = self._loop.time()
         self._waiting.extend(command for command in pipeline.queue if command.waits)
         pipeline.queue.clear()
         self._lost.set()

@@ -117,7 +117,15 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
                 return events
 
     async def _ask(self) -> Any:  # noqa: ANN401 (the reply)
-        """Return the entries from the place on; None if the server takes its time. The next call takes the reply."""
+        """Return the entries from the place on; None if the server takes its time. The next call takes the reply.
+
+        Raises:
+            Unavailable: the server cannot tell, or has been away for long. Readers of an answer that was produced here
+                do not ask before its lease is lost, and would wait as long again: 31 s in all, in which the host that
+                took the answer over knew of no follower.
+        """
+        if self._store.connection.is_given_up:
+            raise Unavailable("log_unavailable")
         reply = self._asked
         if reply is None or self._asked_place != self._place:
             reply = self._asked = self._store.entries_from(self.answer_id, self._place)

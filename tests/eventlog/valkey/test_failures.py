@@ -233,6 +233,29 @@ async def test_a_question_is_refused_soon_while_the_server_is_away(town: Town, s
     await asyncio.to_thread(server.start)
 
 
+async def test_readers_of_an_answer_that_was_produced_here_are_cut_when_its_lease_is_lost(
+    town: Town, server: ValkeyServer
+) -> None:
+    worker = town.worker()
+    connection = worker.log._store.connection
+    connection._patience_seconds = 2.0
+    answer = await worker.ask(words=10_000)
+    [lease] = await first_of(lambda: asyncio.sleep(0.01, worker.leases))
+    with contextlib.closing(await worker.log.open(answer)) as reader:
+        await asyncio.to_thread(server.kill)
+        await until(lease.lost)
+        connection._patience_seconds = 60.0  # What is asked from here on would wait for long.
+        connection._lost_at = asyncio.get_running_loop().time() - 60.0
+
+        async def read_on() -> None:
+            while True:
+                await reader.read()
+                await reader.wait(0.1)
+
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(read_on(), 10.0)
+
+
 async def test_nothing_is_left_of_answers_that_were_erased(town: Town, server: ValkeyServer) -> None:
     first, second = town.worker(), town.worker()
     answer = await first.ask(words=5)

@@ -28,7 +28,7 @@ ANSWER_SECONDS = 0.5
 PUT_BACK_SECONDS = 1.0
 """Time for a living producer to put back what the server forgot, before the text is requested anew."""
 LOST_POLL_SECONDS = 0.5
-"""Interval at which a reader without a place looks for it."""
+"""Interval at which a reader without a place looks for it, and one without a server for whether that is given up."""
 LOST_SECONDS = 30.0
 """Time after which a reader without a place is cut: nobody gives the text anew."""
 LOST_PLACE = -2
@@ -209,7 +209,7 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
         return False
 
     def wait(self, seconds: float, push: Push | None = None) -> Awaitable[None]:
-        if self._lost_at is not None:
+        if self._lost_at is not None or (self._channel.lease is None and not self._store.connection.connected):
             seconds = min(seconds, LOST_POLL_SECONDS)
         elif self._place < self._channel.end != UNKNOWN:
             seconds = 0.0  # An entry came between the server's reply and this wait.

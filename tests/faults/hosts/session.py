@@ -49,6 +49,8 @@ SIGNS: Kinds = ((ServerForgets, 2), (ServerForgetsWithHost, 2), (HostStopped, 1)
 """The kinds of faults under which a sabotage shows itself."""
 KEPT = {"FOLYAM_RETENTION_ANSWERS": "1000000"}
 """Clients are checked minutes behind their ends."""
+PARTED = {**KEPT, "FOLYAM_UNWATCHED_SECONDS": "30"}
+"""The default: a host that is cut off for longer cuts its readers after 17 s."""
 SHORT = {"FOLYAM_UNWATCHED_SECONDS": "3"}
 CROWDED = {"FOLYAM_UNWATCHED_SECONDS": "60", "FOLYAM_MAX_ANSWERS": "5000", "FOLYAM_RETENTION_ANSWERS": "1000000"}
 """A thousand readers of one process may be late."""
@@ -125,6 +127,8 @@ class TownSession:
     def _settings(self) -> dict[str, str]:
         if self._options.sabotage:
             return {**SHORT, SABOTAGE: self._options.sabotage}
+        if self._options.partitions:
+            return PARTED
         return CROWDED if self._options.many else KEPT
 
     def _run_on(self, town: Town, findings: Findings, choose: Choice = anything) -> TownRun:

@@ -143,7 +143,7 @@ class ValkeyEventLog:
         (status, *rest), watchers = await soon(replies)
         if status != b"ok":
             store.send("SREM", store.keys.leases(store.me), answer_id)
-            self._orphans.settled(answer_id, None)
+            self._orphans.settled(answer_id, rest[0].decode() if status == b"other" else None)
             return None
         if owner != store.me:
             store.send("SREM", store.keys.leases(owner), answer_id)

@@ -77,8 +77,17 @@ class Orphans:
             self._on_orphan(answer_id)
 
     def settled(self, answer_id: str, owner: str | None) -> None:
-        """Take the answer out of the index where it was found, unless it belongs there. None: it has ended."""
+        """Put the answer into its owner's index, if it was found in another one. None: it has ended, and is in none.
+
+        It stays in an index while it runs. An owner may be giving it up: where the server had refused both commands for
+        a while (`NOREPLICAS`), the answer may be among those of nobody before its lease is.
+        """
         self._reported.discard(answer_id)
         listed = self._listed.pop(answer_id, None)
-        if listed is not None and listed != owner:
-            self._store.send("SREM", self._store.keys.leases(listed), answer_id)
+        if listed is None or listed == owner:
+            return
+        leases = self._store.keys.leases
+        if owner is None:
+            self._store.send("SREM", leases(listed), answer_id)
+        else:
+            self._store.send("SMOVE", leases(listed), leases(owner), answer_id)

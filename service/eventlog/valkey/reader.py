@@ -92,6 +92,18 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
     def orphaned(self) -> bool:
         return self._tail.orphaned()
 
+    async def read(self) -> Sequence[Event]:
+        """See `service.eventlog.base.Reader.read`.
+
+        Raises:
+            Unavailable: the server has been away for long. Those who read an answer of this worker do not ask the
+                server before the lease is lost, and would wait as long again: 31 s in all. Those who read another's
+                answer hear nothing, and do not ask.
+        """
+        if self._channel.lease is None and self._store.connection.is_given_up:
+            raise Unavailable("log_unavailable")
+        return await super().read()
+
     async def _fetch(self) -> Sequence[Event]:
         while True:
             if self._lost_at is not None and not await self._find_place():
@@ -120,12 +132,8 @@ class ValkeyReader(ChannelReader[ValkeyLease]):
         """Return the entries from the place on; None if the server takes its time. The next call takes the reply.
 
         Raises:
-            Unavailable: the server cannot tell, or has been away for long. Readers of an answer that was produced here
-                do not ask before its lease is lost, and would wait as long again: 31 s in all, in which the host that
-                took the answer over knew of no follower.
+            Unavailable: the server cannot tell.
         """
-        if self._store.connection.is_given_up:
-            raise Unavailable("log_unavailable")
         reply = self._asked
         if reply is None or self._asked_place != self._place:
             reply = self._asked = self._store.entries_from(self.answer_id, self._place)

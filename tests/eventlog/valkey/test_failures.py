@@ -233,15 +233,21 @@ async def test_a_question_is_refused_soon_while_the_server_is_away(town: Town, s
     await asyncio.to_thread(server.start)
 
 
-async def test_readers_of_an_answer_that_was_produced_here_are_cut_when_its_lease_is_lost(
-    town: Town, server: ValkeyServer
+@pytest.mark.parametrize("produced_here", [True, False])
+async def test_readers_are_cut_once_the_server_is_given_up(
+    town: Town, server: ValkeyServer, *, produced_here: bool
 ) -> None:
-    worker = town.worker()
+    producing, worker = town.worker(), town.worker()
+    if produced_here:
+        worker = producing
     connection = worker.log._store.connection
-    connection._patience_seconds = 2.0
-    answer = await worker.ask(words=10_000)
-    [lease] = await first_of(lambda: asyncio.sleep(0.01, worker.leases))
+    producing.log._store.connection._patience_seconds = 2.0
+    answer = await producing.ask(words=10_000)
+    [lease] = await first_of(lambda: asyncio.sleep(0.01, producing.leases))
     with contextlib.closing(await worker.log.open(answer)) as reader:
+        while not produced_here and reader._channel.end < 2:  # It hears of what is written.
+            await reader.read()
+            await reader.wait(0.1)
         await asyncio.to_thread(server.kill)
         await until(lease.lost)
         connection._patience_seconds = 60.0  # What is asked from here on would wait for long.

@@ -13,7 +13,7 @@ from service.answer import AnswerState
 from service.errors import BadInput, FolyamError, Unavailable, UnknownAnswer
 from service.eventlog import AheadOfLogError, EventLog, NameTakenError, Reader
 from service.events import StoppedBy, Terminal
-from service.follower import Follower, encoder_at
+from service.follower import Follower, Portion, encoder_at
 from service.joining import Joining
 from service.keys import Caller
 from service.names import Naming, Same, namings
@@ -226,17 +226,40 @@ class Answers:
             BadInput: the answer has no event `after` yet.
             Unavailable: the worker has too many followers, or the log cannot be read.
         """
-        try:
-            reader = await self._open(answer_id, caller, after)
-        except AheadOfLogError:
-            raise BadInput("bad_last_event_id", "ahead", field="Last-Event-ID") from None
-        if reader.at_end:
-            reader.close()
-            return None
-        follower = await self._follower(reader, after, rendering)
-        if after:
+        follower = await self._placed(answer_id, after, rendering, caller)
+        if follower is not None and after:
             metrics.resumed(rendering.name)
         return follower
+
+    async def portion(
+        self, answer_id: str, after: int, rendering: Rendering, caller: Caller, *, wait: bool = False
+    ) -> Portion:
+        """Return the answer's next events behind the event `after`, up to some hundreds of kilobytes of them.
+
+        With `wait`, an answer that has none yet is waited for, for as long as a follower of it would wait for a
+        heartbeat. Meanwhile, and while it is read, the answer has a follower.
+
+        Raises:
+            UnknownAnswer, BadInput, Unavailable: see `follow`.
+        """
+        follower = await self._placed(answer_id, after, rendering, caller)
+        if follower is None:
+            return Portion((), is_all=True, has_ended=True)
+        try:
+            return await follower.portion(self._policy.heartbeat_seconds if wait else 0.0)
+        finally:
+            follower.close()
+
+    async def tail(self, answer_id: str, caller: Caller) -> tuple[int, bool]:
+        """Return the seq of the answer's last event, and whether the answer has ended.
+
+        Raises:
+            UnknownAnswer: the answer is unknown, expired or not the caller's.
+            Unavailable: the log cannot be read.
+        """
+        (await self._open(answer_id, caller)).close()
+        last = await self._log.last(answer_id)
+        return last.seq, isinstance(last, Terminal)
 
     async def read(self, answer_id: str, caller: Caller, *, with_request: bool = False) -> AnswerState:
         """Return the answer's current state; `with_request` also where the log keeps the request beside it.
@@ -347,6 +370,16 @@ class Answers:
                 raise UnknownAnswer
             undo.pop_all()
         return reader
+
+    async def _placed(self, answer_id: str, after: int, rendering: Rendering, caller: Caller) -> Follower | None:
+        try:
+            reader = await self._open(answer_id, caller, after)
+        except AheadOfLogError:
+            raise BadInput("bad_last_event_id", "ahead", field="Last-Event-ID") from None
+        if reader.at_end:
+            reader.close()
+            return None
+        return await self._follower(reader, after, rendering)
 
     async def _follower(
         self,

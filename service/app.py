@@ -21,7 +21,7 @@ from service.middleware import Gate, RequestLine
 from service.producer import Limits
 from service.recovery import BREAKS
 from service.renderings import NAMES
-from service.routes import ag_ui, answers, chat, generate, health, limits, models, responses, ui
+from service.routes import ag_ui, answers, chat, generate, health, limits, models, responses, streams, ui
 from service.routes.application import Application, PlainRoute
 from service.routes.body import Bodies
 from service.routes.openapi import describe
@@ -37,6 +37,7 @@ _DOORS = ("/v1", "/api", "/ag-ui")
 _ROUTES: Sequence[tuple[Callable[[Sequence[params.Depends]], list[PlainRoute]], frozenset[str]]] = (
     (chat.routes, frozenset({"chat"})),
     (responses.routes, frozenset({"responses"})),
+    (streams.routes, frozenset({"streams"})),
     (ag_ui.routes, frozenset({"ag-ui"})),
     (ui.routes, frozenset({"ui"})),
     (models.routes, frozenset({"chat", "responses"})),
@@ -102,8 +103,15 @@ def create_app(settings: Settings) -> FastAPI:
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", *_HEADERS_OF_SDKS],
-                expose_headers=["Location", "Retry-After", "X-Answer-Id", "X-Request-Id", "X-Should-Retry"],
+                allow_headers=["Authorization", "Content-Type", "If-None-Match", "Last-Event-ID", *_HEADERS_OF_SDKS],
+                expose_headers=[
+                    "Location",
+                    "Retry-After",
+                    "X-Answer-Id",
+                    "X-Request-Id",
+                    "X-Should-Retry",
+                    *streams.EXPOSED_HEADERS,
+                ],
             )
         )
     middleware.append(

@@ -4,6 +4,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
@@ -19,6 +20,8 @@ ORPHAN_POLL_SECONDS = 1.0
 
 RETRY_SECONDS = 10.0
 """Time for which a response without a stream may still get lost: OpenAI's SDKs repeat after a pause of up to 8 s."""
+PORTION_READS = 16
+"""Most reads of the log in one `Portion`. The log's backends bound a read to some tens of kilobytes."""
 
 _seq = attrgetter("seq")
 
@@ -31,6 +34,18 @@ class Sink(Protocol):
 
     async def drain(self) -> None:
         """Wait until the bytes that were written are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A piece of a log, for a client that asks for one piece after the other."""
+
+    events: Sequence[Event]
+    """As in the log, unmerged."""
+    is_all: bool
+    """Whether the log had nothing behind them."""
+    has_ended: bool = False
+    """Whether the answer ends with them."""
 
 
 class CutShortError(Exception):
@@ -146,11 +161,8 @@ class Follower:
                     self._begun = True
                     return data
                 continue
-            if self._has_left():
-                raise CutShortError
-            if not self._begun:
-                self._begun = True
-                return self._rendering.opening
+            if (told := self._caught_up()) is not None:
+                return told
             if waited and self._reader.orphaned():
                 self._on_orphan(self._reader.answer_id)
             now = self._time()
@@ -205,6 +217,31 @@ class Follower:
         if self._ended and self.on_delivered is not None:
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self.on_delivered)
 
+    async def portion(self, seconds: float) -> Portion:
+        """Return what the log has next, up to PORTION_READS reads; if there is nothing, wait for so many seconds.
+
+        Raises:
+            UnknownAnswer: the log was damaged, or erased.
+            Unavailable: the log cannot be read.
+        """
+        events: list[Event] = []
+        is_waiting = True
+        until = self._time() + seconds
+        for _ in range(PORTION_READS):
+            read = await self._reader.read()
+            while not read and is_waiting and (left := until - self._time()) > 0 and not self._has_left():
+                if self._reader.orphaned():
+                    self._on_orphan(self._reader.answer_id)
+                await self._reader.wait(min(left, ORPHAN_POLL_SECONDS))
+                read = await self._reader.read()
+            events += read
+            is_waiting = is_waiting and all(type(event) is Delta and event.is_private for event in read)
+            if not read:
+                return Portion(events, is_all=True)
+            if type(read[-1]) in TERMINAL:
+                return Portion(events, is_all=True, has_ended=True)
+        return Portion(events, is_all=False)
+
     def close(self) -> None:
         """Stop following. May be called twice."""
         if not self._closed:
@@ -216,6 +253,19 @@ class Follower:
             if self.on_left is not None:
                 self.on_left()
 
+    def _caught_up(self) -> bytes | None:
+        """Return what is to be sent where the log has no more for now; None for nothing."""
+        data = self._encoder.caught_up()
+        if data:
+            self._begun = True
+            return self._sent(data)
+        if self._has_left():
+            raise CutShortError
+        if not self._begun:
+            self._begun = True
+            return self._rendering.opening
+        return None
+
     async def _wait(self, seconds: float, sink: Sink | None) -> None:
         if sink is None:
             await self._reader.wait(seconds)
@@ -226,23 +276,27 @@ class Follower:
 
     def _push(self, events: Sequence[Event]) -> bool:
         """Write the events to the sink, while `next` waits. Return False if it must go on."""
-        data = self._encode(events)
+        data = self._encode(events, is_all=True)
         is_taken = not data or self._sink is None or self._sink.write(data)
         return is_taken and not self._ended
 
-    def _encode(self, events: Sequence[Event]) -> bytes:
+    def _encode(self, events: Sequence[Event], *, is_all: bool = False) -> bytes:
         encoder = self._encoder
         data = encoder.encode(events)
+        if is_all:
+            data += encoder.caught_up()
         if encoder.finished:
             self._ended = True
         elif type(events[-1]) in TERMINAL:
             self._ended = True
             data += self._rendering.closing
         self._note_first_chunk(events)
-        if data:  # Private events put no heartbeat off.
-            self._sent_at = self._time()
-            if self._preamble:
-                data, self._preamble = self._preamble + data, b""
+        return self._sent(data) if data else data  # Private events put no heartbeat off.
+
+    def _sent(self, data: bytes) -> bytes:
+        self._sent_at = self._time()
+        if self._preamble:
+            data, self._preamble = self._preamble + data, b""
         return data
 
     def _note_first_chunk(self, events: Sequence[Event]) -> None:

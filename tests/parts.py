@@ -12,6 +12,7 @@ import pytest
 HERE = Path(__file__).parent
 SERVERS = (
     "bench",
+    "clients",
     "e2e",
     "faults",
     "run",

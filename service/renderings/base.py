@@ -38,6 +38,12 @@ class Encoder(Protocol):
         private. They must not be encoded, except for what of `Start.via` the protocol repeats of the request.
         """
 
+    def caught_up(self) -> bytes:
+        """Return the bytes for a follower that has now read all that the log has; empty if there is nothing to tell.
+
+        Called after a read that found nothing, and after each push.
+        """
+
 
 class WholeEncoder(Encoder, Protocol):
     """An encoder of a protocol that also has a response without a stream."""
@@ -103,3 +109,7 @@ class StatelessEncoder:
 
     def abandon(self, before: int) -> None:
         """Do nothing: the protocol tells of restarts."""
+
+    def caught_up(self) -> bytes:
+        """Return nothing: the protocol does not tell."""
+        return b""

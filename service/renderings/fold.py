@@ -105,6 +105,10 @@ class FoldEncoder:
                 break
         return b"".join(parts)
 
+    def caught_up(self) -> bytes:
+        """Return nothing: no vocabulary tells."""
+        return b""
+
     def whole(self) -> tuple[int, bytes]:
         """See `service.renderings.base.WholeEncoder.whole`."""
         status, body = self._vocabulary.whole()

@@ -12,9 +12,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service.config import Settings
-from service.events import Event
+from service.events import SEQ_DIGITS, Event
 from service.question import MAX_TOKENS, Question
 from service.renderings import RENDERINGS
+from service.renderings.durable_streams import OFFSET, DurableStream
 
 EVENTS: tuple[type, ...] = get_args(Event)
 PRIVATE = {"Start": ("request", "chat", "at", "owner", "via", "names", "request_bytes"), "Delta": ("run", "attempt")}
@@ -132,6 +133,88 @@ def streamed(*also: type[BaseModel]) -> Described:
         },
         204: {"description": "The answer has ended, and no event follows.", "headers": headers},
     }
+
+
+_STREAM = {
+    "X-Answer-Id": _header("The answer's id.", pattern=ANSWER_ID),
+    "Cross-Origin-Resource-Policy": _header("Keeps other sites' pages from embedding it.", const="same-origin"),
+    "Stream-Next-Offset": _header("The offset behind what was sent.", pattern=str(OFFSET["pattern"])),
+    "Stream-Up-To-Date": _header("Whether the answer had nothing behind that.", required=False, const="true"),
+    "Stream-Closed": _header("Whether the answer has ended there.", required=False, const="true"),
+}
+_CURSOR = {"Stream-Cursor": _header("To be sent as `cursor` with the next request.", pattern="^[0-9]+$")}
+_TAGGED = {
+    "ETag": _header("Names the portion.", required=False),
+    "Cache-Control": _header("Only the client may keep it, and must ask whether it still holds."),
+}
+
+
+def durable_stream() -> Described:
+    """Return the description of Durable Streams' GET."""
+    headers = _REQUEST_ID | _STREAM
+    event = {"oneOf": [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in EVENTS]}
+    optional = {name: {**header, "required": False} for name, header in (_STREAM | _CURSOR).items()}
+    return {
+        200: {
+            "description": "The answer's events behind `offset`. With `live=sse`, as they come.",
+            "headers": _REQUEST_ID | optional | _TAGGED,
+            "content": {
+                "application/json": {"schema": {"type": "array", "items": event}},
+                "text/event-stream": DurableStream(0, "").description(event, EVENT_ID),
+            },
+        },
+        204: {
+            "description": "With `live=long-poll`: there is nothing behind `offset` yet, or no more.",
+            "headers": headers | _CURSOR | _NOT_KEPT,
+        },
+        304: {"description": "The portion of the tag still holds.", "headers": headers | _CURSOR | _TAGGED},
+    }
+
+
+def durable_stream_head() -> Described:
+    """Return the description of Durable Streams' HEAD."""
+    return {200: {"description": "How far the answer is.", "headers": _REQUEST_ID | _STREAM | _NOT_KEPT}}
+
+
+STREAM_ID = {
+    "name": "answer_id",
+    "in": "path",
+    "required": True,
+    "description": "An answer's id, as in X-Answer-Id.",
+    "schema": {"type": "string", "pattern": ANSWER_ID},
+}
+
+STREAM_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "offset",
+        "in": "query",
+        "required": False,
+        "description": "Where to begin: `-1` for the start, `now` for the end so far, or a Stream-Next-Offset. `live`"
+        " needs it.",
+        "schema": {"type": "string", "pattern": f"^(-1|now|[0-9]{{{SEQ_DIGITS}}})$"},
+    },
+    {
+        "name": "live",
+        "in": "query",
+        "required": False,
+        "description": "Wait for the next events, or follow the answer with Server-Sent Events.",
+        "schema": {"enum": ["long-poll", "sse"]},
+    },
+    {
+        "name": "cursor",
+        "in": "query",
+        "required": False,
+        "description": "The last Stream-Cursor.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "The ETag of an earlier response. Without `live` alone.",
+        "schema": {"type": "string"},
+    },
+]
 
 
 LAST_EVENT_ID: dict[str, Any] = {

@@ -51,6 +51,8 @@ def before_call(_context: object, case: schemathesis.Case[Any], _kwargs: dict[st
         event_id = parse_event_id(case.headers.get("Last-Event-ID") or "")
         if event_id is not None:
             case.headers["Last-Event-ID"] = f"{answer}:{event_id[1]}"
+    if case.query.get("live") and "offset" not in case.query:
+        case.query["offset"] = "-1"  # Which OpenAPI cannot say.
 
     if "response_id" in case.path_parameters and next(THERE):
         case.path_parameters["response_id"] = f"resp_{new_answer()}"

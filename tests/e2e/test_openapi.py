@@ -98,6 +98,7 @@ def test_schemathesis_finds_nothing_with_all_its_checks(
         "/api/chat",
         "/api/chat/{chat}/stream",
         "/api/chat/{chat}/stop",
+        "/v1/stream/{answer_id}",
     ],
 )
 def test_every_address_describes_its_errors(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,10 @@ class NumberedEncoder:
                 break
         return b"".join(lines)
 
+    def caught_up(self) -> bytes:
+        """Return nothing: this protocol does not tell."""
+        return b""
+
     def whole(self) -> tuple[int, bytes]:
         failed = self._state.failure is not None
         return (502 if failed else 200), json.dumps([self._messages, self._state.reply]).encode()

@@ -252,6 +252,18 @@ find_tools() {
     rm -rf "$state" "$tools.part"
 }
 
+# Other people's clients in Python, in an environment of their own, because they need other versions than the service.
+sync_clients() {
+    local locked
+    locked=$(fingerprint tests/clients/pyproject.toml tests/clients/uv.lock)
+    [[ $(cat build/clients-python.done 2>/dev/null) == "$locked" ]] && build/clients/bin/python -c '' 2>/dev/null && return
+    say "Installing other people's clients in Python into build/clients (some 310 MB) …"
+    UV_PROJECT_ENVIRONMENT=$PWD/build/clients "${uv[@]}" sync --quiet --frozen --no-python-downloads \
+        --project tests/clients --python .venv/bin/python ||
+        give_up "The clients could not be installed. Check the network, and uv's output above."
+    printf '%s' "$locked" >build/clients-python.done
+}
+
 # Install the npm packages of the tests in the directory $1. $2 says what they are.
 find_packages() {
     local directory=$1 packages installed
@@ -287,4 +299,5 @@ if $tests; then
     find_tools
     find_packages tests/deploy/kubernetes "the schemas of Kubernetes' custom resources"
     find_packages tests/clients "other people's clients"
+    sync_clients
 fi

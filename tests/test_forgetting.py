@@ -164,15 +164,17 @@ async def test_who_had_more_than_the_log_kept_gets_the_text_anew_from_the_next_p
 
 
 async def test_what_a_living_producer_wrote_is_put_back_and_nobody_notices(
-    log: MemoryEventLog, here: Worker, key: str
+    log: MemoryEventLog, here: Worker, upstream: UpstreamProcess, key: str
 ) -> None:
-    producer = await here.start(key, chunks=40, pace=0.005)
+    producer = await here.start(key, endless=True, pace=0.005)
     watching = asyncio.create_task(here.follow(producer.answer_id))
     for seq in (5, 10, 20):
         await here.read_to(producer.answer_id, seq=seq)
         log.forget(producer.answer_id, 2)
+    await here.read_to(producer.answer_id, seq=40)  # All is put back by now, with what came after it.
+    await asyncio.to_thread(upstream.end, key)
     seen = await watching
-    assert text_of(seen) == text_of(await here.read(producer.answer_id)) == words(40)
+    assert text_of(seen) == text_of(await here.read(producer.answer_id)) == words(upstream.said(key))
     assert rise(seen)
 
 

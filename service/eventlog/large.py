@@ -25,7 +25,8 @@ def written(start: Start) -> tuple[Start, bytes, bytes]:
     # Not encoded to learn its length where that is known: 32 MiB take 40 ms of the event loop.
     if start.chat is None or not _has_large_message(start.chat):
         line = encode_lines([start])
-        if len(line) < LARGE_BYTES:
+        has_request = start.request is not None or start.chat is not None
+        if len(line) < LARGE_BYTES or not has_request:
             return start, line, b""
     request = msgspec.json.encode(_Kept(start.request, start.chat))
     start = replace(start, request=None, chat=None, request_bytes=len(request))

@@ -142,7 +142,7 @@ def test_the_package_has_its_entries_types_and_licences_and_no_tests(application
 def test_the_example_for_node_prints_an_answer(application: Path, stack: Stack) -> None:
     (application / "ask.js").write_text(example("In Node"))
     question = script(key="node", chunks=4)
-    printed = run(str(NODE), "ask.js", question, directory=application, FOLYAM_URL=url_of(stack))
+    printed = run(str(NODE), "ask.js", question, url_of(stack), directory=application)
     assert printed == "w1 w2 w3 w4 \n[done]\n"
 
 

@@ -763,13 +763,16 @@ async def test_the_second_endpoint_is_asked_where_the_firsts_response_is_no_http
 async def test_each_wait_has_an_end_of_its_own_and_closes_the_connection(
     upstream: UpstreamProcess, key: str, phase: str, script: dict[str, Any], reason: str
 ) -> None:
-    began = time.monotonic()
-    answer = await ask(upstream, request(key, **script), time_outs=replace(PATIENT, **{phase: SOON_SECONDS}))
-    assert SOON_SECONDS * 0.9 <= time.monotonic() - began < DEADLINE_SECONDS / 2
+    for seconds in (SOON_SECONDS, 5 * SOON_SECONDS, 25 * SOON_SECONDS):
+        began = time.monotonic()
+        answer = await ask(upstream, request(key, **script), time_outs=replace(PATIENT, **{phase: seconds}))
+        assert seconds * 0.9 <= time.monotonic() - began < seconds + DEADLINE_SECONDS / 2
+        if await asyncio.to_thread(upstream.requests, key):
+            break  # On a busy machine, a short wait may be over before the server has seen the request.
     assert answer.error is not None
     assert (answer.error.code, answer.error.status, answer.error.reason) == ("upstream_timeout", 504, reason)
     assert answer.text == ("w1 w2 " if phase == "silence" else "")
-    [record] = await asyncio.to_thread(upstream.wait_closed, key)
+    *_, record = await asyncio.to_thread(upstream.wait_closed, key)
     assert record["closed_by"] == "client"
 
 

@@ -304,8 +304,8 @@ const panel = createPanel({
   onEraseUnreadable: conversations.forgetUnreadable,
 });
 
-find("#language", HTMLButtonElement).addEventListener("click", () => {
-  switchLanguage();
+find("#language", HTMLButtonElement).addEventListener("click", async () => {
+  await switchLanguage();
   showLanguage();
 });
 

@@ -13,9 +13,9 @@ function ended(reason, said = { text: "Words" }) {
   });
 }
 
-afterEach(() => {
+afterEach(async () => {
   if (currentLanguage() !== "en") {
-    switchLanguage();
+    await switchLanguage();
   }
 });
 
@@ -29,16 +29,16 @@ test("a_cut_is_named_by_whatever_word_the_server_has_for_it", () => {
   expect(ended("sensitive")).toBe("The model's provider withheld the rest.");
 });
 
-test("an_unknown_reason_is_shown", () => {
+test("an_unknown_reason_is_shown", async () => {
   expect(ended("paused_for_tea")).toBe("The model gave this reason for the end: paused_for_tea");
-  switchLanguage();
+  await switchLanguage();
   expect(ended("paused_for_tea")).toBe("A modell ezt az okot adta a befejezésre: paused_for_tea");
 });
 
-test("an_answer_without_a_word_says_so", () => {
+test("an_answer_without_a_word_says_so", async () => {
   expect(ended("stop", {})).toBe("The model said nothing.");
   expect(ended("length", {})).toBe("The model said nothing. The answer reached its greatest length.");
   expect(ended("stop", { reasoning: "Hm." })).toBe("");
-  switchLanguage();
+  await switchLanguage();
   expect(ended("stop", {})).toBe("A modell nem mondott semmit.");
 });

@@ -126,15 +126,15 @@ test("calls_of_tools_are_folded_away_behind_their_names_and_grow", () => {
   expect(body.toolCalls.textContent).toBe("Tool call: time");
 });
 
-test("a_call_of_a_tool_is_told_in_the_readers_language", () => {
+test("a_call_of_a_tool_is_told_in_the_readers_language", async () => {
   const body = createAnswerBody();
   document.body.append(body.toolCalls);
   body.draw(stateWith({ phase: "done", toolCalls: [{ index: 0, id: "a", name: "time", arguments: "{}" }] }));
   const summary = body.toolCalls.querySelector("summary");
-  switchLanguage();
+  await switchLanguage();
   relabel(document);
   expect(summary?.textContent).toBe("Eszközhívás: time");
-  switchLanguage();
+  await switchLanguage();
   relabel(document);
   expect(summary?.textContent).toBe("Tool call: time");
   body.toolCalls.remove();

@@ -1,15 +1,20 @@
-import { ENGLISH } from "./english.js";
-import { HUNGARIAN } from "./hungarian.js";
 import { readStored, store } from "./storage.js";
 
-const LANGUAGES = { en: ENGLISH, hu: HUNGARIAN };
-const CHOICE = "folyam.language";
-
+/** @typedef {typeof import("./english.js").ENGLISH} Words */
 /** @typedef {keyof typeof LANGUAGES} Language */
-/** @typedef {Exclude<keyof typeof ENGLISH, "errors">} Word */
+/** @typedef {Exclude<keyof Words, "errors">} Word */
+
+/** Each language is a script of its own: a reader loads one, and the other when switching. */
+const LANGUAGES = {
+  en: async () => (await import("./english.js")).ENGLISH,
+  hu: async () => (await import("./hungarian.js")).HUNGARIAN,
+};
+const CHOICE = "folyam.language";
 
 /** @type {Language} */
 let language = firstLanguage();
+/** @type {Words} */
+let words = await LANGUAGES[language]();
 
 /** Return the reader's choice, else the browser's first language that the page has, else English. */
 function firstLanguage() {
@@ -27,8 +32,15 @@ export function locale() {
   return navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 }
 
-export function switchLanguage() {
-  language = language === "hu" ? "en" : "hu";
+/** Switch to the other language. If its words cannot be loaded, as without a network, the language stays. */
+export async function switchLanguage() {
+  const other = language === "hu" ? "en" : "hu";
+  try {
+    words = await LANGUAGES[other]();
+  } catch {
+    return;
+  }
+  language = other;
   store(CHOICE, language);
 }
 
@@ -37,7 +49,7 @@ export function switchLanguage() {
  * @param {Record<string, string | number>} [values]
  */
 export function say(word, values = {}) {
-  return LANGUAGES[language][word].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
+  return words[word].replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
 /**
@@ -47,7 +59,7 @@ export function say(word, values = {}) {
  */
 export function reasonFor({ code, message }) {
   /** @type {Record<string, string>} */
-  const errors = LANGUAGES[language].errors;
+  const errors = words.errors;
   return Object.hasOwn(errors, code) ? String(errors[code]) : message;
 }
 

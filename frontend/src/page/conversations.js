@@ -16,6 +16,7 @@ import { conversationIn, entriesIn, isEntry, isReadable, turnIn } from "./stored
  * @typedef {object} Conversation
  * @property {string} id
  * @property {Turn[]} turns
+ * @property {string} [name] the reader's name for it
  *
  * @typedef {object} Change
  * @property {Turn} turn
@@ -67,6 +68,13 @@ export function createConversations(storage, onWritten) {
      * @param {Turn} turn
      */
     update: (turn) => entries.change({ turn, newIn: entries.unstored.get(turn.id)?.newIn ?? null }),
+
+    /** @param {string} id @param {string} name */
+    rename: (id, name) =>
+      entries.filter(
+        () => true,
+        (entry) => (isEntry(entry) && entry.id === id ? { ...entry, name } : entry),
+      ),
 
     /** @param {string} id */
     forget(id) {
@@ -123,8 +131,8 @@ function createEntries({ readStored, store }, onWritten) {
       unstored.set(change.turn.id, change);
       write(stored(), [change]);
     },
-    /** @param {(entry: unknown) => boolean} isKept */
-    filter: (isKept) => write(stored().filter(isKept), []),
+    /** @param {(entry: unknown) => boolean} isKept @param {(entry: unknown) => unknown} [changed] */
+    filter: (isKept, changed = (entry) => entry) => write(stored().filter(isKept).map(changed), []),
   };
 }
 

@@ -3,8 +3,9 @@ import { createConversations, historyBefore, linkTo, newId, readLink } from "./c
 import { find } from "./elements.js";
 import { fitting, readLimits, USUAL } from "./limits.js";
 import { createModelPicker } from "./model-picker.js";
-import { createPanel } from "./panel.js";
+import { panelOnDemand } from "./panel-on-demand.js";
 import { ignoreRepeatedPresses, isOfComposition } from "./presses.js";
+import { createQuestionJumps } from "./question-jumps.js";
 import { createQuestionBox } from "./question-box.js";
 import { createScroll } from "./scroll.js";
 import * as storage from "./storage.js";
@@ -64,6 +65,7 @@ function ask(question) {
   conversations.begin(current, turn);
   append(turn);
   begin(current, turn);
+  panel.refresh();
   scroll.goToTheEnd();
 }
 
@@ -117,6 +119,7 @@ function follow(conversation, turn, request, key) {
       conversations.update(turn);
     }
     showWhatCanBeDone();
+    panel.refresh();
     if (wasLast) {
       box.answerEnded(state.phase);
     }
@@ -188,6 +191,7 @@ function open(conversation) {
     : "Folyam";
   scroll.goToTheEnd();
   showWhatCanBeDone();
+  panel.refresh();
 }
 
 /**
@@ -280,9 +284,12 @@ find("#new", HTMLButtonElement).addEventListener("click", () => {
   box.focus();
 });
 
-const panel = createPanel({
+const panel = panelOnDemand({
   list: conversations.list,
   hasUnreadable: conversations.hasUnreadable,
+  isCurrent: ({ id }) => id === current.id,
+  isRunning: ({ id }) => (opened.get(id)?.turns ?? []).some((turn) => followed.has(turn)),
+  onRename: ({ id }, name) => conversations.rename(id, name),
   onOpen(conversation) {
     const turn = conversation.turns.findLast(({ answer }) => answer !== null);
     history.pushState(null, "", turn ? linkTo(turn) : location.pathname);
@@ -332,6 +339,7 @@ addEventListener("hashchange", goWhereTheAddressSays);
 addEventListener("popstate", goWhereTheAddressSays);
 addEventListener("storage", () => panel.refresh());
 
+createQuestionJumps();
 ignoreRepeatedPresses();
 showLanguage();
 showNetwork();

@@ -1,88 +1,179 @@
 import { make } from "../markdown/elements.js";
+import { conversationItem, nameOf, renameIn } from "./conversation-item.js";
+import { dayOf } from "./days.js";
 import { find } from "./elements.js";
 import { eraseOnServer } from "./erasing.js";
-import { locale, label, say } from "./words.js";
+import { jsonOf, markdownOf, save } from "./export.js";
+import { createPanelPlace } from "./panel-place.js";
+import { label } from "./words.js";
 
 /** @import { Conversation } from "./conversations.js" */
 
 /**
+ * @typedef {object} PanelParts
+ * @property {() => Conversation[]} list
+ * @property {() => boolean} hasUnreadable
+ * @property {(conversation: Conversation) => boolean} isCurrent
+ * @property {(conversation: Conversation) => boolean} isRunning
+ * @property {(conversation: Conversation) => void} onOpen
+ * @property {(conversation: Conversation, name: string) => void} onRename
+ * @property {(conversation: Conversation) => void} onErase before it is erased on the server
+ * @property {(conversation: Conversation) => void} onErased
+ * @property {() => void} onEraseUnreadable
+ */
+
+/**
  * The list of earlier conversations.
  *
- * @param {object} parts
- * @param {() => Conversation[]} parts.list
- * @param {() => boolean} parts.hasUnreadable
- * @param {(conversation: Conversation) => void} parts.onOpen
- * @param {(conversation: Conversation) => void} parts.onErase before it is erased on the server
- * @param {(conversation: Conversation) => void} parts.onErased
- * @param {() => void} parts.onEraseUnreadable
+ * @param {PanelParts} parts
  */
-export function createPanel({ list, hasUnreadable, onOpen, onErase, onErased, onEraseUnreadable }) {
-  const dialog = find("#conversations", HTMLDialogElement);
-  const close = find("#close-conversations", HTMLButtonElement);
-  const items = find("#list", HTMLUListElement);
+export function createPanel(parts) {
+  const { list, hasUnreadable } = parts;
   const nothing = find("#nothing", HTMLElement);
   const unreadable = find("#unreadable", HTMLElement);
   const notice = find("#erase-notice", HTMLElement);
   const all = eraseAllButton({
     onAsking: () => refresh(),
     onYes() {
-      onEraseUnreadable();
+      parts.onEraseUnreadable();
       eraseThese(list());
     },
   });
 
   const refresh = () => {
     const conversations = list();
-    items.replaceChildren(...conversations.map(item));
+    items.show(conversations);
     unreadable.hidden = !hasUnreadable();
     const empty = conversations.length === 0 && unreadable.hidden;
     nothing.hidden = !empty;
     all.show(!empty);
   };
 
-  /** @param {Conversation} conversation */
-  const item = (conversation) =>
-    itemOf(conversation, {
-      onOpen() {
-        dialog.close();
-        onOpen(conversation);
-      },
-      onErase: () => eraseThese([conversation]),
-    });
-
   /** @param {Conversation[]} conversations */
   const eraseThese = async (conversations) => {
     notice.hidden = true;
     for (const conversation of conversations) {
-      onErase(conversation);
+      parts.onErase(conversation);
       if (await eraseOnServer(conversation)) {
-        onErased(conversation);
+        parts.onErased(conversation);
       } else {
         label(notice, "notErased").hidden = false;
       }
     }
     refresh();
-    close.focus();
+    place.focus();
   };
 
-  close.addEventListener("click", () => dialog.close());
-  closeOnClickBeside(dialog);
-  find("#open-conversations", HTMLButtonElement).addEventListener("click", () => {
-    all.stopAsking();
-    notice.hidden = true;
-    refresh();
-    dialog.showModal();
+  const items = createItems({
+    ...parts,
+    onOpen(conversation) {
+      place.leave();
+      parts.onOpen(conversation);
+    },
+    onErase: (conversation) => eraseThese([conversation]),
+    onChanged: () => refresh(),
   });
-  return { refresh };
+  const place = createPanelPlace({
+    onOpening() {
+      all.stopAsking();
+      notice.hidden = true;
+      refresh();
+    },
+  });
+  return { refresh, open: place.open };
 }
 
-/** @param {HTMLDialogElement} dialog */
-function closeOnClickBeside(dialog) {
-  dialog.addEventListener("click", ({ target }) => {
-    if (target === dialog) {
-      dialog.close();
-    }
-  });
+/**
+ * The conversations by day, as far as they have the words that the reader looks for.
+ *
+ * @param {Pick<PanelParts, "isCurrent" | "isRunning" | "onOpen" | "onRename" | "onErase"> & {onChanged: () => void}} parts
+ */
+function createItems({ isCurrent, isRunning, onOpen, onRename, onErase, onChanged }) {
+  const root = find("#list", HTMLElement);
+  const search = find("#search", HTMLInputElement);
+  let unfolded = "";
+  let isRenaming = false;
+  search.addEventListener("input", onChanged);
+
+  /** @param {Conversation} conversation */
+  const item = (conversation) => {
+    const { id } = conversation;
+    const name = nameOf(conversation);
+    const state = {
+      isCurrent: isCurrent(conversation),
+      isRunning: isRunning(conversation),
+      isUnfolded: unfolded === id,
+    };
+    return conversationItem(conversation, state, {
+      onOpen: () => onOpen(conversation),
+      onUnfold() {
+        unfolded = unfolded === id ? "" : id;
+        onChanged();
+      },
+      more: {
+        rename(place) {
+          isRenaming = true;
+          renameIn(place, name, (typed) => {
+            isRenaming = false;
+            unfolded = "";
+            if (typed !== null) {
+              onRename(conversation, typed);
+            }
+            onChanged();
+          });
+        },
+        exportMarkdown: () => save(markdownOf(conversation), name, "md", "text/markdown"),
+        exportJson: () => save(jsonOf(conversation), name, "json", "application/json"),
+        erase: () => onErase(conversation),
+      },
+    });
+  };
+
+  return {
+    /** @param {Conversation[]} conversations */
+    show(conversations) {
+      search.parentElement?.toggleAttribute("hidden", conversations.length === 0);
+      if (isRenaming) {
+        return; // the field would lose what is typed
+      }
+      const focused = document.activeElement instanceof HTMLElement && document.activeElement.dataset.place;
+      const found = conversations.filter((conversation) => hasWords(conversation, search.value));
+      root.replaceChildren(...daysOf(found, item));
+      if (focused) {
+        const again = [...root.querySelectorAll("button")].find(({ dataset }) => dataset.place === focused);
+        again?.focus({ preventScroll: true });
+      }
+    },
+  };
+}
+
+/**
+ * @param {Conversation} conversation
+ * @param {string} sought
+ */
+function hasWords(conversation, sought) {
+  const texts = conversation.turns.flatMap(({ question, kept }) => [question, kept?.text ?? ""]);
+  const all = [nameOf(conversation), ...texts].join("\n").toLocaleLowerCase();
+  return sought
+    .toLocaleLowerCase()
+    .split(/\s+/)
+    .every((word) => all.includes(word));
+}
+
+/**
+ * @param {Conversation[]} conversations newest first
+ * @param {(conversation: Conversation) => HTMLElement} item
+ */
+function daysOf(conversations, item) {
+  /** @type {Map<string, Conversation[]>} */
+  const days = new Map();
+  for (const conversation of conversations) {
+    const day = dayOf(conversation.turns[0]?.askedAt ?? 0);
+    days.set(day, [...(days.get(day) ?? []), conversation]);
+  }
+  return [...days].map(([day, those]) =>
+    make("section", {}, make("h3", {}, day), make("ul", {}, ...those.map(item))),
+  );
 }
 
 /**
@@ -115,29 +206,4 @@ function eraseAllButton({ onAsking, onYes }) {
       sure.hidden = true;
     },
   };
-}
-
-/**
- * A conversation in the list, with the buttons that open and erase it.
- *
- * @param {Conversation} conversation
- * @param {{onOpen: () => void, onErase: () => void}} actions
- */
-function itemOf(conversation, { onOpen, onErase }) {
-  const [first] = conversation.turns;
-  const title = make("span", { class: "name", dir: "auto" }, first?.question || say("linkedAnswer"));
-  const when = make(
-    "time",
-    {},
-    new Date(first?.askedAt ?? 0).toLocaleString(locale(), {
-      dateStyle: "medium",
-      timeStyle: "short",
-    }),
-  );
-  const open = make("button", { type: "button", class: "open" }, title, when);
-  const erase = label(make("button", { type: "button", class: "quiet" }), "erase");
-  erase.setAttribute("aria-label", `${say("erase")}: ${title.textContent}`);
-  open.addEventListener("click", onOpen);
-  erase.addEventListener("click", onErase);
-  return make("li", {}, open, erase);
 }

@@ -42,7 +42,8 @@ export function conversationIn(entry) {
     return null;
   }
   const turns = entry.turns.map(turnIn).filter((turn) => turn !== null);
-  return turns.length > 0 ? { id: entry.id, turns } : null;
+  const { id, name } = /** @type {Entry & {name?: unknown}} */ (entry);
+  return turns.length > 0 ? { id, turns, ...(isText(name) && { name }) } : null;
 }
 
 /**

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright, ViewportSize, sync_playwright
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.reader import Reader
@@ -25,6 +25,10 @@ CHROMIUM_ARGUMENTS = (
 ANOTHER_HOST = "folyam.test"
 """A name of this machine other than localhost: over HTTP it is not a secure context for browsers."""
 UNWATCHED_SECONDS = 10
+NARROW: ViewportSize = {"width": 1000, "height": 720}
+"""Without room for the list of conversations beside the text: it is a dialog."""
+WIDE: ViewportSize = {"width": 1280, "height": 800}
+"""With room for it."""
 
 Open = Callable[..., BrowserContext]
 OpenStrict = Callable[[str], BrowserContext]
@@ -76,7 +80,7 @@ def device(browser: Browser) -> Iterator[Open]:
     problems: list[str] = []
 
     def open_device(**options: object) -> BrowserContext:
-        context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]
+        context = browser.new_context(**{"locale": "en-GB", "viewport": NARROW, **options})  # type: ignore[arg-type]
         context.on("weberror", lambda error: problems.append(str(error.error)))
         contexts.append(context)
         return context

@@ -17,8 +17,9 @@ class Reader:
     page: Page
 
     def open(self, url: str) -> "Reader":
-        """Open the page, or an answer's link."""
+        """Open the page, or an answer's link, and wait until the page has started."""
         self.page.goto(url)
+        self.page.locator("#not-started").wait_for(state="detached")
         return self
 
     def ask(self, question: str) -> None:

@@ -140,4 +140,14 @@ def test_dates_are_written_as_the_browsers_country_does(reader: Reader) -> None:
     reader.ask(command(key="dates", chunks=1))
     reader.sees_the_end()
     reader.page.click("#open-conversations")
-    expect(reader.page.locator("#list time").first).to_have_text(re.compile(r"^\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d$"))
+    expect(reader.page.locator("#list h3")).to_have_text("Today")
+    expect(reader.page.locator("#list time")).to_have_text(re.compile(r"^\d\d:\d\d$"))
+    reader.page.evaluate(
+        "() => { const kept = JSON.parse(localStorage['folyam.conversations']);"
+        " kept[0].turns[0].askedAt = new Date(2026, 1, 3, 4, 5).getTime();"
+        " localStorage['folyam.conversations'] = JSON.stringify(kept); }"
+    )
+    reader.page.reload()
+    reader.page.click("#open-conversations")
+    expect(reader.page.locator("#list h3")).to_have_text("3 February 2026")
+    expect(reader.page.locator("#list time")).to_have_text("04:05")

@@ -21,9 +21,10 @@ MAX_KILOBYTES = 40
 MAX_KILOBYTES_WITH_MARKDOWN = 60
 """The Markdown renderer is loaded beside the page, which does not wait for it.
 
-Colours are loaded for the first code, Temml for the first formula. Of the two languages, a reader loads one.
+Colours are loaded for the first code, Temml for the first formula, the list of conversations when it is shown. Of the
+two languages, a reader loads one.
 """
-ON_DEMAND = ("highlighter", "maths")
+ON_DEMAND = ("highlighter", "maths", "panel")
 LANGUAGES = ("english", "hungarian")
 MARKDOWN = (
     "# Rivers\n\nA **river** [flows](https://example.com/).\n\n```python\nx = 1  # one\n```\n\n"

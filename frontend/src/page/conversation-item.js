@@ -57,6 +57,22 @@ export function conversationItem(conversation, { isCurrent, isRunning, isUnfolde
 }
 
 /**
+ * What stands in a conversation's place as long as its erasure can be undone.
+ *
+ * @param {Conversation} conversation
+ * @param {() => void} onUndo
+ */
+export function erasedItem(conversation, onUndo) {
+  const name = nameOf(conversation);
+  const said = `${say("erased")} ${name}`;
+  const undo = label(make("button", { type: "button", class: "quiet strong" }), "undo");
+  undo.ariaLabel = `${undo.textContent}: ${said}`;
+  undo.dataset.place = `${conversation.id} undo`;
+  undo.addEventListener("click", onUndo);
+  return make("li", {}, make("span", { class: "erased", dir: "auto" }, said), undo);
+}
+
+/**
  * Let the reader type a conversation's name in place of its row.
  *
  * @param {HTMLElement} item

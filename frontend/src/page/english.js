@@ -30,6 +30,8 @@ export const ENGLISH = {
   eraseAll: "Erase all",
   eraseAllAsk: "Erase all conversations, here and on the server?",
   keep: "Keep",
+  erased: "Erased:",
+  undo: "Undo",
   notErased: "The server could not be reached. What it could not erase is still listed.",
   language: "Magyar",
   languageLabel: "Magyarul",

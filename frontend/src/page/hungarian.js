@@ -31,6 +31,8 @@ export const HUNGARIAN = {
   eraseAll: "Összes törlése",
   eraseAllAsk: "Töröljem az összes beszélgetést innen és a kiszolgálóról is?",
   keep: "Mégse",
+  erased: "Törölve:",
+  undo: "Visszavonás",
   notErased: "A kiszolgáló nem érhető el. Amit nem tudott törölni, az a listában marad.",
   language: "English",
   languageLabel: "In English",

@@ -1,8 +1,8 @@
 import { make } from "../markdown/elements.js";
-import { conversationItem, nameOf, renameIn } from "./conversation-item.js";
+import { conversationItem, erasedItem, nameOf, renameIn } from "./conversation-item.js";
 import { dayOf } from "./days.js";
 import { find } from "./elements.js";
-import { eraseOnServer } from "./erasing.js";
+import { createErasures, eraseOnServer } from "./erasing.js";
 import { jsonOf, markdownOf, save } from "./export.js";
 import { createPanelPlace } from "./panel-place.js";
 import { label } from "./words.js";
@@ -52,16 +52,14 @@ export function createPanel(parts) {
   /** @param {Conversation[]} conversations */
   const eraseThese = async (conversations) => {
     notice.hidden = true;
-    for (const conversation of conversations) {
-      parts.onErase(conversation);
-      if (await eraseOnServer(conversation)) {
-        parts.onErased(conversation);
-      } else {
-        label(notice, "notErased").hidden = false;
-      }
+    if (!(await erased(conversations, parts))) {
+      label(notice, "notErased").hidden = false;
     }
+    const hadFocus = find("#conversations-content", HTMLElement).contains(document.activeElement);
     refresh();
-    place.focus();
+    if (hadFocus) {
+      place.focus();
+    }
   };
 
   const items = createItems({
@@ -70,7 +68,13 @@ export function createPanel(parts) {
       place.leave();
       parts.onOpen(conversation);
     },
-    onErase: (conversation) => eraseThese([conversation]),
+    // Unless the reader has asked more in it meanwhile.
+    onErase: ({ id, turns }) => {
+      const now = list().find((each) => each.id === id);
+      if (now && now.turns.length <= turns.length) {
+        eraseThese([now]);
+      }
+    },
     onChanged: () => refresh(),
   });
   const place = createPanelPlace({
@@ -84,6 +88,26 @@ export function createPanel(parts) {
 }
 
 /**
+ * Erase conversations here and on the server.
+ *
+ * @param {Conversation[]} conversations
+ * @param {Pick<PanelParts, "onErase" | "onErased">} parts
+ * @returns {Promise<boolean>} whether all are erased; those that are not stay
+ */
+async function erased(conversations, { onErase, onErased }) {
+  let all = true;
+  for (const conversation of conversations) {
+    onErase(conversation);
+    if (await eraseOnServer(conversation)) {
+      onErased(conversation);
+    } else {
+      all = false;
+    }
+  }
+  return all;
+}
+
+/**
  * The conversations by day, as far as they have the words that the reader looks for.
  *
  * @param {Pick<PanelParts, "isCurrent" | "isRunning" | "onOpen" | "onRename" | "onErase"> & {onChanged: () => void}} parts
@@ -91,14 +115,71 @@ export function createPanel(parts) {
 function createItems({ isCurrent, isRunning, onOpen, onRename, onErase, onChanged }) {
   const root = find("#list", HTMLElement);
   const search = find("#search", HTMLInputElement);
-  let unfolded = "";
-  let isRenaming = false;
+  const renaming = { isOn: false };
+  const item = createItem(root, renaming, { isCurrent, isRunning, onOpen, onRename, onErase, onChanged });
   search.addEventListener("input", onChanged);
 
+  return {
+    /** @param {Conversation[]} conversations */
+    show(conversations) {
+      search.parentElement?.toggleAttribute("hidden", conversations.length === 0);
+      if (renaming.isOn) {
+        return; // the field would lose what is typed
+      }
+      const focused = document.activeElement instanceof HTMLElement && document.activeElement.dataset.place;
+      const found = conversations.filter((conversation) => hasWords(conversation, search.value));
+      root.replaceChildren(...daysOf(found, item));
+      if (focused) {
+        focusPlace(root, focused);
+      }
+    },
+  };
+}
+
+/**
+ * Return a function that makes a conversation's row.
+ *
+ * @param {HTMLElement} root
+ * @param {{isOn: boolean}} renaming whether a name is being typed
+ * @param {Parameters<typeof createItems>[0]} parts
+ */
+function createItem(root, renaming, { isCurrent, isRunning, onOpen, onRename, onErase, onChanged }) {
+  let unfolded = "";
+  const erasures = createErasures(onErase);
+
   /** @param {Conversation} conversation */
-  const item = (conversation) => {
+  const moreFor = (conversation) => ({
+    /** @param {HTMLElement} place */
+    rename(place) {
+      renaming.isOn = true;
+      renameIn(place, nameOf(conversation), (typed) => {
+        renaming.isOn = false;
+        unfolded = "";
+        if (typed !== null) {
+          onRename(conversation, typed);
+        }
+        onChanged();
+      });
+    },
+    exportMarkdown: () => save(markdownOf(conversation), nameOf(conversation), "md", "text/markdown"),
+    exportJson: () => save(jsonOf(conversation), nameOf(conversation), "json", "application/json"),
+    erase() {
+      unfolded = "";
+      erasures.later(conversation);
+      onChanged();
+      focusPlace(root, `${conversation.id} undo`);
+    },
+  });
+
+  /** @param {Conversation} conversation */
+  return (conversation) => {
     const { id } = conversation;
-    const name = nameOf(conversation);
+    if (erasures.isWaiting(id)) {
+      return erasedItem(conversation, () => {
+        erasures.undo(id);
+        onChanged();
+      });
+    }
     const state = {
       isCurrent: isCurrent(conversation),
       isRunning: isRunning(conversation),
@@ -110,41 +191,15 @@ function createItems({ isCurrent, isRunning, onOpen, onRename, onErase, onChange
         unfolded = unfolded === id ? "" : id;
         onChanged();
       },
-      more: {
-        rename(place) {
-          isRenaming = true;
-          renameIn(place, name, (typed) => {
-            isRenaming = false;
-            unfolded = "";
-            if (typed !== null) {
-              onRename(conversation, typed);
-            }
-            onChanged();
-          });
-        },
-        exportMarkdown: () => save(markdownOf(conversation), name, "md", "text/markdown"),
-        exportJson: () => save(jsonOf(conversation), name, "json", "application/json"),
-        erase: () => onErase(conversation),
-      },
+      more: moreFor(conversation),
     });
   };
+}
 
-  return {
-    /** @param {Conversation[]} conversations */
-    show(conversations) {
-      search.parentElement?.toggleAttribute("hidden", conversations.length === 0);
-      if (isRenaming) {
-        return; // the field would lose what is typed
-      }
-      const focused = document.activeElement instanceof HTMLElement && document.activeElement.dataset.place;
-      const found = conversations.filter((conversation) => hasWords(conversation, search.value));
-      root.replaceChildren(...daysOf(found, item));
-      if (focused) {
-        const again = [...root.querySelectorAll("button")].find(({ dataset }) => dataset.place === focused);
-        again?.focus({ preventScroll: true });
-      }
-    },
-  };
+/** @param {HTMLElement} root @param {string} place */
+function focusPlace(root, place) {
+  const button = [...root.querySelectorAll("button")].find(({ dataset }) => dataset.place === place);
+  button?.focus({ preventScroll: true });
 }
 
 /**

@@ -9,8 +9,9 @@ from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import NARROW, WIDE, Open
-from tests.e2e.page.reader import Reader, numbered
+from tests.e2e.page.reader import TIMEOUT_MS, Reader, numbered
 from tests.e2e.page.test_quality import violations
+from tests.e2e.stack import eventually
 from tests.upstream.script import command
 
 LONG = "A paragraph.\n\n" * 60
@@ -152,6 +153,55 @@ def test_a_conversation_can_be_renamed(wide: Reader) -> None:
     page.reload()
     expect(page.locator("#list .name")).to_have_text("A better name")
     expect(page.locator(".question")).to_have_count(2)
+
+
+def test_an_erasure_can_be_undone_before_the_server_is_asked(wide: Reader) -> None:
+    page = wide.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.method))
+    ask_in_turn(wide, "Keep", "Lose")
+    for name in ("Keep", "Lose"):
+        page.get_by_role("button", name=f"More: {name}").click()
+        page.get_by_role("button", name=f"Erase: {name}").click()
+        expect(page.get_by_role("button", name=f"Undo: Erased: {name}")).to_be_focused()
+    assert violations(page) == []
+    page.get_by_role("button", name="Undo: Erased: Keep").click()
+    expect(page.locator("#list .name")).to_have_text(["Keep"])
+    assert "DELETE" not in asked
+    expect(page.locator("#list li")).to_have_count(1, timeout=TIMEOUT_MS)
+    assert asked.count("DELETE") == 1
+    page.reload()
+    expect(page.locator("#list .name")).to_have_text(["Keep"])
+
+
+def test_an_erasure_is_done_when_the_page_is_left(wide: Reader, page_stack: Stack) -> None:
+    page = wide.page
+    ask_in_turn(wide, "Left")
+    answer = page.evaluate("() => location.hash.slice(1).split('/')[0]")
+    page.click("#new")
+    page.get_by_role("button", name="More: Left").click()
+    page.get_by_role("button", name="Erase: Left").click()
+    page.goto("about:blank")
+    eventually(lambda: page_stack.client.request("GET", f"/answers/{answer}?stream=false").status == 404)
+
+
+def test_targets_are_large_enough_for_fingers(device: Open, page_stack: Stack) -> None:
+    context = device(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    reader = Reader(context.new_page()).open(f"http://{page_stack.nginx.address}/")
+    page = reader.page
+    reader.ask(command(texts=["```python\nx = 1\n```\n"], reasoning=["Well."]))
+    reader.sees_the_end()
+    small = (
+        "() => [...document.querySelectorAll('button, select, input, summary')].filter(each => each.checkVisibility())"
+        ".map(each => [each.textContent, each.getBoundingClientRect()])"
+        ".filter(([, {width, height}]) => Math.min(width, height) < 44).map(([text]) => text)"
+    )
+    assert page.evaluate(small) == []
+    page.click("#open-conversations")
+    page.get_by_role("button", name="More: ").click()
+    assert page.evaluate(small) == []
+    assert violations(page) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 def saved(page: Page, button: str) -> tuple[str, str]:

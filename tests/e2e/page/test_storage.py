@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import Open, OpenStrict
-from tests.e2e.page.reader import Reader, numbered
+from tests.e2e.page.reader import TIMEOUT_MS, Reader, numbered
 from tests.e2e.page.test_quality import violations
 from tests.upstream.script import command
 
@@ -232,7 +232,7 @@ def test_what_did_not_fit_is_stored_once_there_is_room(reader: Reader) -> None:
     page.get_by_role("button", name="Conversations").click()
     page.get_by_role("button", name="More: A long one").click()
     page.get_by_role("button", name="Erase: A long one").click()
-    expect(page.locator("#list li")).to_have_count(1)
+    expect(page.locator("#list li")).to_have_count(1, timeout=TIMEOUT_MS)
     expect(page.get_by_text(FULL)).to_be_hidden()
     [entry] = stored(page)
     assert questions(entry) == ["The latest"]
@@ -246,7 +246,7 @@ def test_what_did_not_fit_and_is_erased_does_not_come_back(reader: Reader, page_
     page.get_by_role("button", name="Conversations").click()
     page.get_by_role("button", name="More: ").click()
     page.get_by_role("button", name="Erase: ").click()
-    expect(page.locator("#list li")).to_have_count(0)
+    expect(page.locator("#list li")).to_have_count(0, timeout=TIMEOUT_MS)
     page_stack.upstream.wait_closed("erased")
     page.get_by_role("button", name="Close").click()
     page.evaluate("delete localStorage.other")

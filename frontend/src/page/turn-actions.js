@@ -16,13 +16,21 @@ import { label } from "./words.js";
  * @param {() => string} actions.text
  */
 export function createTurnActions(turn, { onRetry, onGoOn, link, text }) {
-  const copy = copyButton(text);
+  const copy = copyButton(text, "copyAnswer");
   const copyLink = copyButton(() => new URL(link(), location.href).href, "copyLink");
   const retry = label(make("button", { type: "button", class: "quiet" }), "retry");
-  const goOn = label(make("button", { type: "button", class: "quiet strong" }), "goOn");
+  const goOn = label(make("button", { type: "button", class: "quiet" }), "goOn");
   const element = make("div", { class: "actions", hidden: "" }, goOn, copy, copyLink, retry);
   retry.addEventListener("click", onRetry);
   goOn.addEventListener("click", onGoOn);
+  /** Show the way on after a failure as the first and prominent button. @param {HTMLElement | null} cure */
+  const stress = (cure) => {
+    retry.classList.toggle("quiet", retry !== cure);
+    goOn.classList.toggle("quiet", goOn !== cure);
+    if (cure && element.firstElementChild !== cure) {
+      element.prepend(cure);
+    }
+  };
   return {
     element,
     /** @param {Readonly<AnswerState>} state */
@@ -32,6 +40,7 @@ export function createTurnActions(turn, { onRetry, onGoOn, link, text }) {
       copyLink.hidden = turn.answer === null;
       retry.hidden = turn.question === "";
       goOn.hidden = !(state.failure?.of === "connection" && state.failure.retryable && turn.answer !== null);
+      stress(state.phase !== "failed" ? null : goOn.hidden ? retry : goOn);
     },
   };
 }

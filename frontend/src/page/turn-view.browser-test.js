@@ -39,12 +39,27 @@ test("an_answer_that_is_followed_has_no_actions", () => {
 });
 
 test("an_answer_whose_following_was_lost_can_be_gone_on_with", () => {
-  expect(shownActions({}, LOST)).toEqual(["Go on", "Copy", "Copy link", "Ask again"]);
+  expect(shownActions({}, LOST)).toEqual(["Go on", "Copy answer", "Copy link", "Ask again"]);
+});
+
+test("what_helps_after_a_failure_is_the_first_and_the_only_prominent_button", () => {
+  const nothing = () => {};
+  const actions = { onRetry: nothing, onGoOn: nothing, link: () => "#a", text: () => "Half" };
+  const { element, show } = createTurnActions(TURN, actions);
+  const prominent = () => [...element.querySelectorAll("button:not(.quiet)")].map((b) => b.textContent);
+  const first = () => element.querySelector("button:not([hidden])")?.textContent;
+  const failed = { code: "upstream_cut", message: "", retryable: true, retryAfterMs: null };
+  show(stateWith({ ...LOST, failure: { ...failed, of: "answer" } }));
+  expect([prominent(), first()]).toEqual([["Ask again"], "Ask again"]);
+  show(LOST);
+  expect([prominent(), first()]).toEqual([["Go on"], "Go on"]);
+  show(stateWith({ phase: "done", following: false, text: "Whole" }));
+  expect(prominent()).toEqual([]);
 });
 
 test("what_an_answer_lacks_cannot_be_done", () => {
   expect(shownActions({ answer: null }, { ...LOST, text: "" })).toEqual(["Ask again"]);
-  expect(shownActions({ question: "" }, { ...LOST, failure: null })).toEqual(["Copy", "Copy link"]);
+  expect(shownActions({ question: "" }, { ...LOST, failure: null })).toEqual(["Copy answer", "Copy link"]);
 });
 
 test("the_status_counts_the_seconds_until_the_end_and_then_shows_the_figures", () => {

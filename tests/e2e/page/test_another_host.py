@@ -51,7 +51,7 @@ def test_copying_works(reader: Reader) -> None:
     text = "two *marked* lines\n\n    and code"
     reader.ask(command(texts=[text]))
     reader.sees_the_end()
-    copy = page.locator(".actions").get_by_role("button", name="Copy", exact=True)
+    copy = page.locator(".actions").get_by_role("button", name="Copy answer")
     copy.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#announcer")).to_have_text("Copied")
@@ -72,5 +72,5 @@ def test_where_a_browser_copies_nothing_the_page_says_so(reader: Reader) -> None
     reader.ask(command(chunks=1))
     reader.sees_the_end()
     page.evaluate("document.execCommand = () => false")
-    page.locator(".actions").get_by_role("button", name="Copy", exact=True).click()
+    page.locator(".actions").get_by_role("button", name="Copy answer").click()
     expect(page.locator("#announcer")).to_have_text("Could not copy")

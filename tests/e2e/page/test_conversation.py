@@ -128,9 +128,9 @@ def test_code_is_coloured_while_it_grows_and_can_be_copied(device: Open, page_st
     reader.page.get_by_role("button", name="Ask again").click()
     reader.sees_the_end()
     expect(reader.page.locator(".hljs-keyword")).to_have_text(["def", "return"])
-    reader.page.locator(".code").get_by_role("button", name="Copy").click()
+    reader.page.locator(".code").get_by_role("button", name="Copy code").click()
     assert reader.page.evaluate("navigator.clipboard.readText()") == code
-    reader.page.locator(".actions").get_by_role("button", name="Copy", exact=True).click()
+    reader.page.locator(".actions").get_by_role("button", name="Copy answer").click()
     assert reader.page.evaluate("navigator.clipboard.readText()").startswith("Look:\n\n```python")
 
 
@@ -143,7 +143,7 @@ def test_code_in_a_list_is_copied_without_the_list_s_indentation(device: Open, p
     reader.ask(command(texts=[answer[at : at + 3] for at in range(0, len(answer), 3)]))
     reader.sees_the_end()
     expect(reader.page.locator(".markdown ol > li")).to_have_count(2)
-    reader.page.locator("ol > li:first-child").get_by_role("button", name="Copy").click()
+    reader.page.locator("ol > li:first-child").get_by_role("button", name="Copy code").click()
     assert reader.page.evaluate("navigator.clipboard.readText()") == code
 
 

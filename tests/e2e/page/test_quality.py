@@ -105,7 +105,7 @@ def test_everything_can_be_done_by_keyboard(reader: Reader) -> None:
         "query",
         "send",
     ]
-    assert {"Copy", "Copy link", "Ask again"} <= set(reached)
+    assert {"Copy answer", "Copy link", "Ask again"} <= set(reached)
 
 
 def test_the_scripts_are_small(show: Show) -> None:

@@ -47,6 +47,7 @@ def test_a_double_click_on_ask_again_asks_once(reader: Reader, page_stack: Stack
     reader.ask(command(key=key, chunks=3))
     reader.sees_the_end()
     reader.double_click(reader.page.get_by_role("button", name="Ask again"), seconds)
+    eventually(lambda: len(page_stack.upstream.requests(key)) == 2)  # until then the first answer's end is shown
     reader.sees_the_end()
     expect(reader.page.get_by_role("button", name="Ask again")).to_be_visible()
     assert len(page_stack.upstream.requests(key)) == 2

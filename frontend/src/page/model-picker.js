@@ -4,9 +4,8 @@ import { readStored, store } from "./storage.js";
 
 const CHOICE = "folyam.model";
 
-/** The model to ask: its name, or a list if the service offers several. */
+/** The model to ask: its name, or a list if the service offers several. Its line has its height before either is known. */
 export function createModelPicker() {
-  const place = find("#models", HTMLElement);
   const name = find("#model-name", HTMLElement);
   const select = find("#model", HTMLSelectElement);
   select.addEventListener("change", () => store(CHOICE, select.value));
@@ -18,7 +17,6 @@ export function createModelPicker() {
       select.replaceChildren(...models.map((model) => make("option", { value: model }, model)));
       select.value = chosen !== null && models.includes(chosen) ? chosen : String(models[0]);
       name.textContent = models[0] ?? "";
-      place.hidden = models.length === 0;
       select.hidden = models.length < 2;
       name.hidden = !select.hidden;
     },

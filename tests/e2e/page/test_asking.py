@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import Stack
 from tests.e2e.page.conftest import Open
@@ -41,6 +41,27 @@ def reader_of(device: Open, stack: Stack) -> Reader:
 def test_the_page_names_the_one_model(reader: Reader) -> None:
     expect(reader.page.locator("#model-name")).to_have_text("test-model")
     expect(reader.page.locator("#model")).to_be_hidden()
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
+def test_nothing_moves_when_the_models_are_told(device: Open, page_stack: Stack, names: list[str]) -> None:
+    page = device().new_page()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/limits", hold)
+    Reader(page).open(f"http://{page_stack.nginx.address}/")
+    before = page.locator("#send").bounding_box()
+    while not held:
+        page.wait_for_timeout(10)  # Playwright handles routes only while it waits.
+    held[0].fulfill(
+        json={"models": names, "query_characters": 9, "history_turns": 9, "body_bytes": 9999, "system": True}
+    )
+    shown = page.locator("#model-name" if len(names) == 1 else "#model")
+    expect(shown).to_be_visible()
+    assert page.locator("#send").bounding_box() == before
 
 
 def test_a_reader_chooses_among_the_models_and_the_page_remembers(device: Open, limited: Stack) -> None:

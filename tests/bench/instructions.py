@@ -2,6 +2,8 @@
 
 valgrind's callgrind counts them. They hardly depend on the machine's other work, so two trees can be compared on a busy
 one; the trees take turns. The upstream sends a chunk when the reader has the one before, so that none are merged.
+
+`/generate` is measured, and with `--doors` each endpoint family of another protocol beside it.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +28,8 @@ from tests.bench.percentiles import median
 from tests.bench.stacks import free_port, upstream_settings
 from tests.upstream.process import ROOT, UpstreamProcess
 from tests.upstream.script import command
+from tests.upstream.server import MODEL
 
-RENDERINGS = {"JSON lines": "application/json", "SSE": "text/event-stream"}
 SHORT, LONG = 12, 2
 """Answers of a count: so many of one chunk, and so many of `CHUNKS`."""
 CHUNKS = 151
@@ -35,6 +37,53 @@ READY_SECONDS = 600.0
 REQUEST_SECONDS = 120.0
 IDLE_SECONDS = 5.0
 TEXT = b"zebra"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to an answer."""
+
+    path: str
+    body: Callable[[str, str], dict[str, object]]
+    """From the question and a key of its own, the request's body."""
+    accept: str = "text/event-stream"
+    is_apart: bool = False
+    """Whether the answer is asked for in the background. Then a durable stream of it is read."""
+
+
+def _messages(query: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": query}]
+
+
+SSE = "SSE"
+NATIVE = {
+    "JSON lines": Way("/generate", lambda query, _: {"query": query}, "application/json"),
+    SSE: Way("/generate", lambda query, _: {"query": query}),
+}
+DOORS = {
+    "chat": Way(
+        "/v1/chat/completions", lambda query, _: {"model": MODEL, "stream": True, "messages": _messages(query)}
+    ),
+    "responses": Way("/v1/responses", lambda query, _: {"model": MODEL, "stream": True, "input": query}),
+    "ui": Way(
+        "/api/chat",
+        lambda query, key: {
+            "id": f"{key}-0123456789abcdef",
+            "messages": [{"id": "u", "role": "user", "parts": [{"type": "text", "text": query}]}],
+        },
+    ),
+    "ag-ui": Way(
+        "/ag-ui",
+        lambda query, key: {
+            "threadId": key,
+            "runId": key,
+            "messages": [{"id": "u", "role": "user", "content": query}],
+        },
+    ),
+    "streams": Way(
+        "/v1/responses", lambda query, _: {"model": MODEL, "background": True, "input": query}, is_apart=True
+    ),
+}
 
 
 @dataclass
@@ -95,49 +144,56 @@ class Tree:
             process.kill()
             process.wait()
 
-    def warm_up(self, upstream: UpstreamProcess) -> None:
+    def warm_up(self, upstream: UpstreamProcess, ways: Sequence[Way]) -> None:
         """Fill caches, begin to count, and see what the service takes when it is left alone."""
-        for accept in RENDERINGS.values():
-            self._ask(upstream, 3, 3, accept)
+        for way in ways:
+            self._ask(upstream, 3, 3, way)
         self._control("--instr=on")
-        for accept in RENDERINGS.values():
-            self._ask(upstream, 3, 3, accept)
+        for way in ways:
+            self._ask(upstream, 3, 3, way)
         self._dump()
         time.sleep(IDLE_SECONDS)
         self._idle = self._dump() / IDLE_SECONDS
 
-    def count(self, upstream: UpstreamProcess, accept: str, into: Counts) -> None:
+    def count(self, upstream: UpstreamProcess, way: Way, into: Counts) -> None:
         """Count once."""
-        answer = self._counted(upstream, SHORT, 1, accept) / SHORT
+        answer = self._counted(upstream, SHORT, 1, way) / SHORT
         into.answer.append(answer)
-        into.chunk.append((self._counted(upstream, LONG, CHUNKS, accept) / LONG - answer) / (CHUNKS - 1))
+        into.chunk.append((self._counted(upstream, LONG, CHUNKS, way) / LONG - answer) / (CHUNKS - 1))
 
-    def _counted(self, upstream: UpstreamProcess, answers: int, chunks: int, accept: str) -> float:
+    def _counted(self, upstream: UpstreamProcess, answers: int, chunks: int, way: Way) -> float:
         self._dump()
         began = time.monotonic()
-        self._ask(upstream, answers, chunks, accept)
+        self._ask(upstream, answers, chunks, way)
         return self._dump() - self._idle * (time.monotonic() - began)
 
-    def _ask(self, upstream: UpstreamProcess, answers: int, chunks: int, accept: str) -> None:
+    def _ask(self, upstream: UpstreamProcess, answers: int, chunks: int, way: Way) -> None:
         for _ in range(answers):
             key = f"{id(self)}-{next(_numbers)}"
             query = command(key=key, chunks=chunks, text=f" {TEXT.decode()}", on_demand=True)
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=REQUEST_SECONDS)
             upstream.step(key)
-            connection.request(
-                "POST", "/generate", _body(query), {"Accept": accept, "Content-Type": "application/json"}
-            )
-            response = connection.getresponse()
+            connection, response = self._begin(way, query, key)
             seen = 0
             while line := response.readline():
-                if TEXT in line:
+                if TEXT in line and seen < chunks:  # Some protocols say the whole text again at the end.
                     seen += 1
                     upstream.step(key)
                     if seen == chunks:
                         upstream.step(key)
             connection.close()
             if seen != chunks:
-                raise RuntimeError(f"{seen} chunks came of {chunks}")
+                raise RuntimeError(f"{response.status}, and {seen} chunks came of {chunks}")
+
+    def _begin(self, way: Way, query: str, key: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=REQUEST_SECONDS)
+        headers = {"Accept": way.accept, "Content-Type": "application/json"}
+        connection.request("POST", way.path, msgspec.json.encode(way.body(query, key)), headers)
+        response = connection.getresponse()
+        if way.is_apart:
+            response.read()
+            connection.request("GET", f"/v1/stream/{response.headers['X-Answer-Id']}?offset=-1&live=sse")
+            response = connection.getresponse()
+        return connection, response
 
     def _dump(self) -> int:
         """Return the instructions since the dump before."""
@@ -170,13 +226,9 @@ class Tree:
 _numbers = itertools.count()
 
 
-def _body(query: str) -> bytes:
-    return msgspec.json.encode({"query": query})
-
-
-def measure(paths: Sequence[Path], rounds: int) -> dict[Path, dict[str, Counts]]:
-    """Count in each tree, in turns; return the counts by tree and rendering."""
-    counts = {path: {name: Counts() for name in RENDERINGS} for path in paths}
+def measure(paths: Sequence[Path], rounds: int, ways: Mapping[str, Way]) -> dict[Path, dict[str, Counts]]:
+    """Count in each tree, in turns; return the counts by tree and way."""
+    counts = {path: {name: Counts() for name in ways} for path in paths}
     with tempfile.TemporaryDirectory(prefix="instructions-") as folder, ExitStack() as running:
         upstream = running.enter_context(UpstreamProcess.start())
         trees = [
@@ -184,16 +236,17 @@ def measure(paths: Sequence[Path], rounds: int) -> dict[Path, dict[str, Counts]]
             for number, path in enumerate(paths)
         ]
         for tree in trees:
-            tree.warm_up(upstream)
+            tree.warm_up(upstream, tuple(ways.values()))
         for _ in range(rounds):
-            for name, accept in RENDERINGS.items():
+            for name, way in ways.items():
                 for tree in trees:
-                    tree.count(upstream, accept, counts[tree.path][name])
+                    tree.count(upstream, way, counts[tree.path][name])
     return counts
 
 
-def _row(path: Path, name: str, counts: Counts) -> str:
-    return f"| {path.name}, {name} | {_thousands(counts.answer)} | {_thousands(counts.chunk)} |\n"
+def _row(path: Path, name: str, counts: Counts, beside: Counts) -> str:
+    ratio = median(counts.chunk) / median(beside.chunk)
+    return f"| {path.name}, {name} | {_thousands(counts.answer)} | {_thousands(counts.chunk)} | {ratio:.2f} |\n"
 
 
 def _thousands(some: list[float]) -> str:
@@ -205,17 +258,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.instructions", description=__doc__)
     parser.add_argument("trees", nargs="*", type=Path, default=[ROOT], metavar="TREE", help="checkouts (this one)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--doors", action="store_true", help="also the doors; each tree must have them")
     options = parser.parse_args()
     if not shutil.which("valgrind"):
         parser.error("valgrind is missing; on Debian: apt install valgrind")
-    counts = measure([tree.resolve() for tree in options.trees], options.rounds)
+    ways = {**NATIVE, **DOORS} if options.doors else NATIVE
+    counts = measure([tree.resolve() for tree in options.trees], options.rounds, ways)
     sys.stdout.write(f"Python {interpreter.description()}\n\n")
     sys.stdout.write(
-        "| thousand instructions, median (range) | an answer of one chunk | a chunk more |\n| --- | ---: | ---: |\n"
+        "| thousand instructions, median (range) | an answer of one chunk | a chunk more | x SSE |\n"
+        "| --- | ---: | ---: | ---: |\n"
     )
     for path, by_name in counts.items():
         for name, some in by_name.items():
-            sys.stdout.write(_row(path, name, some))
+            sys.stdout.write(_row(path, name, some, by_name[SSE]))
 
 
 if __name__ == "__main__":

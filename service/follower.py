@@ -255,8 +255,7 @@ class Follower:
 
     def _caught_up(self) -> bytes | None:
         """Return what is to be sent where the log has no more for now; None for nothing."""
-        data = self._encoder.caught_up()
-        if data:
+        if self._encoder.caught_up is not None and (data := self._encoder.caught_up()):
             self._begun = True
             return self._sent(data)
         if self._has_left():
@@ -283,15 +282,20 @@ class Follower:
     def _encode(self, events: Sequence[Event], *, is_all: bool = False) -> bytes:
         encoder = self._encoder
         data = encoder.encode(events)
-        if is_all:
+        if is_all and encoder.caught_up is not None:
             data += encoder.caught_up()
         if encoder.finished:
             self._ended = True
         elif type(events[-1]) in TERMINAL:
             self._ended = True
             data += self._rendering.closing
-        self._note_first_chunk(events)
-        return self._sent(data) if data else data  # Private events put no heartbeat off.
+        if self._on_first_chunk is not None:
+            self._note_first_chunk(events)
+        if data:  # Private events put no heartbeat off.
+            self._sent_at = self._time()  # `_sent`, without a call
+            if self._preamble:
+                data, self._preamble = self._preamble + data, b""
+        return data
 
     def _sent(self, data: bytes) -> bytes:
         self._sent_at = self._time()

@@ -1,6 +1,6 @@
 """The interface of renderings and encoders, which turn a log's events into the bytes of a protocol. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from service.events import Event
@@ -38,10 +38,12 @@ class Encoder(Protocol):
         private. They must not be encoded, except for what of `Start.via` the protocol repeats of the request.
         """
 
-    def caught_up(self) -> bytes:
-        """Return the bytes for a follower that has now read all that the log has; empty if there is nothing to tell.
+    @property
+    def caught_up(self) -> Callable[[], bytes] | None:
+        """Returns the bytes for a follower that has now read all that the log has; empty if there is nothing to tell.
 
-        Called after a read that found nothing, and after each push.
+        Called after a read that found nothing, and after each push. None in protocols that do not tell: a call that
+        returns nothing takes 1 % of a chunk.
         """
 
 
@@ -103,13 +105,10 @@ class StatelessEncoder:
 
     __slots__ = ()
     finished = False
+    caught_up = None
 
     def advance(self, events: Sequence[Event]) -> None:
         """Do nothing: there is no state."""
 
     def abandon(self, before: int) -> None:
         """Do nothing: the protocol tells of restarts."""
-
-    def caught_up(self) -> bytes:
-        """Return nothing: the protocol does not tell."""
-        return b""

@@ -64,6 +64,9 @@ class FoldEncoder:
         merges: Whether neighbouring deltas of one voice may be one message. Their numbers then mean nothing.
     """
 
+    caught_up = None
+    """No vocabulary tells."""
+
     def __init__(self, vocabulary: Vocabulary, framing: Framing, *, after: int = NOTHING, merges: bool = False) -> None:
         self._vocabulary = vocabulary
         self._framing = framing
@@ -96,7 +99,7 @@ class FoldEncoder:
         """
         parts: list[bytes] = []
         for event in merge_deltas(events) if self._merges else events:
-            is_left_out = type(event) is not Start and event.seq < self._abandoned
+            is_left_out = event.seq < self._abandoned and type(event) is not Start
             for message in self._messages(event):
                 if self._next > self._after and not is_left_out:
                     parts.append(self._framing.frame(self._next, message))
@@ -105,23 +108,21 @@ class FoldEncoder:
                 break
         return b"".join(parts)
 
-    def caught_up(self) -> bytes:
-        """Return nothing: no vocabulary tells."""
-        return b""
-
     def whole(self) -> tuple[int, bytes]:
         """See `service.renderings.base.WholeEncoder.whole`."""
         status, body = self._vocabulary.whole()
         return status, msgspec.json.encode(body)
 
     def _messages(self, event: Event) -> Iterable[Message]:
-        if event.seq > self._seq + 1 and self._seq and not self._merges:
-            self._jump(event.seq)
-        self._seq = event.seq
-        if isinstance(event, Restart):
+        seq = event.seq
+        if seq > self._seq + 1 and self._seq and not self._merges:
+            self._jump(seq)
+        self._seq = seq
+        if type(event) is Delta:
+            if event.text is None and not event.has_voice:
+                return ()
+        elif isinstance(event, Restart):
             return self._restart(event)
-        if isinstance(event, Delta) and not event.has_voice:
-            return ()
         return self._vocabulary.feed(event)
 
     def _jump(self, seq: int) -> None:

@@ -20,6 +20,8 @@ class NumberedEncoder:
         self._state = AnswerState()
         self._messages = 0
 
+    caught_up = None  # This protocol does not tell.
+
     def advance(self, events: Sequence[Event]) -> None:
         for event in events:
             self._line(event)
@@ -37,10 +39,6 @@ class NumberedEncoder:
                 self.finished = True
                 break
         return b"".join(lines)
-
-    def caught_up(self) -> bytes:
-        """Return nothing: this protocol does not tell."""
-        return b""
 
     def whole(self) -> tuple[int, bytes]:
         failed = self._state.failure is not None

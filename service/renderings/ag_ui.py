@@ -51,6 +51,8 @@ class AgUiEvents:
         """See `service.renderings.fold.Vocabulary.feed`."""
         match event:
             case Delta():
+                if event.text and self._open == "text":  # Most deltas: `_delta`, without a generator.
+                    return (_event("TEXT_MESSAGE_CONTENT", **self._message, delta=event.text),)
                 return self._delta(event)
             case Start():
                 return self._start(event)
@@ -161,11 +163,11 @@ class _Framing:
     """Server-Sent Events of data, with the id `<answer id>:<number>` as the last line: see `service.renderings.sse`."""
 
     def __init__(self, answer_id: str) -> None:
-        self._id = b"id: %b:%%d\n\n" % answer_id.encode("ascii")
+        self._id = b"\nid: %b:%%d\n\n" % answer_id.encode("ascii")
 
     def frame(self, number: int, message: Message) -> bytes:
         """See `service.renderings.fold.Framing.frame`."""
-        return b"data: %b\n" % _encode(message.data) + self._id % number
+        return b"data: " + _encode(message.data) + self._id % number
 
 
 @dataclass(frozen=True, slots=True)

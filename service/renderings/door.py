@@ -49,7 +49,7 @@ class DataFraming:
 
     def frame(self, number: int, message: Message) -> bytes:  # noqa: ARG002 (not shown)
         """See `service.renderings.fold.Framing`."""
-        return b"data: %b\n\n" % _encode(message.data)
+        return b"data: " + _encode(message.data) + b"\n\n"
 
 
 DATA = DataFraming()

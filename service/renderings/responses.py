@@ -6,6 +6,7 @@ events on, on each worker. The events have neither ids nor a reconnection time: 
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -98,7 +99,7 @@ class ResponseEvents:
 
     def _speak(self, kind: Literal["text", "refusal"], piece: str) -> Iterable[Message]:
         spoken = self._said
-        if isinstance(spoken, Spoken):
+        if type(spoken) is Spoken:
             self._last = spoken
             return spoken.say(kind, piece)
         spoken = Spoken(self._answer, len(self._items))
@@ -161,7 +162,12 @@ class ResponseEventFraming:
     def frame(self, number: int, message: Message) -> bytes:
         """See `Framing.frame`."""
         message.data["sequence_number"] = number
-        return b"event: %b\ndata: %b\n\n" % (message.kind.encode("ascii"), _encode(message.data))
+        return _start(message.kind) + _encode(message.data) + b"\n\n"
+
+
+@cache
+def _start(kind: str) -> bytes:
+    return b"event: %b\ndata: " % kind.encode("ascii")
 
 
 _FRAMING = ResponseEventFraming()

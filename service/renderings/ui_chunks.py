@@ -65,6 +65,8 @@ class UiChunks:
         """See `service.renderings.fold.Vocabulary.feed`."""
         match event:
             case Delta():
+                if event.text and self._part == "text":  # Most deltas: `_delta`, without a generator.
+                    return (_chunk("text-delta", id=self._part_id, delta=event.text),)
                 return self._delta(event)
             case Start():
                 return self._start(event)

@@ -82,7 +82,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True):
             return None
         temperature = max_tokens = None
         for name, given in request.parameters.items():
-            value = decoded(given) if name in ("temperature", "max_tokens") else None
+            if name not in ("temperature", "max_tokens"):
+                return None
+            value = given if type(given) in (float, int) else decoded(given)
             if name == "temperature" and type(value) in (float, int):
                 temperature = value
             elif name == "max_tokens" and type(value) is int:

@@ -189,7 +189,7 @@ async def _answer(request: Request, question: Question) -> Response:
         history=question.history,
         temperature=question.temperature,
         max_tokens=question.max_tokens,
-        key=idempotency_key(context),
+        key=idempotency_key(context) if b"idempotency-key" in context.headers else None,
     )
     return await answer_response(stream, request, answer_id, rendering)
 

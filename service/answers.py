@@ -130,7 +130,12 @@ class Answers:
             follower.close()
             with suppress(Unavailable):  # It expires all the same, and its id was never sent.
                 await self._log.erase(answer_id)
-            raise error
+            try:
+                raise error
+            finally:
+                del (
+                    error
+                )  # Its traceback has this frame: a cycle, in which the request would stay until it is collected.
         return follower
 
     def _forget(self, producer: Producer, follower: Follower) -> None:

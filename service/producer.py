@@ -98,7 +98,7 @@ class Producer:
         self._run = taken_over.run if taken_over else None
         self._left_run: Run | None = None  # not followed again, and not stopped yet
         self._loop = asyncio.get_running_loop()
-        self._status: asyncio.Future[UpstreamError | None] = self._loop.create_future()
+        self._status: asyncio.Future[UpstreamError | None] | None = self._loop.create_future()
         self._stopped_by: StoppedBy = "user"
         self._started: asyncio.Task[None] | None = None
         is_background = request.via is not None and request.via.background
@@ -114,10 +114,14 @@ class Producer:
         """Wait up to `seconds` for the upstream's status. Return the upstream's failure, if it is known by then."""
         # Not by `asyncio.wait_for`, which would take four times as long.
         timer = self._loop.call_later(seconds, self._status_came)
+        status = self._status
+        if status is None:
+            return None
         try:
-            return await self._status
+            return await status
         finally:
             timer.cancel()
+            self._status = None  # Raised, the error refers to frames that refer to this producer: a cycle.
 
     def first_chunk_sent(self) -> None:
         """Note that the client that asked has been sent the first chunk."""
@@ -393,15 +397,16 @@ class Producer:
         return Restart(seq)
 
     def _status_came(self) -> None:
-        if not self._status.done():
+        if self._status is not None and not self._status.done():
             self._status.set_result(None)
 
     def _failed(self, error: FolyamError) -> Failed:
         self._report.fail(error)
+        _forget_frames(error)
         if isinstance(error, UpstreamError):
             self._metrics.upstream_failed(error.reason)
-            if not self._status.done():
-                self._status.set_result(error.with_traceback(None))  # Its frames refer to this producer.
+            if self._status is not None and not self._status.done():
+                self._status.set_result(error)
         return Failed(self._lease.last_seq + 1, error.code, error.message, error.retryable, *self._spent())
 
     async def _end(self, terminal: Terminal) -> None:
@@ -426,6 +431,18 @@ class Producer:
         self._move(Cause.HAND_OVER)
         self._lease.hand_over()
         self._report.hand_over(self._lease.last_seq)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of the error and of its causes, whose frames refer to the producer and the stream's parts.
+
+    These parts keep the error that they raised: a cycle, in which a body of many megabytes would stay until the garbage
+    collector runs.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
 
 
 def _is_refused_in_the_middle(error: UpstreamError, stream: UpstreamStream, mending: Mending | None) -> bool:

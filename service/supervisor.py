@@ -241,12 +241,15 @@ class Supervisor:
         while True:
             await self._producing.wait()  # An idle worker wakes up less often.
             await asyncio.sleep(POLL_SECONDS)
-            producers = list(self._running.values())
-            for producer in producers:
-                producer.look()
-            metrics.overdue(sum(producer.is_overdue() for producer in producers))
-            if not producers:
+            self._look()
+            if not self._running:
                 self._producing.clear()
+
+    def _look(self) -> None:  # A function of its own: `_watch` would hold the last producer while it waits.
+        producers = list(self._running.values())
+        for producer in producers:
+            producer.look()
+        metrics.overdue(sum(producer.is_overdue() for producer in producers))
 
     async def _tend(self) -> None:
         time_of_loop = asyncio.get_running_loop().time

@@ -226,6 +226,7 @@ class ChannelReader(ABC, Generic[L]):
             self._closed = True
             self._close()
             self._alarm.close()
+            self._push = None  # It refers to the follower, which refers to this reader.
             self._channel.leave(self)
 
     @abstractmethod

@@ -6,9 +6,7 @@ the body's memory. So each field stays raw JSON, and goes so to the log and to t
 
 import asyncio
 import codecs
-import gc
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -21,8 +19,6 @@ from service.errors import BadInput, Unavailable
 
 MOST_OTHER_BYTES = 1 << 18
 """Limit on the fields that are none of `_Large`, together. As a dictionary, 32 MiB of small ones took 1.7 s."""
-COLLECT_SECONDS = 1.0
-"""Minimum time between two runs of the garbage collector, which takes tens of milliseconds."""
 _ONE_TURN_BYTES = 1 << 20
 """Length of a body that is read in one turn of the event loop."""
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
@@ -32,13 +28,12 @@ _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 class Bodies:
     """The bodies under way in one worker: from their first byte until nothing refers to them any more.
 
-    A producer refers to its request, and so to the body, until its answer has ended.
+    A producer refers to its request, and so to the body, until its answer has ended. The parts of an ended answer must
+    not refer to each other in cycles: a body would stay, and count, until the garbage collector runs.
     """
 
-    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._clock = clock
-        self._collected_at = -COLLECT_SECONDS
         self.bytes = 0
 
     def add(self, count: int) -> None:
@@ -48,16 +43,8 @@ class Bodies:
             Unavailable: they would be too many.
         """
         if self.bytes + count > self._most_bytes:
-            self._collect()
-        if self.bytes + count > self._most_bytes:
             raise Unavailable("too_many_bodies")
         self.bytes += count
-
-    def _collect(self) -> None:
-        """Free the bodies of answers that have ended, but to which exceptions and streams refer in cycles."""
-        if self._clock() - self._collected_at >= COLLECT_SECONDS:
-            self._collected_at = self._clock()
-            gc.collect()
 
 
 class _Body(bytearray):

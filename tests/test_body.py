@@ -13,7 +13,8 @@ import pytest
 
 from service.errors import BadInput, FolyamError, Unavailable
 from service.routes.body import MOST_OTHER_BYTES, Bodies, keep, read_fields
-from service.routes.door import MOST_MESSAGES, check_messages
+from service.routes.counted import MOST_OBJECTS
+from service.routes.door import check_messages
 
 PIECE = 1 << 16
 LONGEST = 32 << 20
@@ -168,8 +169,8 @@ async def test_small_fields_of_a_long_body_are_limited_and_large_ones_are_not() 
         (b"null", "messages"),
         (b"[1]", "messages.0"),
         (b'[{"role":"user"},{}]', "messages.1"),
-        (b'[{"role":"user"},{"role":"robot"}]', "messages.1"),
-        (b'[{"role":"user","content":"x"},{"role":5}]', "messages.1"),
+        (b'[{"role":"user"},{"role":"robot"}]', "messages.1.role"),
+        (b'[{"role":"user","content":"x"},{"role":5}]', "messages.1.role"),
     ],
 )
 def test_messages_without_a_known_role_are_refused_by_their_number(messages: bytes, field: str) -> None:
@@ -180,9 +181,9 @@ def test_messages_without_a_known_role_are_refused_by_their_number(messages: byt
 
 def test_messages_are_limited_in_number() -> None:
     one = b'{"\\u0072ole":"user"}'
-    assert len(check_messages(msgspec.Raw(b"[" + b",".join([one] * MOST_MESSAGES) + b"]"), SETTINGS)) == MOST_MESSAGES
+    assert len(check_messages(msgspec.Raw(b"[" + b",".join([one] * MOST_OBJECTS) + b"]"), SETTINGS)) == MOST_OBJECTS
     with pytest.raises(BadInput) as caught:
-        check_messages(msgspec.Raw(b"[" + b",".join([one] * (MOST_MESSAGES + 1)) + b"]"), SETTINGS)
+        check_messages(msgspec.Raw(b"[" + b",".join([one] * (MOST_OBJECTS + 1)) + b"]"), SETTINGS)
     assert caught.value.code == "too_many_messages"
 
 

@@ -144,11 +144,6 @@ def value_of(fields: dict[str, Raw], name: str, kind: object, wanted: str) -> An
         raise BadInput("invalid_input", "value", field=name, wanted=wanted) from None
 
 
-def raw(value: Any) -> Raw:  # noqa: ANN401 (JSON)
-    """Return the value as raw JSON."""
-    return Raw(msgspec.json.encode(value))
-
-
 def keep(values: Sequence[Raw], bodies: Bodies) -> list[Raw]:
     """Return copies of the values, which are one more body under way. What they were copied from can go.
 

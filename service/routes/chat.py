@@ -17,6 +17,7 @@ from service.routes import door
 from service.routes.application import PlainRoute
 from service.routes.body import value_of
 from service.routes.openapi import ANSWER_ID, errors, streamed_or_whole, whole_object
+from service.routes.raw_json import is_given
 from service.routes.sameness import IDEMPOTENCY_KEY
 
 PATH = "/v1/chat/completions"
@@ -71,11 +72,8 @@ def _refuse_what_is_lacking(fields: dict[str, Raw]) -> None:
         raise BadInput("unsupported_value", field="n")
     if value_of(fields, "modalities", list[str] | None, "Should be a list or null") not in (None, [], ["text"]):
         raise BadInput("unsupported_value", field="modalities")
-    if fields.get("audio", _NULL) != _NULL:
+    if is_given(fields.get("audio", Raw())):
         raise BadInput("unsupported_parameter", field="audio")
-
-
-_NULL = Raw(b"null")
 
 
 def _flag(fields: dict[str, Raw], name: str) -> bool:
@@ -84,7 +82,6 @@ def _flag(fields: dict[str, Raw], name: str) -> bool:
 
 # The description
 
-_ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
 _CHAT_REQUEST: dict[str, Any] = {
     "type": "object",
     "description": "A request of OpenAI's API for chat. Fields that are not described are passed on untouched.",
@@ -94,7 +91,7 @@ _CHAT_REQUEST: dict[str, Any] = {
         "messages": {
             "type": "array",
             "minItems": 1,
-            "items": {"type": "object", "required": ["role"], "properties": {"role": {"enum": _ROLES}}},
+            "items": {"type": "object", "required": ["role"], "properties": {"role": {"enum": door.ROLES}}},
         },
         "stream": {"type": ["boolean", "null"]},
         "stream_options": {

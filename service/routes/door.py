@@ -8,7 +8,7 @@ protocols choose their exception, and whether they ask again.
 """
 
 from collections.abc import Awaitable, Iterable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from fastapi import Request, Response
@@ -24,7 +24,9 @@ from service.http_errors import UpstreamHTTPException
 from service.renderings import Rendering
 from service.request import Request as Asked
 from service.routes.body import Bodies, read_fields, value_of
+from service.routes.counted import Counted
 from service.routes.presence import Presence
+from service.routes.raw_json import bad, counting
 from service.routes.sameness import same_request
 from service.routes.site import check_site, is_json
 from service.routes.streaming import CLIENT_GONE, answer_headers, answer_response, follow, stream_of
@@ -32,23 +34,15 @@ from service.telemetry import tracing
 
 T = TypeVar("T")
 
-MOST_MESSAGES = 10_000
-"""Limit on the messages of a request. Two million empty ones, which fit into 32 MiB, took a second."""
 MAX_TEMPERATURE = 2
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MIXED_IN = ("system", "developer")
 
 
-class _Message(msgspec.Struct, gc=False):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-
-    def __post_init__(self) -> None:
-        global _messages  # noqa: PLW0603 (decoding takes one call, in one turn of the event loop)
-        _messages += 1
-        if _messages > MOST_MESSAGES:
-            raise ValueError
+class _Message(Counted):
+    role: str
 
 
-_messages = 0
 _decode_roles = msgspec.json.Decoder(list[_Message]).decode
 _decode_messages = msgspec.json.Decoder(tuple[Raw, ...]).decode
 _Temperature = Annotated[float, msgspec.Meta(ge=0, le=MAX_TEMPERATURE)]
@@ -107,18 +101,12 @@ def check_messages(messages: Raw, settings: Settings, field: str = "messages") -
     Raises:
         BadInput: they are no list, none, too many, or have a role that is unknown or not allowed.
     """
-    global _messages  # noqa: PLW0603 (see `_Message`)
-    _messages = 0
-    try:
-        roles = _decode_roles(messages)
-    except (ValueError, RecursionError) as error:
-        if _messages > MOST_MESSAGES:
-            raise BadInput("too_many_messages", field=field, most=MOST_MESSAGES) from None
-        where = "" if "Expected `array`" in str(error) else f".{_messages}"
-        wanted = "Should be an object with a known role" if where else "Should be a list of messages"
-        raise BadInput("invalid_input", "value", field=f"{field}{where}", wanted=wanted) from None
+    roles = counting(_decode_roles, messages, field, "Should be a list of messages")
     if not roles:
-        raise BadInput("invalid_input", "value", field=field, wanted="Should have at least one message")
+        bad(field, "Should have at least one message")
+    for number, message in enumerate(roles):
+        if message.role not in ROLES:
+            bad(f"{field}.{number}.role", f"Should be one of {', '.join(ROLES)}")
     check_roles((message.role for message in roles), settings, field)
     return _decode_messages(messages)
 
@@ -133,8 +121,7 @@ def check_roles(roles: Iterable[str], settings: Settings, field: str = "messages
         return
     for number, role in enumerate(roles):
         if role in _MIXED_IN:
-            wanted = "Should not be system or developer"
-            raise BadInput("invalid_input", "value", field=f"{field}.{number}.role", wanted=wanted)
+            bad(f"{field}.{number}.role", "Should not be system or developer")
 
 
 # Begin an answer

@@ -15,12 +15,26 @@ T = TypeVar("T")
 _AT = re.compile(r" - at `\$((?:\.[A-Za-z]{1,20}|\[[0-9]{1,9}\]){1,8})`\Z")
 """The place in msgspec's message. The rest of the message may repeat a value that was sent."""
 _MOST_AT = 200
+_FORM = "Should have the form that the protocol describes"
 
 
-def counting(decode: Callable[[Raw], T], value: Raw, field: str, *, begins: bool = True) -> T:
+def raw(value: Any) -> Raw:  # noqa: ANN401 (JSON)
+    """Return the value as raw JSON."""
+    return Raw(msgspec.json.encode(value))
+
+
+def counting(
+    decode: Callable[[Raw], T],
+    value: Raw,
+    field: str,
+    wanted: str = _FORM,
+    *,
+    begins: bool = True,
+) -> T:
     """Return the decoded value, which has at most MOST_OBJECTS objects that are `Counted`.
 
-    Unless it begins, those of the values before it, of the same turn of the event loop, count too.
+    `wanted` is what a client is told whose value is no such list. Unless `begins`, the objects of the values decoded
+    before count, too, of the same turn of the event loop.
 
     Raises:
         BadInput: it has more, or is something else.
@@ -34,7 +48,7 @@ def counting(decode: Callable[[Raw], T], value: Raw, field: str, *, begins: bool
             raise BadInput("too_many_messages", field=field, most=MOST_OBJECTS) from None
         at = _AT.search(str(error)[-_MOST_AT:])
         path = at[1].replace("[", ".").replace("]", "") if at else ""
-        bad(f"{field}{path}", "Should have the form that the protocol describes")
+        bad(f"{field}{path}", _FORM if path else wanted)
 
 
 def bad(field: str, wanted: str) -> NoReturn:
@@ -71,9 +85,13 @@ def joined(texts: Iterable[Raw]) -> Raw:
 
 def as_text(value: Raw) -> Raw:
     """Return the JSON as a JSON string: itself if it is one."""
-    return value if is_text(value) else Raw(msgspec.json.encode(bytes(value).decode()))
+    return value if is_text(value) else raw(bytes(value).decode())
 
 
-def given(**fields: Raw | str) -> dict[str, Any]:
+def given(**fields: object) -> dict[str, Any]:
     """Return the fields without those that are missing or null."""
-    return {name: value for name, value in fields.items() if (is_given(value) if isinstance(value, Raw) else value)}
+    return {
+        name: value
+        for name, value in fields.items()
+        if (is_given(value) if isinstance(value, Raw) else value is not None)
+    }

@@ -3,21 +3,18 @@
 Texts, pictures and arguments stay raw JSON, however long they are.
 """
 
-from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from service.errors import BadInput
-from service.routes import counted
-from service.routes.body import raw
 from service.routes.counted import Counted
+from service.routes.raw_json import bad, counting, given, is_given, is_text, joined, raw, text_of
 
 _DROPPED = frozenset({"reasoning"})
 """Items that have no place in chat completions, and without which the conversation is whole."""
 _ROLES = frozenset({"system", "developer", "user", "assistant"})
-_NULL = b"null"
 
 Json = dict[str, Any]
 
@@ -62,13 +59,9 @@ def conversation(value: Raw, field: str = "input") -> Conversation:
     Raises:
         BadInput: it is neither, or an item is malformed or not supported.
     """
-    counted.begin()
     if is_text(value):
         return Conversation((raw({"role": "user", "content": value}),), ("user",))
-    try:
-        items = _decode_items(value)
-    except (ValueError, RecursionError):
-        raise _misfit(field, "a text or a list of items") from None
+    items = counting(_decode_items, value, field, "Should be a text or a list of items")
     messages: list[Json] = []
     for number, item in enumerate(items):
         _add(messages, item, f"{field}.{number}")
@@ -83,7 +76,7 @@ def _add(messages: list[Json], item: _Item, field: str) -> None:
     match item.type:
         case None | "message":
             if item.role not in _ROLES:
-                raise _bad(f"{field}.role", "Should be user, assistant, system or developer")
+                bad(f"{field}.role", "Should be user, assistant, system or developer")
             content = _content(item.content, item.role, f"{field}.content")
             last = messages[-1] if messages else {}
             if item.role == "assistant" and "tool_calls" in last and last["content"] is None:
@@ -108,9 +101,7 @@ def _add_call(messages: list[Json], item: _Item, field: str) -> None:
     for name, value in (("call_id", item.call_id), ("name", item.name)):
         if not value:
             raise BadInput("invalid_input", "required", field=f"{field}.{name}")
-    if not is_text(item.arguments):
-        raise _bad(f"{field}.arguments", "Should be a string")
-    function = {"name": item.name, "arguments": item.arguments}
+    function = {"name": item.name, "arguments": text_of(item.arguments, f"{field}.arguments")}
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
     messages[-1].setdefault("tool_calls", []).append({"id": item.call_id, "type": "function", "function": function})
@@ -120,14 +111,11 @@ def _content(value: Raw, role: str, field: str) -> Any:  # noqa: ANN401 (JSON)
     """Return the content of a message. Many servers take a list of parts from users alone, so texts become one."""
     if is_text(value):
         return value
-    try:
-        parts = _decode_parts(value)
-    except (ValueError, RecursionError):
-        raise _misfit(field, "a string or a list of parts") from None
+    parts = counting(_decode_parts, value, field, "Should be a string or a list of parts", begins=False)
     if role == "assistant":
-        return _joined(_text(part, f"{field}.{number}") for number, part in enumerate(parts))
+        return joined(_text(part, f"{field}.{number}") for number, part in enumerate(parts))
     if all(part.type in _TEXTS for part in parts) and (role != "user" or len(parts) == 1):
-        return _joined(_text(part, f"{field}.{number}") for number, part in enumerate(parts))
+        return joined(_text(part, f"{field}.{number}") for number, part in enumerate(parts))
     return [_part(part, f"{field}.{number}") for number, part in enumerate(parts)]
 
 
@@ -139,18 +127,7 @@ def _text(part: _Part, field: str) -> Raw:
     name = _TEXTS.get(part.type)
     if name is None:
         raise BadInput("unsupported_value", field=f"{field}.type")
-    value: Raw = getattr(part, name)
-    if not is_text(value):
-        raise _bad(f"{field}.{name}", "Should be a string")
-    return value
-
-
-def _joined(texts: Iterable[Raw]) -> Raw:
-    """Return the JSON strings as one, without decoding them."""
-    whole: Sequence[Raw] = list(texts)
-    if len(whole) == 1:
-        return whole[0]
-    return Raw(b'"%b"' % b"".join([bytes(text)[1:-1] for text in whole]))
+    return text_of(getattr(part, name), f"{field}.{name}")
 
 
 def _part(part: _Part, field: str) -> Json:
@@ -160,40 +137,16 @@ def _part(part: _Part, field: str) -> Json:
         case "input_image":
             # By id, a picture is in a store of the server, which chat completions do not know.
             if not is_text(part.image_url):
-                raise BadInput("unsupported_value", field=f"{field}.{'file_id' if _is_given(part.file_id) else 'type'}")
-            return {"type": "image_url", "image_url": _given(url=part.image_url, detail=part.detail)}
+                raise BadInput("unsupported_value", field=f"{field}.{'file_id' if is_given(part.file_id) else 'type'}")
+            return {"type": "image_url", "image_url": given(url=part.image_url, detail=part.detail)}
         case "input_file":
-            if _is_given(part.file_url):
+            if is_given(part.file_url):
                 raise BadInput("unsupported_value", field=f"{field}.file_url")
             return {
                 "type": "file",
-                "file": _given(filename=part.filename, file_data=part.file_data, file_id=part.file_id),
+                "file": given(filename=part.filename, file_data=part.file_data, file_id=part.file_id),
             }
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.input_audio}
         case _:
             raise BadInput("unsupported_value", field=f"{field}.type")
-
-
-def _given(**fields: Raw) -> Json:
-    return {name: value for name, value in fields.items() if _is_given(value)}
-
-
-def _is_given(value: Raw) -> bool:
-    return len(memoryview(value)) > 0 and bytes(memoryview(value)[:4]) != _NULL
-
-
-def is_text(value: Raw) -> bool:
-    """Return whether the JSON value is a string."""
-    return bytes(memoryview(value)[:1]) == b'"'
-
-
-def _bad(field: str, wanted: str) -> BadInput:
-    return BadInput("invalid_input", "value", field=field, wanted=wanted)
-
-
-def _misfit(field: str, wanted: str) -> BadInput:
-    """Return the error for a list that cannot be decoded."""
-    if counted.is_too_many():
-        return BadInput("too_many_messages", field=field, most=counted.MOST_OBJECTS)
-    return _bad(field, f"Should be {wanted}")

@@ -12,9 +12,9 @@ from msgspec import Raw
 
 from service.errors import BadInput
 from service.routes import counted
-from service.routes.body import raw, value_of
+from service.routes.body import value_of
 from service.routes.counted import MOST_OBJECTS, Counted
-from service.routes.response_input import is_text
+from service.routes.raw_json import bad, given, is_given, is_text, raw
 
 MOST_METADATA_BYTES = 1 << 16
 """Length of the longest metadata. The API allows 16 pairs of at most 64 and 512 characters."""
@@ -127,7 +127,7 @@ def parameters(fields: Mapping[str, Raw]) -> Parameters:
     Raises:
         BadInput: one of them is malformed, or not supported.
     """
-    fields = {name: value for name, value in fields.items() if value != _NULL}
+    fields = {name: value for name, value in fields.items() if is_given(value)}
     for name in _UNSUPPORTED:
         if name in fields:
             raise BadInput("unsupported_parameter", field=name)
@@ -142,10 +142,10 @@ def parameters(fields: Mapping[str, Raw]) -> Parameters:
         chat["max_tokens"] = fields["max_output_tokens"]
     included = _read(fields, "include", list[str], "a list of strings") or ()
     if said.get("top_logprobs") or _LOGPROBS in included:
-        chat["logprobs"] = _TRUE
+        chat["logprobs"] = raw(True)  # noqa: FBT003 (JSON)
     if (instructions := fields.get("instructions")) is not None:
         if not is_text(instructions):
-            raise BadInput("invalid_input", "value", field="instructions", wanted="Should be a string, or null")
+            bad("instructions", "Should be a string, or null")
         echo["instructions"] = instructions
     _text(fields, chat, echo)
     _reasoning(fields, chat, echo)
@@ -153,9 +153,6 @@ def parameters(fields: Mapping[str, Raw]) -> Parameters:
     _bound(echo)
     stream, previous = said.get("stream", False), said.get("previous_response_id")
     return Parameters(chat, echo, stream, background, store, instructions, previous)
-
-
-_NULL, _TRUE = Raw(b"null"), Raw(b"true")
 
 
 def _bound(echo: dict[str, Raw]) -> None:
@@ -171,7 +168,7 @@ def _bound(echo: dict[str, Raw]) -> None:
 def _checked(fields: dict[str, Raw], name: str) -> Any:  # noqa: ANN401 (JSON)
     kind, wanted = _KINDS[name]
     if name == "metadata" and len(memoryview(fields[name])) > MOST_METADATA_BYTES:
-        raise BadInput("invalid_input", "value", field=name, wanted=f"Should be {wanted}, or null")
+        bad(name, f"Should be {wanted}, or null")
     return _read(fields, name, kind, wanted)
 
 
@@ -209,7 +206,7 @@ def _format(form: _Format, chat: dict[str, Raw]) -> Json:
                 raise BadInput("invalid_input", "required", field="text.format.name")
             if not form.schema:
                 raise BadInput("invalid_input", "required", field="text.format.schema")
-            inner = _given(name=form.name, description=form.description, schema=form.schema, strict=form.strict)
+            inner = given(name=form.name, description=form.description, schema=form.schema, strict=form.strict)
             chat["response_format"] = raw({"type": "json_schema", "json_schema": inner})
             return {"type": "json_schema", "description": None, **inner, "strict": bool(form.strict)}
         case _:
@@ -287,15 +284,11 @@ def _shown_choice(choice: str | _Choice) -> str | Json:
 
 
 def _shown(tool: _Tool) -> Json:
-    fields = _given(description=tool.description, parameters=tool.parameters)
+    fields = given(description=tool.description, parameters=tool.parameters)
     empty = {"description": None, "parameters": None}
     return {"type": "function", "name": tool.name, **empty, **fields, "strict": tool.strict}
 
 
 def _nested(tool: _Tool) -> Json:
-    fields = _given(description=tool.description, parameters=tool.parameters, strict=tool.strict)
+    fields = given(description=tool.description, parameters=tool.parameters, strict=tool.strict)
     return {"type": "function", "function": {"name": tool.name, **fields}}
-
-
-def _given(**fields: object) -> Json:
-    return {name: value for name, value in fields.items() if value is not None and value not in (Raw(), _NULL)}

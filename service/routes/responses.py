@@ -25,9 +25,11 @@ from service.request import Request as Asked
 from service.request import Via
 from service.routes import door
 from service.routes.application import PlainRoute
-from service.routes.body import Bodies, keep, raw
+from service.routes.body import Bodies, keep
+from service.routes.counted import MOST_OBJECTS
 from service.routes.openapi import errors
 from service.routes.parameters import read_parameters
+from service.routes.raw_json import is_given, raw
 from service.routes.response_description import BODY, DELETED, RESPONSE_ID, described
 from service.routes.response_input import conversation
 from service.routes.response_parameters import Parameters, parameters
@@ -133,8 +135,8 @@ async def _messages(request: Request, fields: dict[str, Raw], said: Parameters) 
         messages.append(raw({"role": "system", "content": said.instructions}))
     if said.previous is not None:
         messages += await _conversation_of(request, said.previous)
-    given = fields.get("input", _NULL)
-    if given != _NULL:
+    given = fields.get("input", Raw())
+    if is_given(given):
         new = conversation(given)
         door.check_roles(new.roles, settings, "input")
         messages += new.messages
@@ -142,12 +144,9 @@ async def _messages(request: Request, fields: dict[str, Raw], said: Parameters) 
         raise BadInput("invalid_input", "required", field="input")
     if not messages:
         raise BadInput("invalid_input", "value", field="input", wanted="Should have at least one item")
-    if len(messages) > door.MOST_MESSAGES:
-        raise BadInput("too_many_messages", field="input", most=door.MOST_MESSAGES)
+    if len(messages) > MOST_OBJECTS:
+        raise BadInput("too_many_messages", field="input", most=MOST_OBJECTS)
     return messages
-
-
-_NULL = Raw(b"null")
 
 
 async def _conversation_of(request: Request, response_id: str) -> Sequence[Raw]:

@@ -21,9 +21,10 @@ from service.renderings.ui_chunks import DOOR, MESSAGE, MESSAGE_ID, REPLAY, RESP
 from service.request import Request as Asked
 from service.request import Via
 from service.routes.application import PlainRoute
-from service.routes.body import Bodies, raw, read_fields, value_of
+from service.routes.body import Bodies, read_fields, value_of
 from service.routes.door import check_model, check_roles, check_temperature, gone, read_request, stream_answer
 from service.routes.openapi import empty, errors, event_stream, whole
+from service.routes.raw_json import raw
 from service.routes.sameness import IDEMPOTENCY_KEY
 from service.routes.streaming import answer_response, stream_of
 from service.routes.ui_messages import Conversation, conversation

@@ -11,9 +11,8 @@ import msgspec
 from msgspec import Raw
 
 from service.errors import BadInput
-from service.routes.body import raw
 from service.routes.counted import Counted
-from service.routes.raw_json import as_text, bad, counting, given, is_given, is_text, joined, text_of
+from service.routes.raw_json import as_text, bad, counting, given, is_given, is_text, joined, raw, text_of
 
 Json = dict[str, Any]
 

@@ -190,7 +190,7 @@ def test_models_are_those_of_the_service(client: openai.OpenAI) -> None:
     ("fields", "code", "param"),
     [
         ({"messages": []}, "invalid_input", "messages"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "invalid_input", "messages.0"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "invalid_input", "messages.0.role"),
         ({"temperature": 3}, "invalid_input", "temperature"),
         ({"n": 2}, "unsupported_value", "n"),
         ({"modalities": ["text", "audio"]}, "unsupported_value", "modalities"),

@@ -33,8 +33,9 @@ class Via(msgspec.Struct, frozen=True, omit_defaults=True):
 
     door: str
     """The endpoint family."""
-    echo: dict[str, Any] = {}
-    """What the door's responses repeat of the request."""
+    echo: dict[str, Json] = {}
+    """What the door's responses repeat of the request: JSON values, and raw JSON where they were read from a log. Every
+    follower reads them, and none needs to decode a message of a megabyte."""
     background: bool = False
     """Whether the answer goes on without a follower until it ends or is stopped."""
     kept: bool = True

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from service.events import Start, decode, encode
 from service.question import to_request
-from service.request import GenerateRequest, Request, Turn
+from service.request import GenerateRequest, Request, Turn, Via
 from tests.strategies import ANSWER, generate_requests, requests
 
 HELLO = {"role": "user", "content": "hello"}
@@ -76,3 +76,12 @@ def test_what_generate_cannot_ask_is_written_in_the_neutral_form_alone(beyond: d
     asked = Request(**{"model": "m", "messages": (HELLO,), **beyond})
     start = Start.asking(ANSWER, asked, at=1.5)
     assert (start.request, start.chat) == (None, asked)
+
+
+def test_what_a_door_repeats_of_the_request_stays_raw_json_in_the_log() -> None:
+    echo = {"tools": [{"name": "weather"}], "text": "Hé"}
+    read = decode(encode(Start.asking(ANSWER, Request("m", (), via=Via("chat", echo)), at=1.5, owner="")))
+    assert isinstance(read, Start)
+    assert read.via is not None
+    assert all(type(value) is msgspec.Raw for value in read.via.echo.values())
+    assert {name: msgspec.json.decode(value) for name, value in read.via.echo.items()} == echo

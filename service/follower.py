@@ -211,8 +211,8 @@ class Follower:
     def delivered_soon(self) -> None:
         """Note `RETRY_SECONDS` later that the response was written to its end.
 
-        Of a response that is written at once, the end may be on its way for long, and SDKs repeat a request whose
-        response without a stream was cut.
+        Of a response that is written at once, the end may be on its way for long. SDKs repeat a request whose response
+        was cut in its head, or anywhere if it is no stream.
         """
         if self._ended and self.on_delivered is not None:
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self.on_delivered)

@@ -34,6 +34,11 @@ def idempotency_key(context: RequestContext) -> str | None:
     return key
 
 
+def repeats(context: RequestContext) -> bool:
+    """Return whether the client repeats a request by itself if the response is cut in its head, as OpenAI's SDKs do."""
+    return b"x-stainless-retry-count" in context.headers
+
+
 async def same_request(context: RequestContext, request: Request, *, chat: str | None = None) -> Same | None:
     """Return by what the request may be the same as an earlier one: its key, a retry of OpenAI's SDKs, or its chat.
 

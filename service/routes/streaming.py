@@ -15,6 +15,7 @@ from service.events import parse_event_id
 from service.follower import CutShortError, Follower
 from service.renderings import MEDIA_TYPES, SELF_DELIMITING, Rendering, choose_rendering
 from service.routes.presence import Presence
+from service.routes.sameness import repeats
 
 _SENT = object()
 
@@ -211,11 +212,17 @@ CLIENT_GONE = 499
 
 
 async def stream_of(follower: Follower, context: RequestContext) -> AsyncGenerator[bytes]:
-    """Yield the follower's bytes, except those that go to the context's sink; then close the follower."""
+    """Yield the follower's bytes, except those that go to the context's sink; then close the follower.
+
+    A short response is written before the network can show a cut in its head. OpenAI's SDKs then repeat the request.
+    """
     try:
         while (data := await follower.next(context.sink)) is not None:
             yield data
-        follower.delivered()
+        if repeats(context):
+            follower.delivered_soon()
+        else:
+            follower.delivered()
     finally:
         follower.close()
 

@@ -5,13 +5,13 @@ any time. A protocol whose framing shows the numbers can be resumed by them: the
 is above the number is sent.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
 from service.errors import BadInput
-from service.events import Delta, Done, Event, Failed, Restart, Start, Stopped, merge_deltas
+from service.events import TERMINAL, Delta, Done, Event, Failed, Restart, Start, Stopped, merge_deltas
 
 NOTHING = -1
 """The number before the first message's."""
@@ -64,9 +64,6 @@ class FoldEncoder:
         merges: Whether neighbouring deltas of one voice may be one message. Their numbers then mean nothing.
     """
 
-    caught_up = None
-    """No vocabulary tells."""
-
     def __init__(self, vocabulary: Vocabulary, framing: Framing, *, after: int = NOTHING, merges: bool = False) -> None:
         self._vocabulary = vocabulary
         self._framing = framing
@@ -75,6 +72,8 @@ class FoldEncoder:
         self._next = 0
         self._seq = 0
         self._abandoned = 0
+        self.caught_up: Callable[[], bytes] | None = None if after == NOTHING else self._refuse_place
+        """Nothing once the client's place is reached: no vocabulary tells that there is no more for now."""
 
     @property
     def finished(self) -> bool:
@@ -95,7 +94,7 @@ class FoldEncoder:
         """See `service.renderings.base.Encoder.encode`.
 
         Raises:
-            BadInput: there is no message `after`, or it was abandoned by a restart.
+            BadInput: there is no message `after`, also at the answer's end, or it was abandoned by a restart.
         """
         parts: list[bytes] = []
         for event in merge_deltas(events) if self._merges else events:
@@ -106,7 +105,16 @@ class FoldEncoder:
                 self._next += 1
             if self._vocabulary.finished:
                 break
+        if self._after >= self._next:
+            if type(events[-1]) in TERMINAL:
+                self._refuse_place()
+        elif self.caught_up is not None:
+            self.caught_up = None
         return b"".join(parts)
+
+    def _refuse_place(self) -> NoReturn:
+        """Refuse a number that the answer has not reached: a body without its end would look like a whole one."""
+        raise BadInput("bad_last_event_id", "ahead")
 
     def whole(self) -> tuple[int, bytes]:
         """See `service.renderings.base.WholeEncoder.whole`."""

@@ -9,6 +9,8 @@ from service.names import Same, digest_of
 from service.request import Request
 
 _KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+_REPEATED = re.compile(r"0*[1-9][0-9]*", re.ASCII)
+"""A retry count above 0. `int` raises for more than 4,300 digits, and for digits such as `²`."""
 
 IDEMPOTENCY_KEY: dict[str, Any] = {
     "name": "Idempotency-Key",
@@ -54,6 +56,6 @@ async def same_request(context: RequestContext, request: Request, *, chat: str |
     return Same(
         await digest_of(request.model, request.messages, request.parameters),
         key=key,
-        retry=None if count is None else count.isdecimal() and int(count) > 0,
+        retry=None if count is None else _REPEATED.fullmatch(count) is not None,
         chat=chat,
     )

@@ -128,9 +128,9 @@ async def python(address: Address, door: str, query: str, stream: bool) -> Asked
             async for chunk in asked:
                 said += chunk.choices[0].delta.content or ""
                 end = "completed" if chunk.choices[0].finish_reason == "stop" else end
-            return {"text": said, "end": end}
         except (openai.OpenAIError, httpx2.HTTPError) as error:
             return {"error": type(error).__name__}
+        return {"text": said, "end": end}
 
 
 class JavaScript:

@@ -1,14 +1,16 @@
 """An answer that is begun in one protocol is the same in every other: followed from anywhere, and stopped."""
 
+import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from deploy.local.ports import Address
 from tests.e2e.client import Client
 from tests.e2e.conftest import Stack
 from tests.e2e.stack import DEADLINE_SECONDS, eventually
@@ -494,3 +496,38 @@ def test_it_is_stopped_through_another_door(
     assert {name: content == seen for name, content in read.items()} == dict.fromkeys(read, True)
     reply = stack.client.request("GET", f"/v1/chat/completions/chatcmpl-{begun.answer}")
     assert (reply.status, reply.json["error"]["code"]) == (410, "answer_stopped")
+
+
+# What no client of these protocols sends
+
+
+def test_a_number_ahead_of_the_answer_is_refused_at_each_door(stack: Stack, begin: Begin) -> None:
+    begun = begin("native", "ahead")
+    for _ in range(2):  # while it runs, and when it has ended
+        replies = [
+            stack.client.request("GET", f"/v1/responses/resp_{begun.answer}?stream=true&starting_after=9999"),
+            stack.client.request("POST", "/ag-ui", headers={"Last-Event-ID": f"{begun.answer}:9999"}),
+        ]
+        assert [(reply.status, reply.json["error"]["code"]) for reply in replies] == 2 * [(400, "bad_last_event_id")]
+        assert begun.content() == WHOLE
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "0" * 5000, "-1", "1.0", "\xb2", ""])
+@pytest.mark.parametrize("door", ["chat", "responses", "ui", "ag-ui"])
+def test_any_count_of_retries_is_taken(stack: Stack, door: str, count: str) -> None:
+    asked = Question(command(chunks=1), f"count-{door}-{time.monotonic_ns()}")
+    stream = DOORS[door].ask(Counting(stack.nginx.address, count), asked)
+    stream.close()
+
+
+class Counting(Client):
+    """A client that says how often it has repeated a request."""
+
+    def __init__(self, address: Address, count: str) -> None:
+        super().__init__(address)
+        self._count = {"X-Stainless-Retry-Count": count}
+
+    def send(
+        self, method: str, target: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> http.client.HTTPConnection:
+        return super().send(method, target, body, {**(headers or {}), **self._count})

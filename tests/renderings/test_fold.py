@@ -177,3 +177,19 @@ def test_a_whole_response_is_the_same_fold() -> None:
     this.advance(LOG[:3])
     this.advance(LOG[3:])
     assert this.whole() == (200, b'{"text":"abc"}')
+
+
+@pytest.mark.parametrize("events", [[Start(1, ANSWER, "m")], [Start(1, ANSWER, "m"), Done(2, "stop", None, END)]])
+def test_a_number_that_the_answer_has_not_reached_is_refused(events: list[Event]) -> None:
+    """A body without its end would look like a whole one."""
+    with pytest.raises(BadInput) as raised:
+        told(encoder(9), events)
+    assert raised.value.code == "bad_last_event_id"
+    told(encoder(len(events)), events)
+
+
+def told(follower: FoldEncoder, events: list[Event]) -> None:
+    """Give a follower all that the log has."""
+    follower.encode(events)
+    if follower.caught_up is not None:
+        follower.caught_up()

@@ -59,8 +59,10 @@ def as_read(asked: Request) -> Request:
     return msgspec.json.decode(msgspec.json.encode(asked), type=Request)
 
 
-ways = st.builds(Via, texts, st.dictionaries(texts, json_values, max_size=3), st.booleans())
-"""Any way in which an answer was asked for."""
+ways = st.builds(Via, texts, st.dictionaries(texts, json_values, max_size=3), st.booleans()).map(
+    lambda via: msgspec.json.decode(msgspec.json.encode(via), type=Via)
+)
+"""Any way in which an answer was asked for, as read from a log: what is repeated of the request is raw JSON."""
 
 
 def starts(seq: int = 1) -> st.SearchStrategy[Start]:

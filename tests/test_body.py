@@ -18,7 +18,8 @@ from service.routes.door import check_messages
 
 PIECE = 1 << 16
 LONGEST = 32 << 20
-MAX_SECONDS = 0.1
+MAX_SECONDS = 0.25
+"""CPU time. Measured are 13 to 99 ms; without the limit on small fields, 1.7 s."""
 ROOMY = 1 << 40
 SETTINGS: Any = SimpleNamespace(allows_system=True)
 
@@ -145,7 +146,7 @@ async def test_the_longest_body_holds_the_loop_for_no_longer_than_that(case: str
         except FolyamError:
             pass
 
-    fastest = MAX_SECONDS
+    fastest = float("inf")
     for _ in range(3):  # Another process may have the caches in between.
         longest = 0.0
         await watched(serve())

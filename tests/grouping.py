@@ -12,6 +12,7 @@ WITH_SERVERS = ("e2e", "run", "bench", "containers", "faults")
 """Directories whose modules start servers, browsers or containers. The tests of a module share these; those in `faults`
 load the machine, so the ones of a module run one after the other."""
 LONG = (
+    "faults/test_hosts.py",
     "faults/test_faults.py",
     "faults/test_sabotage.py",
     "run/test_make_run.py",

@@ -17,7 +17,7 @@ def test_a_run_is_followed_again_wherever_and_however_it_breaks_off(tmp_path: Pa
 
 
 def test_a_doubled_piece_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Known, "new", lambda _self, _voice, piece: piece)
+    monkeypatch.setattr(Known, "_new", lambda _self, _voice, piece: piece)
     outcome = asyncio.run(run_breaks.breaks(tmp_path, 20, seed=5))
     assert outcome.wrong
     assert outcome.violations()

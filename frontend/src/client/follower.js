@@ -19,6 +19,12 @@ import { isOffline, listenForReturn, sleepUntilReturn } from "./visibility.js";
 const GOODBYE_MS = 500;
 
 /**
+ * Tries to resume that have half the time each. A browser may keep five idle connections to a host. When the network dies they are
+ * all dead, and each try takes one of them.
+ */
+const DEAD_CONNECTIONS = 5;
+
+/**
  * Follow one answer over as many connections as needed, and pass its events to its subject. A question is sent with a key, again
  * and again until the answer's id arrives: the service begins one answer for a key. Every later connection resumes.
  */
@@ -134,7 +140,10 @@ export class Follower {
     const unanswered =
       this.#state.id === null
         ? undefined
-        : setTimeout(fallSilent, Math.min(silenceMs, resumeMs * 2 ** Math.max(0, this.#tries - 1)));
+        : setTimeout(
+            fallSilent,
+            Math.min(silenceMs, (resumeMs / 2) * 2 ** Math.max(0, this.#tries - DEAD_CONNECTIONS)),
+          );
     const stopListening = listenForReturn((kind) => {
       if (kind === "online" || silence.silentMs > suspicionMs) {
         this.#forgetTrouble();

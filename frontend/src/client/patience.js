@@ -1,8 +1,8 @@
 /**
  * @typedef {object} Patience
  * @property {number} silenceMs timeout for the next byte on a connection
- * @property {number} resumeMs timeout for the status of the first try to resume; doubled for each further try, up to
- *   silenceMs. Browsers reuse idle connections, and after a change of networks all of these are dead.
+ * @property {number} resumeMs timeout for the status of the sixth try to resume; half of it for those before, doubled for each further one, up to
+ *   `silenceMs`
  * @property {number} suspicionMs silence after which a connection is renewed when the page is shown again
  * @property {number} retryMs the first pause between two tries, unless the service names a longer one
  * @property {number} maxRetryMs the longest pause that the service has not asked for

@@ -139,6 +139,7 @@ def test_an_escape_that_closes_the_conversations_and_is_held_stops_nothing(reade
     reader.ask(command(key="held escape", endless=True, pace=0.02))
     reader.sees_words(3)
     page.get_by_role("button", name="Conversations").click()
+    expect(page.locator("#conversations")).to_be_visible()  # Its script is loaded first.
     page.keyboard.down("Escape")
     expect(page.locator("#conversations")).to_be_hidden()
     page.keyboard.down("Escape")

@@ -24,7 +24,8 @@ CHROMIUM_ARGUMENTS = (
 )
 ANOTHER_HOST = "folyam.test"
 """A name of this machine other than localhost: over HTTP it is not a secure context for browsers."""
-UNWATCHED_SECONDS = 10
+UNWATCHED_SECONDS = 25
+"""Longer than it takes a browser to find out that its idle connections died with the network: some 21 seconds."""
 NARROW: ViewportSize = {"width": 1000, "height": 720}
 """Without room for the list of conversations beside the text: it is a dialog."""
 WIDE: ViewportSize = {"width": 1280, "height": 800}

@@ -111,13 +111,26 @@ class Answers:
                 status_wait_seconds=status_wait_seconds,
                 same=same,
             )
+        is_kept = request.via is None or request.via.kept
+        return await self._first_follower(producer, rendering, names, status_wait_seconds, is_kept=is_kept)
+
+    async def _first_follower(
+        self,
+        producer: Producer,
+        rendering: Rendering,
+        names: Sequence[Naming],
+        status_wait_seconds: float,
+        *,
+        is_kept: bool,
+    ) -> Follower:
+        """Return the first follower of an answer that has begun, after the upstream's status. Raises as `ask` does."""
         try:
-            reader = await self._log.open(answer_id)
+            reader = await self._log.open(producer.answer_id)
             follower = await self._follower(reader, 0, rendering, producer.first_chunk_sent, is_new=True, names=names)
         except FolyamError:
             producer.stop("unwatched")
             raise
-        if request.via is not None and not request.via.kept:
+        if not is_kept:
             self._forget(producer, follower)
         try:
             error = await producer.status(status_wait_seconds)
@@ -129,13 +142,12 @@ class Answers:
         if error is not None:
             follower.close()
             with suppress(Unavailable):  # It expires all the same, and its id was never sent.
-                await self._log.erase(answer_id)
+                await self._log.erase(producer.answer_id)
             try:
                 raise error
             finally:
-                del (
-                    error
-                )  # Its traceback has this frame: a cycle, in which the request would stay until it is collected.
+                # Its traceback has this frame: a cycle, in which the request would stay until it is collected.
+                del error
         return follower
 
     def _forget(self, producer: Producer, follower: Follower) -> None:

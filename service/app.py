@@ -96,7 +96,30 @@ def create_app(settings: Settings) -> FastAPI:
             await sending.aclose()
             own_slot.leave()
 
-    middleware = [Middleware(RequestLine)]  # the outermost first
+    # Only for the OpenAPI description: the middleware checks the key.
+    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
+    app = Application(
+        [*generate.routes(key), *answers.routes(key), *limits.routes(key), *_routes_of_doors(settings, key)],
+        title="Folyam",
+        version=__version__,
+        lifespan=lifespan,
+        middleware=_middleware(settings),
+        redirect_slashes=False,  # An address with another slash at its end is unknown.
+        # FastAPI's spans hold addresses and its logs exception messages. Either may quote a query.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.settings = settings
+    app.state.bodies = Bodies(settings.max_bodies_bytes)
+    for prefix in _DOORS:
+        use_error_form(app, prefix, door_form)
+    app.include_router(health.router)
+    describe(app, settings)
+    return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """Return what each request passes through, the outermost first."""
+    middleware = [Middleware(RequestLine)]
     if settings.cors_origins:
         middleware.append(
             Middleware(
@@ -123,25 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
             most_door_bytes=settings.max_api_body_bytes,
         )
     )
-    # Only for the OpenAPI description: the middleware checks the key.
-    key = [Security(HTTPBearer(auto_error=False))] if settings.keys else []
-    app = Application(
-        [*generate.routes(key), *answers.routes(key), *limits.routes(key), *_routes_of_doors(settings, key)],
-        title="Folyam",
-        version=__version__,
-        lifespan=lifespan,
-        middleware=middleware,
-        redirect_slashes=False,  # An address with another slash at its end is unknown.
-        # FastAPI's spans hold addresses and its logs exception messages. Either may quote a query.
-        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
-    )
-    app.state.settings = settings
-    app.state.bodies = Bodies(settings.max_bodies_bytes)
-    for prefix in _DOORS:
-        use_error_form(app, prefix, door_form)
-    app.include_router(health.router)
-    describe(app, settings)
-    return app
+    return middleware
 
 
 def _routes_of_doors(settings: Settings, dependencies: Sequence[params.Depends]) -> list[PlainRoute]:
